@@ -1,0 +1,229 @@
+"""Settings and parameters: read once, validated once, frozen.
+
+`Settings` is what a configuration file and the command line say. `Parameters` is the part of it
+that can change a byte of a stored sample, and so goes into every key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ocr_precompute.errors import InputError, Problem
+
+Decode = Literal["exact", "reduced"]
+Backend = Literal["loky", "threading", "sequential"]
+
+DEFAULT_CONFIG = Path("configs/precompute.yaml")
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Recipe(_Frozen):
+    """How labels are drawn. Two are published: `RECIPES["seed"]` and `RECIPES["dbnet"]`."""
+
+    name: str
+    integer_vertices: bool = Field(description="cut vertices to whole pixels first")
+    min_size: float = Field(description="ignore polygons with a box side below this, pixels")
+    masks: bool = Field(description="mask out ignored and collapsed polygons")
+    every_part: bool = Field(description="draw every part of a polygon that an offset splits")
+    shrink_ratio: float = Field(default=0.4, gt=0, lt=1, description="r of the paper")
+    thresh_min: float = Field(default=0.3, ge=0, le=1)
+    thresh_max: float = Field(default=0.7, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Recipe:
+        if self.thresh_min >= self.thresh_max:
+            raise ValueError("thresh_min must be below thresh_max")
+        return self
+
+
+RECIPES = {
+    "seed": Recipe(name="seed", integer_vertices=True, min_size=0, masks=False, every_part=True),
+    "dbnet": Recipe(name="dbnet", integer_vertices=False, min_size=8, masks=True, every_part=False),
+}
+
+
+class Compression(_Frozen):
+    """The Blosc codec of every stored map. Changes bytes on disk, never pixels."""
+
+    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "zstd"
+    clevel: int = Field(default=5, ge=1, le=9)
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of the libraries that decide a pixel: another version, another key."""
+    cv2 = __import__("cv2")
+    return {"opencv": cv2.__version__, "pyclipper": version("pyclipper")}
+
+
+class Parameters(_Frozen):
+    """Everything, besides the image and its polygons, that can change a byte of a stored sample."""
+
+    size: tuple[int, int] = Field(default=(640, 640), description="canonical (H, W) in pixels")
+    recipe: Recipe = RECIPES["dbnet"]
+    decode: Decode = "exact"
+    compression: Compression = Compression()
+    libraries: dict[str, str] = Field(default_factory=_libraries)
+
+
+class Source(_Frozen):
+    """Where a split comes from."""
+
+    images: Path = Field(description="folder that image names are relative to")
+    annotations: Path = Field(description="annotation file or folder")
+    format: str = Field(default="auto", description="annotation format")
+
+
+class Settings(_Frozen):
+    """A configuration file, with the command line's choices laid over it."""
+
+    store: Path = Path("data/store")
+    splits: dict[str, Source] = {}
+    size: tuple[int, int] = Field(default=(640, 640), description="canonical size, N or HxW")
+    recipe: Literal["seed", "dbnet"] = "dbnet"
+    shrink_ratio: float = 0.4
+    thresh_min: float = 0.3
+    thresh_max: float = 0.7
+    decode: Decode = "exact"
+    compression: Compression = Compression()
+    shard_length: int = Field(default=32, ge=2, le=4096, description="samples a shard, about")
+    max_pixels: int = Field(default=2**27, ge=1, description="refuse larger images")
+    jobs: int | None = Field(default=None, ge=1, description="workers; default: one a core")
+    backend: Backend = "loky"
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _parse_size(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+            if not match:
+                raise ValueError(f"size {value!r} is neither N nor HxW, as in 640 or 480x640")
+            value = (int(match[1]), int(match[2] or match[1]))
+        if isinstance(value, int):
+            value = (value, value)
+        return value
+
+    @field_validator("size")
+    @classmethod
+    def _bounded_size(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(16 <= side <= 8192 for side in size):
+            raise ValueError(f"size {size[0]}x{size[1]} is outside 16 to 8192 pixels a side")
+        return size
+
+    @field_validator("splits")
+    @classmethod
+    def _named_splits(cls, splits: dict[str, Source]) -> dict[str, Source]:
+        for name in splits:
+            check_split_name(name)
+        return splits
+
+    @property
+    def parameters(self) -> Parameters:
+        """The part of the settings that goes into every key."""
+        drawn = {
+            "shrink_ratio": self.shrink_ratio,
+            "thresh_min": self.thresh_min,
+            "thresh_max": self.thresh_max,
+        }
+        return Parameters(
+            size=self.size,
+            recipe=Recipe.model_validate(RECIPES[self.recipe].model_dump() | drawn),
+            decode=self.decode,
+            compression=self.compression,
+        )
+
+    @model_validator(mode="after")
+    def _recipe_is_valid(self) -> Settings:
+        _ = self.parameters
+        return self
+
+    def source(self, split: str) -> Source:
+        """The split's source. Raises InputError, naming the splits there are."""
+        if split not in self.splits:
+            known = ", ".join(self.splits) or "none"
+            raise InputError(
+                [
+                    Problem(
+                        "config",
+                        "",
+                        f"split {split!r}",
+                        f"unknown; configured splits: {known}. Add it to the configuration, "
+                        "or give --images and --annotations",
+                    )
+                ]
+            )
+        return self.splits[split]
+
+
+def check_split_name(name: str) -> str:
+    """The name, if it is safe as a file name; raises ValueError otherwise."""
+    if not _SPLIT_NAME.fullmatch(name):
+        raise ValueError(f"split name {name!r}: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
+    """Settings from a YAML file, with overrides (those that are not None) laid over it.
+
+    path: None reads DEFAULT_CONFIG if there is one, and goes with the defaults if not.
+    Raises InputError with every problem: unreadable file, unknown key, bad value.
+    """
+    file = path or DEFAULT_CONFIG
+    values: Any = {}
+    if path is not None or file.exists():
+        try:
+            values = yaml.safe_load(file.read_bytes()) or {}
+        except OSError as error:
+            raise InputError([Problem("config", str(file), "", _os_reason(error))]) from error
+        except (yaml.YAMLError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            entry = f"line {mark.line + 1} column {mark.column + 1}" if mark else ""
+            reason = getattr(error, "problem", None) or "cannot be parsed"
+            problem = Problem("config", str(file), entry, f"is not valid YAML: {reason}")
+            raise InputError([problem]) from error
+        if not isinstance(values, dict):
+            raise InputError(
+                [Problem("config", str(file), "", "must hold settings, one `key: value` a line")]
+            )
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Settings.model_validate({**values, **given})
+    except ValidationError as error:
+        raise InputError([_config_problem(file, given, e) for e in error.errors()]) from error
+
+
+def _config_problem(file: Path, given: Mapping[str, Any], error: Any) -> Problem:
+    entry = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        close = difflib.get_close_matches(key, _known_keys(error["loc"]), 1)
+        message = f"unknown key; did you mean {close[0]!r}?" if close else "unknown key; remove it"
+    else:
+        message = error["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+    top = str(error["loc"][0]) if error["loc"] else ""
+    where = "command line" if top in given else str(file)
+    return Problem("config", where, entry, message)
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    if location[0] == "splits":
+        return list(Source.model_fields)
+    if location[0] == "compression":
+        return list(Compression.model_fields)
+    return list(Settings.model_fields)
+
+
+def _os_reason(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"

@@ -1,0 +1,74 @@
+"""The data that flows through a build: annotated sample in, canonical sample out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """The polygons of one image as flat arrays.
+
+    points: float64 or float32 (P, 2), xy in pixels, all polygons one after the other.
+    lengths: int64 (N,), vertices of each polygon. ignore: bool (N,), don't-care flags.
+    """
+
+    points: np.ndarray
+    lengths: np.ndarray
+    ignore: np.ndarray
+
+    @classmethod
+    def from_list(cls, polygons: list[np.ndarray], ignore: list[bool]) -> Polygons:
+        """Polygons from a list of (V, 2) arrays and their don't-care flags; points in float64."""
+        points = np.concatenate(polygons) if polygons else np.zeros((0, 2))
+        return cls(
+            points.astype(np.float64, copy=False),
+            np.array([len(p) for p in polygons], np.int64),
+            np.array(ignore, bool),
+        )
+
+    def scaled(self, scale: float) -> Polygons:
+        """The same polygons in canonical pixels, points in float32."""
+        return Polygons((self.points * scale).astype(np.float32), self.lengths, self.ignore)
+
+    def as_list(self) -> list[np.ndarray]:
+        """One (V, 2) view a polygon."""
+        return np.split(self.points, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One annotated image: its name, file, SHA-256 of the file's bytes, and polygons.
+
+    Polygons are in pixels of the image as displayed, that is with EXIF orientation applied.
+    """
+
+    name: str
+    path: Path
+    digest: bytes
+    polygons: Polygons
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalSample:
+    """One finished sample: all that a training step needs, at canonical size H x W.
+
+    image: uint8 (H, W, 3) RGB. prob, prob_mask, thresh_mask: uint8 (H, W), 0 or 1.
+    thresh: float32 (H, W). polygons: list of float32 (V, 2), xy in canonical pixels.
+    ignore: bool (N,). matrix: float64 (3, 3), canonical pixels -> original pixels.
+    original_size: (height, width) in pixels of the image as displayed.
+    """
+
+    name: str
+    image: np.ndarray
+    prob: np.ndarray
+    prob_mask: np.ndarray
+    thresh: np.ndarray
+    thresh_mask: np.ndarray
+    polygons: list[np.ndarray]
+    ignore: np.ndarray
+    matrix: np.ndarray
+    original_size: tuple[int, int]
