@@ -1,0 +1,41 @@
+"""The one way a sample is computed: image bytes and polygons in, canonical sample out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ocr_precompute.config import Parameters
+from ocr_precompute.images import decode, letterbox
+from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.targets import draw_targets
+
+
+def compute_sample(
+    name: str, data: bytes, polygons: Polygons, parameters: Parameters, max_pixels: int
+) -> CanonicalSample:
+    """The canonical sample of one image file.
+
+    This is the only way a sample is ever computed: `build` stores its result, `verify --recompute`
+    and live training call it again.
+
+    data: the image file's bytes. polygons: in pixels of the image as displayed.
+    Raises ImageError if the image cannot be decoded or has more than max_pixels pixels.
+    """
+    pixels, original_size = decode(data, parameters.size, parameters.decode, max_pixels)
+    image, scale = letterbox(pixels, original_size, parameters.size)
+    canonical = polygons.scaled(scale)
+    targets = draw_targets(
+        canonical.as_list(), canonical.ignore, parameters.size, parameters.recipe
+    )
+    return CanonicalSample(
+        name=name,
+        image=image,
+        prob=targets.prob,
+        prob_mask=targets.prob_mask,
+        thresh=targets.thresh,
+        thresh_mask=targets.thresh_mask,
+        polygons=canonical.as_list(),
+        ignore=canonical.ignore,
+        matrix=np.diag([1 / scale, 1 / scale, 1.0]),
+        original_size=original_size,
+    )
