@@ -1,0 +1,153 @@
+"""Annotation formats: one module each, found by being in this package.
+
+A format module has
+
+- `recognises(path) -> bool`: whether the file or folder at path looks like this format;
+- `read(path, images) -> Iterator[Entry | Problem]`: its images in any order, with raw points.
+
+Points are checked here, once for all formats; a format reports only what it cannot parse.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+
+from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.samples import Polygons
+
+# Pixels. No image this tool accepts reaches so far; what lies beyond is a slip, not a polygon.
+_FARTHEST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One annotated image as a format reads it.
+
+    file: the annotation file, for messages. name: image file, relative to the image folder.
+    words: (label for messages, points as found, ignore) of each polygon.
+    """
+
+    file: str
+    name: str
+    words: list[tuple[str, Any, bool]]
+
+
+class AnnotationFormat(Protocol):
+    """What a format module offers."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the file or folder at path looks like this format."""
+
+    def read(self, path: Path, images: Path) -> Iterator[Entry | Problem]:
+        """The images annotated at path; images is the folder that names are relative to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """The checked annotation of one image: its name and polygons, original pixels."""
+
+    name: str
+    polygons: Polygons
+
+
+def format_names() -> list[str]:
+    """Every annotation format there is, by its module's name."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def read_annotations(
+    path: Path, images: Path, format_name: str = "auto"
+) -> tuple[list[Annotation], list[Problem]]:
+    """All annotated images, ordered by name, and everything wrong with them.
+
+    path: annotation file or folder. images: folder that image names are relative to.
+    A bad polygon is left out of its image and a bad image out of the list; each is a Problem.
+    Raises InputError if there is nothing at path, or no format fits.
+    """
+    entries = _format(path, format_name).read(path, images)
+    found: dict[str, Annotation] = {}
+    problems: list[Problem] = []
+    for entry in entries:
+        if isinstance(entry, Problem):
+            problems.append(entry)
+        elif (reason := _unsafe(entry.name)) or entry.name in found:
+            reason = reason or "is annotated twice; keep one of the entries"
+            problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
+        else:
+            polygons, bad = _check_words(entry)
+            found[entry.name] = Annotation(entry.name, polygons)
+            problems += bad
+    return [found[name] for name in sorted(found)], problems
+
+
+def _format(path: Path, name: str) -> AnnotationFormat:
+    if not path.exists():
+        reason = "there is no such annotation file or folder"
+        raise InputError([Problem("annotations", str(path), "", reason)])
+    known = format_names()
+    if name != "auto" and name not in known:
+        reason = f"format {name!r} is unknown; one of auto, {', '.join(known)}"
+        raise InputError([Problem("annotations", str(path), "", reason)])
+    for candidate in known if name == "auto" else [name]:
+        module: AnnotationFormat = importlib.import_module(f"{__name__}.{candidate}")
+        if name != "auto" or module.recognises(path):
+            return module
+    reason = f"is in no known annotation format; say which with --format ({', '.join(known)})"
+    raise InputError([Problem("annotations", str(path), "", reason)])
+
+
+def _unsafe(name: str) -> str:
+    """Why an image name may not be used; empty if it may."""
+    parts = PurePosixPath(name).parts
+    if not parts or any(c < " " or c == "\x7f" for c in name):
+        return "is not a usable file name; rename the image"
+    if name.startswith("/") or ".." in parts or "\\" in name or name[1:2] == ":":
+        return "leaves the image folder; name images relative to --images, without '..'"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "is not a usable file name; rename the image"
+    return ""
+
+
+def _check_words(entry: Entry) -> tuple[Polygons, list[Problem]]:
+    polygons: list[np.ndarray] = []
+    ignore: list[bool] = []
+    problems: list[Problem] = []
+    for label, points, ignored in entry.words:
+        try:
+            polygons.append(_check_points(points))
+            ignore.append(ignored)
+        except ValueError as error:
+            where = f"{entry.name}: {label}" if label.startswith("word") else label
+            problems.append(Problem("polygon", entry.file, where, str(error), entry.name))
+    return Polygons.from_list(polygons, ignore), problems
+
+
+def _check_points(points: Any) -> np.ndarray:
+    """Points as float64 (V, 2); raises ValueError saying what is wrong with them."""
+    if points is None:
+        raise ValueError("has no points; add or remove it")
+    try:
+        array = np.array(points)
+    except (ValueError, OverflowError):
+        raise ValueError("points are not a list of [x, y] pairs; correct or remove it") from None
+    if array.size and array.dtype.kind not in "iuf":
+        raise ValueError("points are not all numbers; correct or remove it")
+    if array.size == 0 or array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError("points are not a list of [x, y] pairs; correct or remove it")
+    if len(array) < 3:
+        raise ValueError(f"has {len(array)} points; a polygon needs at least 3")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("has a coordinate that is not finite (NaN or infinity); correct it")
+    if np.abs(array).max() > _FARTHEST:
+        raise ValueError(f"has a coordinate beyond {_FARTHEST} pixels; correct it")
+    return array
