@@ -1,0 +1,149 @@
+"""Digests, keys and shard boundaries: the one mechanism behind reuse, resume and verification."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from ocr_precompute.config import Parameters
+from ocr_precompute.samples import Polygons
+
+FORMAT_VERSION = 1
+"""Version of the layout on disk and of all that is computed; part of every geometry hash."""
+
+_TAG = f"ocr-precompute {FORMAT_VERSION} ".encode()
+
+
+def geometry_hash(parameters: Parameters, image_digest: bytes, polygons: Polygons) -> bytes:
+    """32 bytes that change whenever a byte of the stored sample could.
+
+    SHA-256 over the format version, the parameters, the image file's digest, and the polygons
+    with their ignore flags, as annotated (float64 pixels).
+    """
+    digest = _parameter_hash(parameters).copy()
+    digest.update(image_digest)
+    digest.update(np.array(polygons.lengths, "<i8").tobytes() + b"|")
+    digest.update(np.array(polygons.points, "<f8").tobytes() + b"|")
+    digest.update(np.array(polygons.ignore, np.uint8).tobytes())
+    return digest.digest()
+
+
+def _parameter_hash(parameters: Parameters) -> hashlib._Hash:
+    canonical = json.dumps(parameters.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(_TAG + canonical.encode() + b"\n")
+
+
+def shard_key(names: Sequence[str], hashes: Sequence[bytes]) -> str:
+    """Hex SHA-256 over a shard's ordered (name, geometry hash) pairs; names its folder."""
+    digest = hashlib.sha256(_TAG + b"shard ")
+    for name, geometry in zip(names, hashes, strict=True):
+        encoded = name.encode()
+        digest.update(len(encoded).to_bytes(4, "little") + encoded + geometry)
+    return digest.hexdigest()
+
+
+def data_hash(shard_keys: Iterable[str]) -> str:
+    """Hex SHA-256 over a split's ordered shard keys: equal hashes, equal splits."""
+    digest = hashlib.sha256(_TAG + b"split ")
+    for key in shard_keys:
+        digest.update(bytes.fromhex(key))
+    return digest.hexdigest()
+
+
+def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
+    """Where to cut an ordered list of names into shards of about `length`, as (start, stop) pairs.
+
+    A boundary falls after a name whose hash is the smallest within length // 2 names on either
+    side, so boundaries depend on nothing but the names around them: adding or removing one name
+    moves the boundaries next to it and no other. Shards hold more than length // 2 and at most
+    2 * length names, save the first and last, which may be shorter. Local-minimum chunking:
+    Bjorner, Blass, Gurevich 2010, "Content-dependent chunking for differential compression, the
+    local maximum approach".
+    """
+    if not names:
+        return []
+    window, longest = length // 2, 2 * length
+    hashes = [hashlib.sha256(name.encode()).digest() for name in names]
+    cuts = [
+        i + 1
+        for i, value in enumerate(hashes[:-1])
+        if value == min(hashes[max(0, i - window) : i + window + 1])
+    ]
+    bounds: list[tuple[int, int]] = []
+    stretches = list(zip([0, *cuts], [*cuts, len(names)], strict=True))[::-1]
+    while stretches:
+        start, stop = stretches.pop()
+        if stop - start <= longest:
+            bounds.append((start, stop))
+        else:
+            cut = min(range(start + window, stop - window), key=hashes.__getitem__) + 1
+            stretches += [(cut, stop), (start, cut)]
+    return bounds
+
+
+class DigestCache:
+    """SHA-256 of files, remembered by (path, size, mtime, ctime, inode) in a SQLite file.
+
+    A cache only: without it, or when it is damaged, busy or not writable, files are read again.
+    Use as a context manager; what was learnt is written when it closes.
+    """
+
+    # A file changed again within the file system's time resolution keeps its times; one that was
+    # changed this recently is not remembered (as version control systems do).
+    _SETTLED_NS = 2_000_000_000
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, tuple[str, bytes]] = {}
+        self._learnt: dict[str, tuple[str, bytes]] = {}
+
+    def __enter__(self) -> DigestCache:
+        if self._path.exists():
+            try:
+                with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as database:
+                    rows = database.execute("SELECT path, stamp, digest FROM digests")
+                    self._known = {path: (stamp, digest) for path, stamp, digest in rows}
+            except sqlite3.Error:
+                self._known = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._learnt:
+            return
+        rows = [(path, stamp, digest) for path, (stamp, digest) in self._learnt.items()]
+        try:
+            self._write(rows)
+        except sqlite3.OperationalError:  # busy or not writable: learn it again next time
+            return
+        except sqlite3.DatabaseError:  # damaged: start afresh
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, rows: list[tuple[str, str, bytes]]) -> None:
+        with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS digests"
+                " (path TEXT PRIMARY KEY, stamp TEXT, digest BLOB)"
+            )
+            database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+
+    def lookup(self, path: str, status: os.stat_result) -> bytes | None:
+        """The file's digest, if it is known and the file has not been touched since."""
+        stamp, digest = self._known.get(path, ("", b""))
+        return digest if stamp == _stamp(status) and len(digest) == 32 else None
+
+    def learn(self, path: str, status: os.stat_result, digest: bytes) -> None:
+        """Remember a digest of bytes that were read after `status` was taken."""
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > self._SETTLED_NS:
+            self._learnt[path] = (_stamp(status), digest)
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

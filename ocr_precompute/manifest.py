@@ -1,0 +1,106 @@
+"""The manifest: everything needed to read a split, and nothing that depends on the machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ocr_precompute.config import Parameters
+from ocr_precompute.errors import StoreError
+from ocr_precompute.files import json_bytes
+from ocr_precompute.fingerprint import FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard of a manifest: its key and how many samples it holds."""
+
+    key: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What `--skip-bad` left out: a whole image or one polygon (entry) of a sample.
+
+    digest: hex SHA-256 of a bad image's file, so that the same bytes are not tried again.
+    """
+
+    kind: str
+    sample: str
+    entry: str
+    reason: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A published split."""
+
+    split: str
+    data_hash: str
+    parameters: Parameters
+    shards: tuple[ShardEntry, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def samples(self) -> int:
+        """How many samples the split holds."""
+        return sum(shard.samples for shard in self.shards)
+
+    def to_bytes(self) -> bytes:
+        """The manifest file's bytes."""
+        return json_bytes(
+            {
+                "format": "ocr-precompute",
+                "format_version": FORMAT_VERSION,
+                "split": self.split,
+                "data_hash": self.data_hash,
+                "samples": self.samples,
+                "parameters": self.parameters.model_dump(mode="json"),
+                "shards": [asdict(shard) for shard in self.shards],
+                "skipped": [asdict(skipped) for skipped in self.skipped],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, origin: Path) -> Manifest:
+        """Parse a manifest. Raises StoreError, naming origin, if it is damaged or too new."""
+        try:
+            document = json.loads(data)
+            if document["format"] != "ocr-precompute":
+                raise ValueError("not an ocr-precompute manifest")
+            check_format_version(document["format_version"], origin)
+            shards = tuple(ShardEntry(**shard) for shard in document["shards"])
+            if not all(_is_key(shard.key) and shard.samples > 0 for shard in shards):
+                raise ValueError("a shard entry is not a key and a length")
+            return cls(
+                split=document["split"],
+                data_hash=document["data_hash"],
+                parameters=Parameters.model_validate(document["parameters"]),
+                shards=shards,
+                skipped=tuple(Skipped(**skipped) for skipped in document["skipped"]),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(
+                f"{origin}: is damaged ({_one_line(error)}); build the split again"
+            ) from error
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def check_format_version(version: Any, origin: Path) -> None:
+    """Raises StoreError unless this version of the package can read that format version."""
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{origin}: has format version {version}, this ocr-precompute reads version "
+            f"{FORMAT_VERSION}; install the version that wrote it, or build into another store"
+        )
