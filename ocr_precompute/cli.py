@@ -1,0 +1,302 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ocr_precompute import __version__
+from ocr_precompute.annotations import format_names
+from ocr_precompute.config import DEFAULT_CONFIG, Backend, Decode, Settings, Source, load_settings
+from ocr_precompute.errors import InputError, PrecomputeError, Problem
+
+app = typer.Typer(
+    help="Compile a text-detection dataset once; train from it for ever.",
+    epilog="Exit status: 0 done, 1 verify found a problem, 2 bad input or usage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help=f"Configuration file; {DEFAULT_CONFIG} by default, if present."),
+]
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder that image names are relative to.")
+]
+AnnotationsOption = Annotated[
+    Path | None, typer.Option("--annotations", help="Annotation file, or folder of text files.")
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", help=f"Annotation format: auto, {', '.join(format_names())}."),
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Workers; one a core by default.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing, only say what would be done.")
+]
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ocr-precompute {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def build(
+    split: Annotated[str, typer.Option("--split", help="Name of the split, as in the config.")],
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    images: ImagesOption = None,
+    annotations: AnnotationsOption = None,
+    format_name: FormatOption = None,
+    recipe: Annotated[str | None, typer.Option(help="Label recipe: seed or dbnet.")] = None,
+    size: Annotated[str | None, typer.Option(help="Canonical size, 640 or HxW.")] = None,
+    decode: Annotated[
+        Decode | None,
+        typer.Option(help="reduced: let the JPEG decoder shrink large scans first."),
+    ] = None,
+    jobs: JobsOption = None,
+    backend: Annotated[Backend | None, typer.Option(help="How workers run.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build or update a split. Does nothing when the data hash has not changed.
+
+    Sources and settings come from the configuration file; with --images and --annotations none is
+    needed. Only what changed is computed again, an interrupted build resumes, and readers see the
+    old split until the new one is complete.
+
+    Example: ocr-precompute build --split val --images img --annotations gt --store data/store
+    """
+    with _reporting(as_json):
+        from ocr_precompute import build as building
+        from ocr_precompute.screen import BuildScreen, print_build
+
+        overrides = {
+            "store": store,
+            "recipe": recipe,
+            "size": size,
+            "decode": decode,
+            "jobs": jobs,
+            "backend": backend,
+        }
+        settings = load_settings(config, overrides)
+        source = _source(settings, split, images, annotations, format_name)
+        with BuildScreen() as screen:
+            report = building.build(
+                split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
+            )
+        print_build(report, settings.store)
+        if as_json:
+            _print_json(asdict(report))
+
+
+@app.command()
+def verify(
+    split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    recompute: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of samples to compute again and compare."),
+    ] = 0.0,
+    check_sources: Annotated[
+        bool, typer.Option("--sources/--no-sources", help="Compare with the source files.")
+    ] = True,
+    images: ImagesOption = None,
+    annotations: AnnotationsOption = None,
+    format_name: FormatOption = None,
+    jobs: JobsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every manifest, folder, index, checksum and value, and the sources of each split.
+
+    Sources are those the split was built from; give --images and --annotations if they moved, or
+    --no-sources to leave them out. With --recompute 0.1 (or 1) that share of samples is computed
+    again from source and compared bit for bit. Exit status 1 if anything is wrong.
+    """
+    with _reporting(as_json):
+        from ocr_precompute import verify as verifying
+        from ocr_precompute.screen import VerifyScreen, print_verify
+        from ocr_precompute.store import check_store, recorded_source, split_names
+
+        settings = load_settings(config, {"store": store, "jobs": jobs})
+        check_store(settings.store)
+        splits = [split] if split else split_names(settings.store)
+        sources: dict[str, Source] = {}
+        for name in splits if check_sources else []:
+            found = recorded_source(settings.store, name) or settings.splits.get(name)
+            if images or annotations:
+                found = _override(found, name, images, annotations, format_name)
+            if found:
+                sources[name] = found
+        with VerifyScreen() as screen:
+            report = verifying.verify(
+                settings.store,
+                splits,
+                sources=sources,
+                recompute=recompute,
+                max_pixels=settings.max_pixels,
+                jobs=settings.jobs,
+                on_shard=screen.checked,
+            )
+        print_verify(report, set(splits) - set(sources))
+        if as_json:
+            _print_json(asdict(report))
+        if not report.ok:
+            raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show splits, shards, sizes, ratios, parameters, keys, and what was skipped."""
+    with _reporting(as_json):
+        from ocr_precompute.screen import print_summary
+        from ocr_precompute.summary import summarise
+
+        settings = load_settings(config, {"store": store})
+        summary = summarise(settings.store, [split] if split else None)
+        if as_json:
+            _print_json(summary.as_dict())
+        else:
+            print_summary(summary)
+
+
+@app.command()
+def preview(
+    split: Annotated[str, typer.Option("--split", help="Name of the split.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("preview"),
+    count: Annotated[int, typer.Option("--count", min=1, help="How many samples.")] = 8,
+    sample: Annotated[
+        list[str] | None, typer.Option("--sample", help="Show this sample; may be repeated.")
+    ] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write pictures of stored samples: image with polygons, and its four label maps."""
+    with _reporting(as_json):
+        from ocr_precompute.preview import write_previews
+        from ocr_precompute.screen import say
+
+        settings = load_settings(config, {"store": store})
+        written = write_previews(settings.store, split, out, count, sample or [])
+        say(f"{len(written)} pictures in {out}")
+        if as_json:
+            _print_json({"pictures": [str(path) for path in written]})
+
+
+@app.command()
+def gc(
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete shards that no manifest names, and what killed builds left behind.
+
+    Deletes nothing while a build runs.
+    """
+    with _reporting(as_json):
+        from ocr_precompute.screen import print_garbage
+        from ocr_precompute.store import collect_garbage
+
+        settings = load_settings(config, {"store": store})
+        garbage = collect_garbage(settings.store, dry_run)
+        print_garbage(garbage, dry_run)
+        if as_json:
+            _print_json({**asdict(garbage), "dry_run": dry_run})
+
+
+def _source(
+    settings: Settings,
+    split: str,
+    images: Path | None,
+    annotations: Path | None,
+    format_name: str | None,
+) -> Source:
+    """The split's source: the flags, over what the configuration says."""
+    if images and annotations:
+        return _override(settings.splits.get(split), split, images, annotations, format_name)
+    return _override(settings.source(split), split, images, annotations, format_name)
+
+
+def _override(
+    source: Source | None,
+    split: str,
+    images: Path | None,
+    annotations: Path | None,
+    format_name: str | None,
+) -> Source:
+    if source is None and not (images and annotations):
+        reason = "give both --images and --annotations"
+        raise InputError([Problem("config", "command line", f"split {split!r}", reason)])
+    given = {"images": images, "annotations": annotations, "format": format_name}
+    changes = {key: value for key, value in given.items() if value is not None}
+    return Source.model_validate({**(source.model_dump() if source else {}), **changes})
+
+
+@contextmanager
+def _reporting(as_json: bool) -> Iterator[None]:
+    """Turn this package's errors into lines on stderr, and exit status 2."""
+    from ocr_precompute.screen import print_error
+
+    try:
+        yield
+    except PrecomputeError as error:
+        problems = error.problems if isinstance(error, InputError) else ()
+        print_error(error)
+        if as_json:
+            listed = [problem.as_dict() for problem in problems]
+            _print_json({"error": str(error), "problems": listed})
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing was published, finished shards are kept", err=True)
+        raise typer.Exit(130) from None
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    json.dump(document, sys.stdout, indent=1)
+    sys.stdout.write("\n")

@@ -1,0 +1,223 @@
+"""What a person sees: progress, tables and errors, all on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from ocr_precompute import build
+from ocr_precompute.errors import InputError, PrecomputeError, printable
+from ocr_precompute.store import Garbage
+from ocr_precompute.summary import SplitSummary, StoreSummary
+from ocr_precompute.verify import VerifyReport
+
+_MOST_FINDINGS = 200
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line on stderr, as it is."""
+    _console().print(Text(printable(message)))
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} samples/s" if task.speed else "")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=_console(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+class BuildScreen(build.Progress):
+    """Shows a running build."""
+
+    def __init__(self) -> None:
+        self._progress = _progress()
+        self._task = self._progress.add_task("scanning", total=None, detail="")
+        self._built = self._reused = 0
+
+    def __enter__(self) -> BuildScreen:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def scanned(self, samples: int, skipped: int) -> None:
+        """Say how many samples there are."""
+        note = f", {skipped} skipped" if skipped else ""
+        self._progress.update(self._task, description=f"planning {samples} samples{note}")
+
+    def planned(self, plan: build.Plan) -> None:
+        """Start the bar, at what is there already."""
+        total = sum(len(shard.samples) for shard in plan.shards)
+        missing = sum(len(shard.samples) for shard in plan.to_build)
+        self._built, self._reused = 0, len(plan.shards) - len(plan.to_build)
+        self._progress.reset(
+            self._task, total=missing, description="encoding", detail=self._detail(total - missing)
+        )
+
+    def encoded(self, result: build.ShardResult) -> None:
+        """Advance the bar by one shard."""
+        self._built += 1
+        self._progress.update(
+            self._task, advance=result.computed + result.copied, detail=self._detail()
+        )
+
+    def notice(self, message: str) -> None:
+        """One line above the bar."""
+        self._progress.console.print(Text(printable(message)))
+
+    def _detail(self, _: int = 0) -> str:
+        return f"{self._built} shards built, {self._reused} reused"
+
+
+class VerifyScreen:
+    """Shows a running verification."""
+
+    def __init__(self) -> None:
+        self._progress = _progress()
+        self._task = self._progress.add_task("verifying", total=None, detail="")
+
+    def __enter__(self) -> VerifyScreen:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def checked(self, samples: int) -> None:
+        """Advance by one shard."""
+        self._progress.advance(self._task, samples)
+
+
+def print_build(report: build.BuildReport, store: Path) -> None:
+    """The result of a build, in a few lines."""
+    counts = f"{report.samples} samples in {report.shards} shards"
+    if report.up_to_date:
+        say(f"{report.split}: up to date, {counts}, {report.seconds:.1f} s")
+    else:
+        verb = "would build" if report.dry_run else "built"
+        say(
+            f"{report.split}: {verb} {report.built} shards ({report.computed} samples computed, "
+            f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
+        )
+    if report.zero_area:
+        say(f"{report.zero_area} polygons have no area and draw nothing")
+    if report.skipped:
+        say(f"{report.skipped} skipped; `ocr-precompute inspect` names them")
+    say(f"store {store}, data hash {report.data_hash}")
+
+
+def print_verify(report: VerifyReport, without_sources: set[str]) -> None:
+    """The result of a verification, one line a finding."""
+    for finding in report.problems[:_MOST_FINDINGS]:
+        where = ": ".join(part for part in (finding.shard[:16], finding.sample) if part)
+        say(f"{finding.kind}: {where + ': ' if where else ''}{finding.detail}")
+    if len(report.problems) > _MOST_FINDINGS:
+        say(f"... and {len(report.problems) - _MOST_FINDINGS} more; --json lists all")
+    for split in sorted(without_sources):
+        say(f"split {split}: not compared with its sources")
+    verdict = "ok" if report.ok else f"{len(report.problems)} problems"
+    say(
+        f"{verdict}: {report.samples} samples in {report.shards} shards verified, "
+        f"{report.recomputed} computed again"
+    )
+
+
+def print_summary(summary: StoreSummary) -> None:
+    """Tables of a store's splits."""
+    console = _console()
+    table = Table("split", "samples", "shards", "stored", "raw", "ratio", "data hash")
+    for split in summary.splits:
+        table.add_row(
+            split.name,
+            str(split.samples),
+            str(len(split.shards)),
+            _size(split.stored_bytes),
+            _size(split.raw_bytes),
+            f"{split.ratio:.1f}",
+            split.data_hash[:16],
+        )
+    console.print(table)
+    for split in summary.splits:
+        console.print(_shard_table(split))
+        console.print(_parameter_table(split))
+        for skipped in split.skipped:
+            entry = f": {skipped.entry}" if skipped.entry else ""
+            say(f"{split.name}: skipped {skipped.kind}: {skipped.sample}{entry}: {skipped.reason}")
+    if summary.unreferenced:
+        say(f"{summary.unreferenced} shards belong to no split; `ocr-precompute gc` deletes them")
+
+
+def _shard_table(split: SplitSummary) -> Table:
+    table = Table("shard", "samples", "stored", title=f"{split.name}: shards", title_justify="left")
+    for key, samples, size in split.shards[:20]:
+        table.add_row(key[:16], str(samples), _size(size))
+    if len(split.shards) > 20:
+        table.add_row(f"and {len(split.shards) - 20} more", "", "")
+    return table
+
+
+def _parameter_table(split: SplitSummary) -> Table:
+    title = f"{split.name}: parameters"
+    table = Table("parameter", "value", title=title, title_justify="left")
+    for name, value in split.parameters.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        table.add_row(name, "x".join(map(str, text)) if isinstance(text, list) else str(text))
+    return table
+
+
+def _size(count: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def print_garbage(garbage: Garbage, dry_run: bool) -> None:
+    """What `gc` did."""
+    verb = "would delete" if dry_run else "deleted"
+    say(
+        f"{verb} {len(garbage.shards)} shards and {len(garbage.leftovers)} leftovers of killed "
+        f"builds, {_size(garbage.bytes)}"
+    )
+
+
+def print_error(error: PrecomputeError) -> None:
+    """One line a problem."""
+    lines = [str(p) for p in error.problems] if isinstance(error, InputError) else [str(error)]
+    for line in lines:
+        say(f"error: {line}")
+    if len(lines) > 1:
+        say(f"{len(lines)} problems; nothing was published")
