@@ -7,7 +7,9 @@ building with any number of workers need no code of their own.
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -392,11 +394,10 @@ def _run(
     if backend == "sequential" or jobs <= 1:
         yield from map(encode_shard, tasks)
         return
+    options = {"inner_max_num_threads": 1, "initializer": _exit_with_parent}
     done = 0
     try:
-        with joblib.parallel_config(
-            backend, inner_max_num_threads=1 if backend == "loky" else None
-        ):
+        with joblib.parallel_config(backend, **(options if backend == "loky" else {})):
             run = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
             for result in run(joblib.delayed(encode_shard)(task) for task in tasks):
                 done += 1
@@ -412,6 +413,21 @@ def _run(
             raise
         progress.notice(f"workers cannot be started ({error}); working in this process instead")
         yield from map(encode_shard, tasks)
+
+
+def _exit_with_parent() -> None:
+    """Make this worker process end when the process that started it is gone.
+
+    Workers wait minutes for more work otherwise, and whoever reads the build's output with them.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def encode_shard(task: ShardTask) -> ShardResult:

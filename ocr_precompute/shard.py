@@ -366,9 +366,13 @@ class ShardWriter:
         self._files: dict[str, Any] = {}
 
     def __enter__(self) -> ShardWriter:
-        for field in MAPS:
-            (self._folder / field).mkdir(parents=True)
-            self._files[field] = (self._folder / map_file(field)).open("wb")
+        try:
+            for field in MAPS:
+                (self._folder / field).mkdir(parents=True)
+                self._files[field] = (self._folder / map_file(field)).open("wb")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

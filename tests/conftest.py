@@ -1,0 +1,125 @@
+"""Small real datasets on disk, and the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ocr_precompute.config import Settings, Source
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real receipts, photographs and golden labels, where they are at hand."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real data is not here: {SHARED}")
+    return SHARED
+
+
+class Dataset:
+    """A folder of images and a words JSON, editable."""
+
+    def __init__(self, root: Path, count: int = 24, seed: int = 0) -> None:
+        self.images, self.annotations = root / "images", root / "labels.json"
+        self.images.mkdir(parents=True)
+        self.document: dict = {"images": {}}
+        self._random = np.random.default_rng(seed)
+        for number in range(count):
+            self.add(f"page_{number:03d}.jpg")
+        self.save()
+
+    def add(self, name: str, size: tuple[int, int] = (96, 80), words: int = 3) -> None:
+        """A noisy page with some quads on it."""
+        noise = self._random.integers(0, 255, (size[0] // 8, size[1] // 8, 3), np.uint8)
+        pixels = cv2.resize(noise, (size[1], size[0]))
+        path = self.images / name
+        path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+        self.document["images"][name] = {
+            "words": {f"{i + 1:04d}": {"points": self._quad(size)} for i in range(words)}
+        }
+
+    def _quad(self, size: tuple[int, int]) -> list[list[float]]:
+        x, y = self._random.uniform(0, size[1] - 30), self._random.uniform(0, size[0] - 14)
+        box = np.array([[x, y], [x + 28, y], [x + 28, y + 12], [x, y + 12]])
+        return (box + self._random.uniform(-1, 1, box.shape)).round(2).tolist()
+
+    def points(self, name: str, word: str = "0001") -> list:
+        """The points of one word, to be edited in place (then `save`)."""
+        return self.document["images"][name]["words"][word]["points"]
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename an image and its annotation."""
+        (self.images / old).rename(self.images / new)
+        self.document["images"][new] = self.document["images"].pop(old)
+
+    def remove(self, name: str) -> None:
+        """Remove an image and its annotation."""
+        (self.images / name).unlink()
+        del self.document["images"][name]
+
+    def save(self) -> None:
+        """Write the annotation file."""
+        self.annotations.write_text(json.dumps(self.document))
+
+    @property
+    def source(self) -> Source:
+        """The dataset as a split's source."""
+        return Source(images=self.images, annotations=self.annotations)
+
+    def flags(self, split: str = "val") -> list[str]:
+        """The dataset as flags of `build`."""
+        return [
+            *("--split", split),
+            *("--images", str(self.images)),
+            *("--annotations", str(self.annotations)),
+        ]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Small and in this process: 64 px samples, about 8 a shard."""
+    return Settings(store=tmp_path / "store", size=64, shard_length=8, backend="sequential")
+
+
+COMMAND = [sys.executable, "-m", "ocr_precompute"]
+
+
+def run(*arguments: object, cwd: Path | None = None, **kwargs) -> subprocess.CompletedProcess[str]:
+    """The real command in a real process; `cwd` should hold no configuration."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "COLUMNS": "200"},
+        **kwargs,
+    )
+
+
+def tree_bytes(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def published(store: Path) -> dict[str, bytes]:
+    """All of a store that its inputs decide."""
+    return {
+        f"{part}/{name}": data
+        for part in ("shards", "splits")
+        for name, data in tree_bytes(store / part).items()
+    }

@@ -1,0 +1,178 @@
+"""Labels: parity with the published ones, and the contract for any polygon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ocr_precompute.config import RECIPES
+from ocr_precompute.targets import Targets, make_targets, offset_distance, polygon_area
+
+GOLDEN = sorted((SHARED / "golden").glob("*.npz"))
+SQUARE = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", ["seed", "dbnet"])
+def test_labels_equal_the_published_ones(path: Path, recipe: str) -> None:
+    golden = np.load(path)
+    polygons = np.split(golden["polygons"], np.cumsum(golden["lengths"])[:-1])
+    made = make_targets(polygons, golden["ignore"], tuple(golden["size"]), recipe)
+    assert np.array_equal(made.prob, np.unpackbits(golden[f"{recipe}_prob"], axis=1))
+    assert np.abs(made.thresh - golden[f"{recipe}_thresh"]).max() <= 1e-6
+    if recipe == "dbnet":
+        for mask in ("prob_mask", "thresh_mask"):
+            expected = np.unpackbits(golden[f"dbnet_{mask}"], axis=1)
+            assert np.array_equal(getattr(made, mask), expected)
+    else:
+        assert made.prob_mask.all()
+        assert made.thresh_mask.all()
+
+
+def test_golden_labels_are_at_hand(shared: Path) -> None:
+    assert len(GOLDEN) == 29
+
+
+def test_square_by_hand() -> None:
+    # area 1600, perimeter 160: D = 1600 * (1 - 0.16) / 160 = 8.4
+    assert offset_distance(SQUARE.astype(float), RECIPES["dbnet"]) == pytest.approx(8.4)
+    made = make_targets([SQUARE], [False], (80, 80), "dbnet")
+    inside = np.argwhere(made.prob)
+    assert inside.min(axis=0).tolist() == [28, 28]  # 20 + 8.4, to the nearest pixel
+    assert inside.max(axis=0).tolist() == [52, 52]
+    assert made.thresh[40, 20] == np.float32(0.7)  # on the border
+    assert made.thresh[40, 16] == pytest.approx(0.3 + 0.4 * (1 - 4 / 8.4))
+    assert made.thresh[40, 40] == np.float32(0.3)  # farther than D
+    assert made.thresh_mask[40, 12] == 1
+    assert made.thresh_mask[40, 11] == 0
+
+
+def test_ignored_and_small_polygons() -> None:
+    small = SQUARE / 10
+    dbnet = make_targets([SQUARE, small], [True, False], (80, 80), "dbnet")
+    assert not dbnet.prob.any()
+    assert not dbnet.thresh_mask.any()
+    assert not dbnet.prob_mask[20:61, 20:61].any()
+    assert not dbnet.prob_mask[2:7, 2:7].any()
+    seed = make_targets([SQUARE, small], [True, False], (80, 80), "seed")
+    assert not seed.prob[20:61, 20:61].any()
+    assert seed.thresh[2, 2] == np.float32(0.7)
+    assert seed.prob_mask.all()
+
+
+@pytest.mark.parametrize("recipe", ["seed", "dbnet"])
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        [[5, 5], [40, 5], [70, 5]],  # a line
+        [[5, 5], [5, 5], [5, 5]],  # a point
+        [[10, 10], [50, 50], [50, 10], [10, 50]],  # a bow tie of no net area
+        [[5, 5], [6, 6]],  # too few vertices
+    ],
+)
+def test_polygons_of_no_area_draw_nothing(recipe: str, polygon: list) -> None:
+    made = make_targets([np.array(polygon, float)], [False], 80, recipe)
+    assert not made.prob.any()
+    assert (made.thresh == np.float32(0.3)).all()
+
+
+@pytest.mark.parametrize("recipe", ["seed", "dbnet"])
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        SQUARE - 200,  # outside
+        SQUARE * 40 - 800,  # surrounds the image
+        SQUARE * 1e30,
+        SQUARE + [40, 0],  # partly outside
+        # two rooms joined by a corridor: the shrink splits it in two
+        [[0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16]]
+        + [[30, 16], [30, 30], [0, 30]],
+        [[10, 10], [70, 70], [70, 10], [12, 60]],  # crosses itself
+    ],
+)
+def test_unlucky_polygons_follow_the_recipe(recipe: str, polygon: list) -> None:
+    check_contract(make_targets([np.array(polygon, float)], [False], (80, 96), recipe), (80, 96))
+
+
+def test_a_split_polygon_keeps_every_part_in_seed_and_the_first_in_dbnet() -> None:
+    rooms = [[0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16]]
+    polygon = np.array([*rooms, [30, 16], [30, 30], [0, 30]], float)
+    seed = make_targets([polygon], [False], 80, "seed").prob
+    dbnet = make_targets([polygon], [False], 80, "dbnet").prob
+    assert seed[:, :40].any()
+    assert seed[:, 40:].any()
+    assert dbnet[:, :40].any() != dbnet[:, 40:].any()
+
+
+def check_contract(made: Targets, size: tuple[int, int]) -> None:
+    for field in ("prob", "prob_mask", "thresh_mask"):
+        array = getattr(made, field)
+        assert array.dtype == np.uint8
+        assert array.shape == size
+        assert array.max(initial=0) <= 1
+    assert made.thresh.dtype == np.float32
+    assert made.thresh.shape == size
+    assert made.thresh.min() >= np.float32(0.3)
+    assert made.thresh.max() <= np.float32(0.7)
+
+
+coordinates = st.one_of(
+    st.floats(-50, 120), st.integers(-3, 70).map(float), st.floats(-1e9, 1e9), st.just(1e300)
+)
+any_polygon = st.integers(1, 14).flatmap(lambda n: arrays(np.float64, (n, 2), elements=coordinates))
+any_page = st.lists(st.tuples(any_polygon, st.booleans()), max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(page=any_page, recipe=st.sampled_from(["seed", "dbnet"]))
+def test_any_polygon_meets_the_contract(page: list, recipe: str) -> None:
+    polygons, ignore = [p for p, _ in page], [i for _, i in page]
+    before = [polygon.copy() for polygon in polygons]
+    made = make_targets(polygons, ignore, (48, 64), recipe)
+    check_contract(made, (48, 64))
+    for polygon, copy in zip(polygons, before, strict=True):
+        assert np.array_equal(polygon, copy)
+    again = make_targets(polygons, ignore, (48, 64), recipe)
+    assert again.thresh.tobytes() == made.thresh.tobytes()
+
+
+@settings(max_examples=50, deadline=None)
+@given(page=any_page, recipe=st.sampled_from(["seed", "dbnet"]), data=st.data())
+def test_order_of_polygons_does_not_matter(page: list, recipe: str, data: st.DataObject) -> None:
+    shuffled = data.draw(st.permutations(page))
+    a = make_targets([p for p, _ in page], [i for _, i in page], 48, recipe)
+    b = make_targets([p for p, _ in shuffled], [i for _, i in shuffled], 48, recipe)
+    for field in ("prob", "prob_mask", "thresh", "thresh_mask"):
+        assert np.array_equal(getattr(a, field), getattr(b, field))
+
+
+def test_no_polygons() -> None:
+    made = make_targets([], [], (32, 48), RECIPES["dbnet"])
+    assert not made.prob.any()
+    assert made.prob_mask.all()
+    assert (made.thresh == np.float32(0.3)).all()
+
+
+@pytest.mark.parametrize(
+    ("polygons", "ignore", "recipe", "message"),
+    [
+        ([SQUARE], [], "dbnet", "1 polygons but 0 ignore flags"),
+        ([SQUARE[:, 0]], [False], "dbnet", r"polygon 0: expected shape \(V, 2\)"),
+        ([SQUARE * np.nan], [False], "dbnet", "polygon 0: has a coordinate that is not finite"),
+        ([SQUARE], [False], "sead", "unknown recipe 'sead'; one of seed, dbnet"),
+    ],
+)
+def test_wrong_arguments(polygons: list, ignore: list, recipe: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_targets(polygons, ignore, 80, recipe)
+
+
+def test_polygon_area_far_from_the_origin() -> None:
+    assert polygon_area(SQUARE.astype(float) + 1e9) == 1600
+    assert polygon_area(SQUARE[::-1]) == -1600
