@@ -155,8 +155,8 @@ def test_verify_finds_every_flipped_bit(split: Split, settings: Settings) -> Non
     # Small files first, so that every kind of file is hit, then bits anywhere, by size.
     targets = [(path, chooser.randrange(path.stat().st_size * 8)) for path in files]
     weights = [path.stat().st_size for path in files]
-    for path in chooser.choices(files, weights, k=200):
-        targets.append((path, chooser.randrange(path.stat().st_size * 8)))
+    anywhere = chooser.choices(files, weights, k=200)
+    targets += [(path, chooser.randrange(path.stat().st_size * 8)) for path in anywhere]
     assert verify(settings.store).ok
     unnoticed = []
     for path, bit in targets:

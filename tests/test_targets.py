@@ -16,6 +16,12 @@ from ocr_precompute.targets import Targets, make_targets, offset_distance, polyg
 
 GOLDEN = sorted((SHARED / "golden").glob("*.npz"))
 SQUARE = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
+# Two rooms joined by a corridor, which the shrink parts.
+ROOMS = np.array(
+    [[0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0]]
+    + [[80, 30], [50, 30], [50, 16], [30, 16], [30, 30], [0, 30]],
+    np.float32,
+)
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -89,10 +95,8 @@ def test_polygons_of_no_area_draw_nothing(recipe: str, polygon: list) -> None:
         SQUARE - 200,  # outside
         SQUARE * 40 - 800,  # surrounds the image
         SQUARE * 1e30,
-        SQUARE + [40, 0],  # partly outside
-        # two rooms joined by a corridor: the shrink splits it in two
-        [[0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16]]
-        + [[30, 16], [30, 30], [0, 30]],
+        SQUARE + np.array([40, 0]),  # partly outside
+        ROOMS,
         [[10, 10], [70, 70], [70, 10], [12, 60]],  # crosses itself
     ],
 )
@@ -101,10 +105,8 @@ def test_unlucky_polygons_follow_the_recipe(recipe: str, polygon: list) -> None:
 
 
 def test_a_split_polygon_keeps_every_part_in_seed_and_the_first_in_dbnet() -> None:
-    rooms = [[0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16]]
-    polygon = np.array([*rooms, [30, 16], [30, 30], [0, 30]], float)
-    seed = make_targets([polygon], [False], 80, "seed").prob
-    dbnet = make_targets([polygon], [False], 80, "dbnet").prob
+    seed = make_targets([ROOMS], [False], 80, "seed").prob
+    dbnet = make_targets([ROOMS], [False], 80, "dbnet").prob
     assert seed[:, :40].any()
     assert seed[:, 40:].any()
     assert dbnet[:, :40].any() != dbnet[:, 40:].any()
