@@ -28,24 +28,8 @@ VERSION = 1
 NAMES = ("NORTH STAR", "CORNER MART", "GREEN LEAF", "BLUE HARBOUR", "OLD MILL", "SUNNY SIDE")
 KINDS = ("BAKERY", "GROCERY", "BOOKS", "HARDWARE", "CAFE", "PHARMACY", "STATIONERY")
 STREETS = ("MARKET ST", "HIGH ROAD", "STATION LANE", "PARK AVENUE", "RIVER WALK")
-ITEMS: tuple[str, ...] = (
-    "RYE BREAD",
-    "Oat milk 1L",
-    "APPLES 2KG",
-    "Green tea",
-    "PENCILS HB",
-    "Notebook A5",
-)
-ITEMS += (
-    "Notebook A5",
-    "OLIVE OIL",
-    "Butter 250g",
-    "PAINT BRUSH",
-    "Screws M4",
-    "COFFEE",
-    "Soap bar",
-    "RICE 5KG",
-)
+ITEMS = ("RYE BREAD", "Oat milk 1L", "APPLES 2KG", "Green tea", "PENCILS HB", "Notebook A5")
+MORE_ITEMS = ("OLIVE OIL", "Butter 250g", "PAINT BRUSH", "Screws M4", "COFFEE", "RICE 5KG")
 FOOTERS = ("THANK YOU", "PLEASE COME AGAIN", "GOODS SOLD ARE FINAL", "KEEP THIS RECEIPT")
 # What each image of a dozen is; `exif` takes the orientations in turn.
 DOZEN: tuple[str, ...] = ("plain", "exif", "grey", "alpha", "plain", "cmyk")
@@ -163,7 +147,7 @@ def print_receipt(random: np.random.Generator, size: int, items: int, blank: boo
     y = size * 6.8
     for _ in range(items):
         if not blank:
-            page.print_line(left, y, choice(random, ITEMS), size)
+            page.print_line(left, y, choice(random, ITEMS + MORE_ITEMS), size)
             page.print_line(right, y, price(random), size, "ra")
         y += size * 1.55
     for x in np.arange(left, right, size * 0.6):  # a dashed rule

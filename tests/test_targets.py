@@ -17,11 +17,8 @@ from ocr_precompute.targets import Targets, make_targets, offset_distance, polyg
 GOLDEN = sorted((SHARED / "golden").glob("*.npz"))
 SQUARE = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
 # Two rooms joined by a corridor, which the shrink parts.
-ROOMS = np.array(
-    [[0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0]]
-    + [[80, 30], [50, 30], [50, 16], [30, 16], [30, 30], [0, 30]],
-    np.float32,
-)
+WALLS = ([0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16])
+ROOMS = np.array([*WALLS, [30, 16], [30, 30], [0, 30]], np.float32)
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
