@@ -100,7 +100,8 @@ class Page:
         edges = [
             np.stack([np.sin(turn) * reach, -np.cos(turn) * reach], axis=1) + centre
             for turn, reach in (
-                (angles, radius + height / 2),
+                # Chords of the outer edge touch the arc from outside, so that no glyph is cut.
+                (angles, (radius + height / 2) / np.cos((angles[1] - angles[0]) / 2)),
                 (angles[::-1], radius - height / 2),
             )
         ]
