@@ -81,7 +81,7 @@ def test_polygons_hold_the_ink(sample: Path) -> None:
             around = cv2.dilate(inside, np.ones((5, 5), np.uint8)) - inside
             ink = pixels[inside == 1] < 130
             assert 0.05 < ink.mean() < 0.7, (name, word)
-            assert (pixels[around == 1] < 110).mean() < 0.05, (name, word)
+            assert (pixels[around == 1] < 110).mean() < 0.08, (name, word)
 
 
 def test_the_same_bytes_every_time(sample: Path, tmp_path: Path) -> None:
