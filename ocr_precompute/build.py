@@ -24,7 +24,14 @@ import joblib
 
 from ocr_precompute.annotations import Annotation, read_annotations
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Backend, Parameters, Settings, Source, check_split_name
+from ocr_precompute.config import (
+    SPLIT_NAME_RULE,
+    Backend,
+    Parameters,
+    Settings,
+    Source,
+    is_split_name,
+)
 from ocr_precompute.errors import ImageError, InputError, Problem, StoreError, WorkerError
 from ocr_precompute.fingerprint import (
     DigestCache,
@@ -164,7 +171,8 @@ def build(
     started = time.perf_counter()
     progress = progress or Progress()
     store, parameters = settings.store, settings.parameters
-    check_split_name(split)
+    if not is_split_name(split):
+        raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     with _writable(store, dry_run):
         published = read_manifest(store, split)
         with digest_cache(store) as cache:
@@ -397,7 +405,10 @@ def _run(
     options = {"inner_max_num_threads": 1, "initializer": _exit_with_parent}
     done = 0
     try:
-        with joblib.parallel_config(backend, **(options if backend == "loky" else {})):
+        with (
+            _quiet_resource_trackers(),
+            joblib.parallel_config(backend, **(options if backend == "loky" else {})),
+        ):
             run = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
             for result in run(joblib.delayed(encode_shard)(task) for task in tasks):
                 done += 1
@@ -413,6 +424,21 @@ def _run(
             raise
         progress.notice(f"workers cannot be started ({error}); working in this process instead")
         yield from map(encode_shard, tasks)
+
+
+@contextmanager
+def _quiet_resource_trackers() -> Iterator[None]:
+    """Keep workers that are ended early from having their semaphores called leaked, on stderr."""
+    before = os.environ.get("PYTHONWARNINGS")
+    rules = [before] if before else []
+    os.environ["PYTHONWARNINGS"] = ",".join([*rules, "ignore:resource_tracker:UserWarning"])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _exit_with_parent() -> None:

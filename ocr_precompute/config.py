@@ -22,6 +22,7 @@ Decode = Literal["exact", "reduced"]
 Backend = Literal["loky", "threading", "sequential"]
 
 DEFAULT_CONFIG = Path("configs/precompute.yaml")
+SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit first"
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -125,7 +126,8 @@ class Settings(_Frozen):
     @classmethod
     def _named_splits(cls, splits: dict[str, Source]) -> dict[str, Source]:
         for name in splits:
-            check_split_name(name)
+            if not is_split_name(name):
+                raise ValueError(f"split name {name!r}: {SPLIT_NAME_RULE}")
         return splits
 
     @property
@@ -166,11 +168,9 @@ class Settings(_Frozen):
         return self.splits[split]
 
 
-def check_split_name(name: str) -> str:
-    """The name, if it is safe as a file name; raises ValueError otherwise."""
-    if not _SPLIT_NAME.fullmatch(name):
-        raise ValueError(f"split name {name!r}: use letters, digits, '.', '_' and '-'")
-    return name
+def is_split_name(name: str) -> bool:
+    """Whether the name may name a split, and so a file."""
+    return _SPLIT_NAME.fullmatch(name) is not None
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:

@@ -130,9 +130,9 @@ def print_build(report: build.BuildReport, store: Path) -> None:
             f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
         )
     if report.zero_area:
-        say(f"{report.zero_area} polygons have no area and draw nothing")
+        say(f"polygons of no area, which draw nothing: {report.zero_area}")
     if report.skipped:
-        say(f"{report.skipped} skipped; `ocr-precompute inspect` names them")
+        say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
     say(f"store {store}, data hash {report.data_hash}")
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocr_precompute.config import Source
+from ocr_precompute.config import Source, is_split_name
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import json_bytes, replace_file
 from ocr_precompute.fingerprint import DigestCache
@@ -72,6 +72,8 @@ def manifest_path(store: Path, split: str) -> Path:
 
 def read_manifest(store: Path, split: str) -> Manifest | None:
     """The published manifest of a split; None if there is none. Raises StoreError if damaged."""
+    if not is_split_name(split):
+        return None
     path = manifest_path(store, split)
     try:
         return Manifest.from_bytes(path.read_bytes(), path)

@@ -29,7 +29,10 @@ def read(path: Path, images: Path) -> Iterator[Entry | Problem]:
         where = f"line {error.lineno} column {error.colno}"
         yield Problem("annotations", file, where, f"is not valid JSON: {error.msg}")
         return
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except RecursionError:
+        yield Problem("annotations", file, "", "is nested too deeply to be annotations")
+        return
+    except (OSError, ValueError) as error:
         yield Problem("annotations", file, "", f"cannot be read as JSON: {error}")
         return
     entries = document.get("images") if isinstance(document, dict) else None
