@@ -12,7 +12,7 @@ from typing import Any
 
 def json_bytes(document: Mapping[str, Any]) -> bytes:
     """The document as JSON, the same bytes every time."""
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(document, indent=1) + "\n").encode()
 
 
 def replace_file(path: Path, data: bytes) -> None:

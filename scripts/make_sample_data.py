@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -72,9 +73,12 @@ class Page:
 
     def print_line(self, x: float, y: float, text: str, size: int, anchor: str = "la") -> None:
         """Print one line of text and annotate the box around its glyphs."""
-        draw = ImageDraw.Draw(self.paper)
+        draw, x, y = ImageDraw.Draw(self.paper), round(x), round(y)
         left, top, right, bottom = draw.textbbox((x, y), text, font(size), anchor)
         draw.text((x, y), text, self.ink, font(size), anchor)
+        # The text box has the spacing beside the outer glyphs in it; the ink has not.
+        ink = font(size).getmask(text).getbbox()
+        left, top, right, bottom = left + ink[0], top + ink[1], left + ink[2], top + ink[3]
         box = [[left, top], [right, top], [right, bottom], [left, bottom]]
         self.words.append((np.array(box, float), text, False))
 
@@ -89,9 +93,9 @@ class Page:
         centre = np.array([x, y + height / 2 + radius])
         # Polar coordinates about the centre of the arc are the strip's own coordinates.
         columns, rows = np.meshgrid(np.arange(self.paper.width), np.arange(self.paper.height))
-        across, up = columns - centre[0], centre[1] - rows
-        along = (np.arctan2(across, up) + half) * radius
-        down = radius + height / 2 - np.hypot(across, up)
+        across, up = columns + 0.5 - centre[0], centre[1] - rows - 0.5
+        along = (np.arctan2(across, up) + half) * radius - 0.5
+        down = radius + height / 2 - np.hypot(across, up) - 0.5
         cover = cv2.remap(
             np.asarray(strip), along.astype(np.float32), down.astype(np.float32), cv2.INTER_LINEAR
         )
@@ -186,15 +190,18 @@ def photograph(page: Page, size: tuple[int, int], steep: bool) -> tuple[np.ndarr
     grain = random.normal(0, 10, (height // 16 + 1, width // 4 + 1, 1)).astype(np.float32)
     table = colour + cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
     paper = np.asarray(page.paper)
-    flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    laid = cv2.warpAffine(paper, matrix, size, flags=flags)
-    cover = cv2.warpAffine(np.full(paper.shape[:2], 255, np.uint8), matrix, size, flags=flags)
+    # OpenCV counts from the middle of the top-left pixel; the polygons count from its corner.
+    warp = matrix.copy()
+    warp[:, 2] = warp @ [0.5, 0.5, 1.0] - 0.5
+    laid = cv2.warpAffine(paper, warp, size)
+    cover = cv2.warpAffine(np.full(paper.shape[:2], 255, np.uint8), warp, size)
     share = (cover / np.float32(255))[..., None]
     bright, dim = (float(v) for v in random.uniform(0.86, 1.04, 2))
     slope = np.linspace(bright, dim, width, dtype=np.float32)[None, :, None]
-    noise = random.normal(0, 2.5, (height, width, 1)).astype(np.float32)
-    picture = (laid * share + table * (1 - share)) * slope + noise
-    return picture.clip(0, 255).astype(np.uint8), matrix
+    picture = table + share * (laid - table)  # float32 and in place: scans are large
+    picture *= slope
+    picture += np.float32(2.5) * random.standard_normal((height, width, 1), np.float32)
+    return picture.clip(0, 255, out=picture).astype(np.uint8), matrix
 
 
 def encode(pixels: np.ndarray, kind: str, turn: int, quality: int) -> bytes:
@@ -252,6 +259,24 @@ def is_complete(folder: Path, arguments: dict[str, int]) -> bool:
     return bool(record == expected)
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether the folder holds nothing but what an earlier run of this script wrote."""
+    try:
+        record = json.loads((folder / "sample.json").read_text())
+        made = {"sample.json", *record["files"]} if record["version"] else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in found} <= made
+
+
+def natural(text: str) -> int:
+    """A count or seed from the command line."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def make(folder: Path, arguments: dict[str, int]) -> None:
     """Write both splits into a folder that does not exist yet."""
     files: dict[str, int] = {}
@@ -276,25 +301,28 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=Path("data/sample"), help="folder to make")
-    parser.add_argument("--train", type=int, default=120, help="training images (default: 120)")
-    parser.add_argument("--val", type=int, default=40, help="validation images (default: 40)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other receipts")
+    parser.add_argument("--train", type=natural, default=120, help="training images (default: 120)")
+    parser.add_argument("--val", type=natural, default=40, help="validation images (default: 40)")
+    parser.add_argument("--seed", type=natural, default=0, help="another seed, other receipts")
     parser.add_argument("--force", action="store_true", help="make it again in any case")
     given = parser.parse_args()
+    given.out = given.out.resolve()  # a link stays a link
     arguments = {"train": given.train, "val": given.val, "seed": given.seed}
     if not given.force and is_complete(given.out, arguments):
         print(f"{given.out}: already complete", file=sys.stderr)
         return 0
-    if given.out.exists() and not (given.out / "sample.json").exists():
-        reason = "exists and is no sample data; name another --out"
+    if given.out.exists() and not is_ours(given.out):
+        reason = "exists and is no sample data, or not only; name another --out"
         print(f"error: {given.out}: {reason}", file=sys.stderr)
         return 2
     beside = given.out.with_name(f".{given.out.name}-{os.getpid()}")
+    old = given.out.with_name(f"{beside.name}-old")
     try:
         make(beside, arguments)
         if given.out.exists():
-            shutil.rmtree(given.out)
+            given.out.rename(old)
         beside.rename(given.out)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     print(f"{given.train + given.val} images in {given.out}", file=sys.stderr)
@@ -302,4 +330,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that scratch files are removed
     sys.exit(main())

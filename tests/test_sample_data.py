@@ -104,6 +104,8 @@ def test_made_once_and_never_over_something_else(sample: Path, tmp_path: Path) -
     refused = make(tmp_path, "--train", 1, "--val", 0)
     assert refused.returncode == 2
     assert "exists and is no sample data" in refused.stderr
+    (tmp_path / "sample.json").write_text('{"version": 1, "files": {}}')
+    assert make(tmp_path, "--train", 1, "--val", 0, "--force").returncode == 2
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
