@@ -32,7 +32,14 @@ from ocr_precompute.config import (
     Source,
     is_split_name,
 )
-from ocr_precompute.errors import ImageError, InputError, Problem, StoreError, WorkerError
+from ocr_precompute.errors import (
+    ImageError,
+    InputError,
+    Problem,
+    StoreError,
+    VersionError,
+    WorkerError,
+)
 from ocr_precompute.fingerprint import (
     DigestCache,
     data_hash,
@@ -64,14 +71,15 @@ from ocr_precompute.store import (
     shard_keys,
     shard_path,
 )
-from ocr_precompute.targets import polygon_area
+
+_BYTES_A_PIXEL = 16  # no image format needs more: four channels of 32 bits
 
 
 class Progress:
     """What a build tells whoever watches it. This one keeps silent."""
 
-    def scanned(self, samples: int, problems: int) -> None:
-        """Annotations are read and images digested."""
+    def scanning(self, done: int, total: int) -> None:
+        """So many images of so many are digested."""
 
     def planned(self, plan: Plan) -> None:
         """It is known what there is to do."""
@@ -174,10 +182,11 @@ def build(
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     with _writable(store, dry_run):
-        published = read_manifest(store, split)
+        published = _published(store, split, progress)
         with digest_cache(store) as cache:
-            scanned = scan(source, settings.max_pixels, cache, skip_bad, _known_bad(published))
-        progress.scanned(len(scanned.samples), len(scanned.skipped))
+            scanned = scan(
+                source, settings.max_pixels, cache, skip_bad, known_bad(published), progress
+            )
         computed = copied = built = 0
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
@@ -219,11 +228,22 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
-        zero_area=sum(_zero_area(sample) for sample in scanned.samples),
+        zero_area=sum(int((s.polygons.areas() == 0).sum()) for s in scanned.samples),
         up_to_date=up_to_date,
         dry_run=dry_run,
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def _published(store: Path, split: str, progress: Progress) -> Manifest | None:
+    """The split's manifest, if there is one to go by: a damaged one is published anew."""
+    try:
+        return read_manifest(store, split)
+    except VersionError:
+        raise
+    except StoreError as error:
+        progress.notice(str(error))
+        return None
 
 
 # ------------------------------------------------------------------------------------------ scan
@@ -234,11 +254,12 @@ def scan(
     max_pixels: int,
     cache: DigestCache,
     skip_bad: bool = False,
-    known_bad: dict[tuple[str, str], Skipped] | None = None,
+    known: dict[tuple[str, str], Skipped] | None = None,
+    progress: Progress | None = None,
 ) -> Scan:
     """Read and check annotations, digest images.
 
-    known_bad: (name, digest) of images that an earlier build found undecodable.
+    known: (name, digest) of images that an earlier build found undecodable (see known_bad).
     Raises InputError with all problems found, unless skip_bad and each can be skipped.
     """
     annotations, problems = read_annotations(source.annotations, source.images, source.format)
@@ -252,13 +273,15 @@ def scan(
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        for result in threads.map(digest, annotations):
+        for number, result in enumerate(threads.map(digest, annotations)):
+            if progress and number % 100 == 0:
+                progress.scanning(number, len(annotations))
             if isinstance(result, Problem):
                 problems.append(result)
-            elif known := (known_bad or {}).get((result.name, result.digest.hex())):
+            elif bad := (known or {}).get((result.name, result.digest.hex())):
                 if not skip_bad:
-                    problems.append(_image_problem(result.path, result.name, known.reason))
-                skipped.append(known)
+                    problems.append(_image_problem(result.path, result.name, bad.reason))
+                skipped.append(bad)
             else:
                 samples.append(result)
     fatal = [p for p in problems if p.kind not in ("image", "polygon")]
@@ -283,6 +306,10 @@ def _digest_sample(
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return _image_problem(path, annotation.name, "is not a regular file; replace it")
+        if status.st_size > _BYTES_A_PIXEL * max_pixels:
+            return _image_problem(
+                path, annotation.name, "is larger than any image within the pixel limit; replace it"
+            )
         digest = cache.lookup(str(path), status)
         if digest is None:
             data = path.read_bytes()
@@ -308,7 +335,8 @@ def _in_order(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
     return tuple(sorted(skipped, key=lambda s: (s.sample, s.entry, s.kind)))
 
 
-def _known_bad(published: Manifest | None) -> dict[tuple[str, str], Skipped]:
+def known_bad(published: Manifest | None) -> dict[tuple[str, str], Skipped]:
+    """Images that could not be decoded when the split was built, by (name, hex digest)."""
     skipped = published.skipped if published else ()
     return {(s.sample, s.digest): s for s in skipped if s.digest}
 
@@ -327,10 +355,6 @@ def _without(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source, skip
     if not kept:
         raise InputError([_image_problem(source.images / n, n, reason) for n, reason in bad])
     return Scan(kept, _in_order([*scanned.skipped, *skipped]))
-
-
-def _zero_area(sample: Sample) -> int:
-    return sum(polygon_area(polygon) == 0 for polygon in sample.polygons.as_list())
 
 
 # ------------------------------------------------------------------------------------------ plan

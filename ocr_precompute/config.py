@@ -77,6 +77,13 @@ class Parameters(_Frozen):
     compression: Compression = Compression()
     libraries: dict[str, str] = Field(default_factory=_libraries)
 
+    @field_validator("size")
+    @classmethod
+    def _bounded_size(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(16 <= side <= 8192 for side in size):
+            raise ValueError(f"size {size[0]}x{size[1]} is outside 16 to 8192 pixels a side")
+        return size
+
 
 class Source(_Frozen):
     """Where a split comes from."""
@@ -114,13 +121,6 @@ class Settings(_Frozen):
         if isinstance(value, int):
             value = (value, value)
         return value
-
-    @field_validator("size")
-    @classmethod
-    def _bounded_size(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if not all(16 <= side <= 8192 for side in size):
-            raise ValueError(f"size {size[0]}x{size[1]} is outside 16 to 8192 pixels a side")
-        return size
 
     @field_validator("splits")
     @classmethod

@@ -58,5 +58,9 @@ class StoreError(PrecomputeError):
     """The store cannot be read or written, or is not one this version understands."""
 
 
+class VersionError(StoreError):
+    """The store was written by another format version."""
+
+
 class WorkerError(PrecomputeError):
     """A worker process was lost."""

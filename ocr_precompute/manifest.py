@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.config import Parameters
-from ocr_precompute.errors import StoreError
+from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 
@@ -98,9 +98,9 @@ def _one_line(error: Exception) -> str:
 
 
 def check_format_version(version: Any, origin: Path) -> None:
-    """Raises StoreError unless this version of the package can read that format version."""
+    """Raises VersionError unless this version of the package can read that format version."""
     if version != FORMAT_VERSION:
-        raise StoreError(
+        raise VersionError(
             f"{origin}: has format version {version}, this ocr-precompute reads version "
             f"{FORMAT_VERSION}; install the version that wrote it, or build into another store"
         )

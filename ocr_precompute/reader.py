@@ -123,7 +123,13 @@ class Split:
     def _open(self, entry: ShardEntry) -> tuple[zarr.Group, Records]:
         if entry.key not in self._opened:
             path = shard_path(self._store, entry.key)
-            self._opened[entry.key] = (zarr.open_group(path, mode="r"), _records(path))
+            records = _records(path)
+            if len(records.names) != entry.samples:
+                raise StoreError(
+                    f"shard {entry.key}: holds {len(records.names)} samples, not {entry.samples} "
+                    "as the manifest says; run `ocr-precompute verify`"
+                )
+            self._opened[entry.key] = (zarr.open_group(path, mode="r"), records)
             if len(self._opened) > _OPEN_SHARDS:
                 self._opened.popitem(last=False)
         self._opened.move_to_end(entry.key)
@@ -133,7 +139,12 @@ class Split:
         group, records = self._open(entry)
         try:
             array = group[field]
-            assert isinstance(array, zarr.Array)
+            tail = (*self.manifest.parameters.size, *MAPS[field][1])
+            # What the metadata claims is not to be believed before it is allocated.
+            if not isinstance(array, zarr.Array) or array.chunks != (1, *tail):
+                raise ValueError("it is no array of one sample a chunk")
+            if array.shape != (entry.samples, *tail):
+                raise ValueError(f"its shape is {array.shape}")
             return np.asarray(array[row])
         except Exception as error:  # whatever a codec raises, the data is damaged
             raise StoreError(

@@ -34,6 +34,18 @@ class Polygons:
         """The same polygons in canonical pixels, points in float32."""
         return Polygons((self.points * scale).astype(np.float32), self.lengths, self.ignore)
 
+    def areas(self) -> np.ndarray:
+        """Area of each polygon in square pixels, float64 (N,), negative for one way around."""
+        if not len(self.lengths):
+            return np.zeros(0)
+        ends = np.cumsum(self.lengths)
+        starts = ends - self.lengths
+        following = np.arange(1, len(self.points) + 1)
+        following[ends - 1] = starts
+        # Relative to the first vertex: far from the origin the products would lose the area.
+        x, y = (self.points - np.repeat(self.points[starts], self.lengths, axis=0)).T
+        return np.add.reduceat(x * y[following] - x[following] * y, starts) / 2
+
     def as_list(self) -> list[np.ndarray]:
         """One (V, 2) view a polygon."""
         return np.split(self.points, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []

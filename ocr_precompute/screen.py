@@ -70,18 +70,16 @@ class BuildScreen(build.Progress):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def scanned(self, samples: int, skipped: int) -> None:
-        """Say how many samples there are."""
-        note = f", {skipped} skipped" if skipped else ""
-        self._progress.update(self._task, description=f"planning {samples} samples{note}")
+    def scanning(self, done: int, total: int) -> None:
+        """Show how far the scan is."""
+        self._progress.update(self._task, completed=done, total=total)
 
     def planned(self, plan: build.Plan) -> None:
         """Start the bar, at what is there already."""
-        total = sum(len(shard.samples) for shard in plan.shards)
         missing = sum(len(shard.samples) for shard in plan.to_build)
         self._built, self._reused = 0, len(plan.shards) - len(plan.to_build)
         self._progress.reset(
-            self._task, total=missing, description="encoding", detail=self._detail(total - missing)
+            self._task, total=missing, description="encoding", detail=self._detail()
         )
 
     def encoded(self, result: build.ShardResult) -> None:
@@ -95,7 +93,7 @@ class BuildScreen(build.Progress):
         """One line above the bar."""
         self._progress.console.print(Text(printable(message)))
 
-    def _detail(self, _: int = 0) -> str:
+    def _detail(self) -> str:
         return f"{self._built} shards built, {self._reused} reused"
 
 

@@ -29,6 +29,8 @@ from ocr_precompute.fingerprint import DigestCache
 from ocr_precompute.manifest import Manifest, check_format_version
 from ocr_precompute.shard import group_metadata, read_record
 
+_ENTRIES = {"zarr.json", "shards", "splits", "sources", "tmp", "digests.sqlite", "lock"}
+
 
 def shard_path(store: Path, key: str) -> Path:
     """Folder of a shard."""
@@ -121,12 +123,17 @@ def digest_cache(store: Path) -> DigestCache:
 
 def create_store(store: Path) -> None:
     """Make the store's folders, or check that the store there is one this version can write."""
-    for folder in ("shards", "splits", "tmp"):
-        (store / folder).mkdir(parents=True, exist_ok=True)
     if (store / "zarr.json").exists():
         check_store(store)
+    elif store.is_dir() and (foreign := {n for n in os.listdir(store) if n[0] != "."} - _ENTRIES):
+        raise StoreError(
+            f"{store}: is not a store and not empty (it holds {min(foreign)!r}); "
+            "name another --store"
+        )
     else:
         replace_file(store / "zarr.json", group_metadata())
+    for folder in ("shards", "splits", "tmp"):
+        (store / folder).mkdir(exist_ok=True)
 
 
 def check_store(store: Path) -> None:

@@ -12,10 +12,10 @@ import cv2
 import joblib
 import numpy as np
 
-from ocr_precompute.build import scan
+from ocr_precompute.build import known_bad, scan
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Source
-from ocr_precompute.errors import ImageError, InputError, StoreError
+from ocr_precompute.errors import ImageError, InputError, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_key
 from ocr_precompute.manifest import Manifest, ShardEntry
 from ocr_precompute.samples import Sample
@@ -64,9 +64,13 @@ class VerifyReport:
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """A split's sources as they are now: each sample and its geometry hash, by name."""
+    """A split's sources as they are now, by sample name.
+
+    samples: each usable sample and its geometry hash. bad: why the other images are not usable.
+    """
 
     samples: dict[str, tuple[Sample, bytes]]
+    bad: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +101,18 @@ def verify(
     check_store(store)
     names = split_names(store) if splits is None else splits
     findings: list[Finding] = []
+    if (store / "zarr.json").read_bytes() != group_metadata():
+        detail = "the root zarr.json is not what was written; restore it from a new store"
+        findings.append(Finding("metadata", "", "", detail))
     samples = shards = recomputed = 0
     for name in names:
-        manifest = read_manifest(store, name)
+        try:
+            manifest = read_manifest(store, name)
+        except VersionError:
+            raise
+        except StoreError as error:
+            findings.append(Finding("manifest", "", "", str(error)))
+            continue
         if manifest is None:
             known = ", ".join(split_names(store)) or "none"
             raise StoreError(f"{store}: no split {name!r} in this store; splits: {known}")
@@ -166,28 +179,20 @@ def _check_manifest(manifest: Manifest, name: str) -> list[Finding]:
 def _read_sources(
     store: Path, source: Source, manifest: Manifest, max_pixels: int
 ) -> tuple[Sources | None, list[Finding]]:
-    """The split's sources as they are now, and what is wrong with them."""
-    findings: list[Finding] = []
-    skipped = {(s.kind, s.sample) for s in manifest.skipped}
+    """The split's sources as they are now, or why they cannot be read at all."""
     try:
         with digest_cache(store) as cache:
-            scanned = scan(source, max_pixels, cache, skip_bad=True)
+            scanned = scan(source, max_pixels, cache, skip_bad=True, known=known_bad(manifest))
     except InputError as error:
         return None, [
             Finding("source-missing", "", problem.sample, str(problem))
             for problem in error.problems
         ]
-    known = {(s.kind, s.sample) for s in scanned.skipped} - skipped
-    for kind, sample in sorted(known):
-        reason = next(s.reason for s in scanned.skipped if (s.kind, s.sample) == (kind, sample))
-        findings.append(Finding("source-missing", "", sample, f"{kind} {reason}"))
-    gone = {sample for kind, sample in skipped if kind == "image"}
     samples = {
         s.name: (s, geometry_hash(manifest.parameters, s.digest, s.polygons))
         for s in scanned.samples
-        if s.name not in gone
     }
-    return Sources(samples), findings
+    return Sources(samples, {s.sample: s.reason for s in scanned.skipped if s.kind == "image"}), []
 
 
 # ----------------------------------------------------------------------------------------- shards
@@ -334,7 +339,8 @@ def _out_of_range(array: np.ndarray | None, field: str, parameters: Parameters) 
 
 def _check_source(entry: ShardEntry, record: SampleRecord, sources: Sources) -> list[Finding]:
     if record.name not in sources.samples:
-        detail = "its image or its annotation is gone; build the split again"
+        gone = "is no longer annotated; build the split again"
+        detail = f"its image {sources.bad[record.name]}" if record.name in sources.bad else gone
         return [Finding("source-missing", entry.key, record.name, detail)]
     if sources.samples[record.name][1] != record.key:
         detail = "its image or its annotation has changed since; build the split again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -207,15 +208,44 @@ def test_verify_compares_folders_with_their_keys(split: Split, settings: Setting
     assert any("do not add up to its key" in detail for detail in details)
 
 
-def test_verify_checks_the_manifest(split: Split, settings: Settings) -> None:
+def test_verify_checks_the_manifest(split: Split, settings: Settings, dataset: Dataset) -> None:
     path = manifest_path(settings.store, "val")
     document = json.loads(path.read_bytes())
     document["shards"] = document["shards"][::-1]
     path.write_text(json.dumps(document))
     assert "manifest" in kinds(settings)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(StoreError, match=r"val\.json: is damaged .*; build the split again"):
-        verify(settings.store)
+    (finding,) = verify(settings.store).problems
+    assert finding.kind == "manifest"
+    assert re.search(r"val\.json: is damaged .*; build the split again", finding.detail)
+    assert build("val", dataset.source, settings).built == 0
+    assert verify(settings.store).ok
+    (settings.store / "zarr.json").write_bytes(b" " + (settings.store / "zarr.json").read_bytes())
+    assert kinds(settings) == ["metadata"]
+
+
+def test_a_store_that_claims_too_much_is_refused(
+    split: Split, settings: Settings, dataset: Dataset
+) -> None:
+    path = shard_path(settings.store, split.manifest.shards[0].key) / "image" / "zarr.json"
+    path.write_text(path.read_text().replace("64", "640000"))
+    with pytest.raises(StoreError, match=r"image cannot be read \(it is no array"):
+        open_store(settings.store).split("val")[0]
+    manifest = manifest_path(settings.store, "val")
+    manifest.write_text(manifest.read_text().replace("64", "640000"))
+    with pytest.raises(StoreError, match="is damaged"):
+        open_store(settings.store).split("val")
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    home = settings.model_copy(update={"store": tmp_path / "home"})
+    with pytest.raises(StoreError, match=r"is not a store and not empty \(it holds 'letter.txt'\)"):
+        build("val", dataset.source, home)
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 
 def test_verify_reports_sources(split: Split, settings: Settings, dataset: Dataset) -> None:

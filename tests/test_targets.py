@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ocr_precompute.config import RECIPES
+from ocr_precompute.samples import Polygons
 from ocr_precompute.targets import Targets, make_targets, offset_distance, polygon_area
 
 GOLDEN = sorted((SHARED / "golden").glob("*.npz"))
@@ -175,3 +176,11 @@ def test_wrong_arguments(polygons: list, ignore: list, recipe: str, message: str
 def test_polygon_area_far_from_the_origin() -> None:
     assert polygon_area(SQUARE.astype(float) + 1e9) == 1600
     assert polygon_area(SQUARE[::-1]) == -1600
+
+
+@settings(max_examples=50, deadline=None)
+@given(polygons=st.lists(arrays(np.float64, (5, 2), elements=st.integers(-99, 99)), max_size=5))
+def test_areas_of_all_polygons_at_once(polygons: list) -> None:
+    polygons = [polygon[: 3 + number % 3] for number, polygon in enumerate(polygons)]
+    areas = Polygons.from_list(polygons, [False] * len(polygons)).areas()
+    assert areas.tolist() == [polygon_area(polygon) for polygon in polygons]

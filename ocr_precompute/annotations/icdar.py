@@ -49,8 +49,10 @@ def read(path: Path, images: Path) -> Iterator[Entry | Problem]:
 
 
 def _text_files(folder: Path) -> Iterator[Path]:
-    for name in sorted(os.listdir(folder)):
-        if Path(name).suffix.lower() in _TEXT_SUFFIXES and not name.startswith("."):
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
+    for name in names:
+        if Path(name).suffix.lower() in _TEXT_SUFFIXES:
             yield folder / name
 
 

@@ -23,6 +23,9 @@ def recognises(path: Path) -> bool:
 def read(path: Path, images: Path) -> Iterator[Entry | Problem]:
     """One entry an image. `images` is not needed: the names are in the file."""
     file = str(path)
+    if not path.is_file():
+        yield Problem("annotations", file, "", "must be a JSON file")
+        return
     try:
         document = json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
