@@ -426,7 +426,11 @@ def _run(
     if backend == "sequential" or jobs <= 1:
         yield from map(encode_shard, tasks)
         return
-    options = {"inner_max_num_threads": 1, "initializer": _exit_with_parent}
+    options = {
+        "inner_max_num_threads": 1,
+        "initializer": _exit_with_parent,
+        "initargs": (os.getpid(),),
+    }
     done = 0
     try:
         with (
@@ -465,12 +469,11 @@ def _quiet_resource_trackers() -> Iterator[None]:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _exit_with_parent() -> None:
+def _exit_with_parent(parent: int) -> None:
     """Make this worker process end when the process that started it is gone.
 
     Workers wait minutes for more work otherwise, and whoever reads the build's output with them.
     """
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
