@@ -61,7 +61,7 @@ from ocr_precompute.shard import (
 )
 from ocr_precompute.store import (
     build_lock,
-    check_store,
+    check_target,
     create_store,
     digest_cache,
     find_rows,
@@ -262,10 +262,17 @@ def scan(
     known: (name, digest) of images that an earlier build found undecodable (see known_bad).
     Raises InputError with all problems found, unless skip_bad and each can be skipped.
     """
-    annotations, problems = read_annotations(source.annotations, source.images, source.format)
-    if not source.images.is_dir():
-        message = "there is no such image folder"
+    try:
+        annotations, problems = read_annotations(source.annotations, source.images, source.format)
+        images_are_there = source.images.is_dir()
+    except OSError as error:
+        where = str(error.filename or source.annotations)
+        reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
+        raise InputError([Problem("annotations", where, "", reason)]) from error
+    if not images_are_there:
+        message = "there is no such image folder; correct the path"
         problems.append(Problem("annotations", str(source.images), "", message))
+        annotations = []  # one problem, not one an image
 
     def digest(annotation: Annotation) -> Sample | Problem:
         return _digest_sample(annotation, source.images, max_pixels, cache)
@@ -321,7 +328,8 @@ def _digest_sample(
             path, annotation.name, "is missing; add it, or remove it from the annotations"
         )
     except OSError as error:
-        return _image_problem(path, annotation.name, f"cannot be read: {error.strerror}")
+        reason = f"cannot be read: {error.strerror}; replace it"
+        return _image_problem(path, annotation.name, reason)
     except ImageError as error:
         return _image_problem(path, annotation.name, str(error))
     return Sample(annotation.name, path, digest, annotation.polygons)
@@ -511,10 +519,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                 return ShardResult(task.plan.key, 0, 0, tuple(bad))
             writer.publish(Records.of(rows), task.parameters)
     except OSError as error:
-        raise StoreError(
-            f"{task.store}: cannot be written: {error.strerror or error}; nothing was published, "
-            "and finished shards are kept"
-        ) from error
+        raise _unwritable(task.store, error) from error
     return ShardResult(task.plan.key, len(rows) - copied, copied)
 
 
@@ -562,17 +567,20 @@ def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -
 @contextmanager
 def _writable(store: Path, dry_run: bool) -> Iterator[None]:
     """A store that exists and is locked for a build; errors of the disk become StoreError."""
-    if dry_run:
-        if store.exists():
-            check_store(store)
-        yield
-        return
     try:
+        if dry_run:
+            check_target(store)
+            yield
+            return
         create_store(store)
         with build_lock(store):
             yield
     except OSError as error:
-        raise StoreError(
-            f"{store}: cannot be written: {error.strerror or error}; nothing was published, and "
-            "finished shards are kept"
-        ) from error
+        raise _unwritable(store, error) from error
+
+
+def _unwritable(store: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{error.filename or store}: cannot be written: {error.strerror or error}; nothing was "
+        "published, and finished shards are kept. Put that right, or name another --store"
+    )

@@ -11,10 +11,18 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ocr_precompute.errors import InputError, Problem
 
@@ -23,7 +31,18 @@ Backend = Literal["loky", "threading", "sequential"]
 
 DEFAULT_CONFIG = Path("configs/precompute.yaml")
 SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit first"
+_NO_MAPPING = "must hold settings, one `key: value` a line"
+_PLAINER = {"model_type": _NO_MAPPING, "dict_type": _NO_MAPPING, "path_type": "must be a path"}
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _without_nul(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("no path may hold a NUL character")
+    return path
+
+
+_Path = Annotated[Path, AfterValidator(_without_nul)]
 
 
 class _Frozen(BaseModel):
@@ -88,15 +107,15 @@ class Parameters(_Frozen):
 class Source(_Frozen):
     """Where a split comes from."""
 
-    images: Path = Field(description="folder that image names are relative to")
-    annotations: Path = Field(description="annotation file or folder")
+    images: _Path = Field(description="folder that image names are relative to")
+    annotations: _Path = Field(description="annotation file or folder")
     format: str = Field(default="auto", description="annotation format")
 
 
 class Settings(_Frozen):
     """A configuration file, with the command line's choices laid over it."""
 
-    store: Path = Path("data/store")
+    store: _Path = Path("data/store")
     splits: dict[str, Source] = {}
     size: tuple[int, int] = Field(default=(640, 640), description="canonical size, N or HxW")
     recipe: Literal["seed", "dbnet"] = "dbnet"
@@ -113,14 +132,13 @@ class Settings(_Frozen):
     @field_validator("size", mode="before")
     @classmethod
     def _parse_size(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
-            if not match:
-                raise ValueError(f"size {value!r} is neither N nor HxW, as in 640 or 480x640")
-            value = (int(match[1]), int(match[2] or match[1]))
-        if isinstance(value, int):
-            value = (value, value)
-        return value
+        size = value
+        if isinstance(value, str | int):
+            match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", str(value))
+            size = match and (int(match[1]), int(match[2] or match[1]))
+        if not isinstance(size, list | tuple) or len(size) != 2:
+            raise ValueError(f"size {value!r} is neither N nor HxW, as in 640 or 480x640")
+        return size
 
     @field_validator("splits")
     @classmethod
@@ -182,25 +200,41 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     file = path or DEFAULT_CONFIG
     values: Any = {}
     if path is not None or file.exists():
-        try:
-            values = yaml.safe_load(file.read_bytes()) or {}
-        except OSError as error:
-            raise InputError([Problem("config", str(file), "", _os_reason(error))]) from error
-        except (yaml.YAMLError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            entry = f"line {mark.line + 1} column {mark.column + 1}" if mark else ""
-            reason = getattr(error, "problem", None) or "cannot be parsed"
-            problem = Problem("config", str(file), entry, f"is not valid YAML: {reason}")
-            raise InputError([problem]) from error
+        values = _read_yaml(file)
         if not isinstance(values, dict):
-            raise InputError(
-                [Problem("config", str(file), "", "must hold settings, one `key: value` a line")]
-            )
+            raise InputError([Problem("config", str(file), "", _NO_MAPPING)])
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
         return Settings.model_validate({**values, **given})
     except ValidationError as error:
         raise InputError([_config_problem(file, given, e) for e in error.errors()]) from error
+
+
+def _read_yaml(file: Path) -> Any:
+    """What the file holds; an empty file holds no settings."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}; name another file with --config"
+        raise InputError([Problem("config", str(file), "", reason)]) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        reason = "is not valid YAML: it is not UTF-8 text; save it as UTF-8"
+        raise InputError([Problem("config", str(file), f"line {line}", reason)]) from error
+    try:
+        return yaml.safe_load(text) or {}
+    except Exception as error:  # values such as the date 2020-99-99 raise what they like
+        entry = ""
+        if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+            entry = f"line {mark.line + 1} column {mark.column + 1}"
+        elif isinstance(error, yaml.reader.ReaderError):
+            entry = f"line {text.count(chr(10), 0, error.position) + 1}"
+        reason = next(
+            (getattr(error, name) for name in ("problem", "reason") if getattr(error, name, None)),
+            "nested too deeply" if isinstance(error, RecursionError) else str(error),
+        )
+        problem = Problem("config", str(file), entry, f"is not valid YAML: {reason}; correct it")
+        raise InputError([problem]) from error
 
 
 def _config_problem(file: Path, given: Mapping[str, Any], error: Any) -> Problem:
@@ -209,6 +243,8 @@ def _config_problem(file: Path, given: Mapping[str, Any], error: Any) -> Problem
         key = str(error["loc"][-1])
         close = difflib.get_close_matches(key, _known_keys(error["loc"]), 1)
         message = f"unknown key; did you mean {close[0]!r}?" if close else "unknown key; remove it"
+    elif error["type"] in _PLAINER:
+        message = _PLAINER[error["type"]]
     else:
         message = error["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
@@ -223,7 +259,3 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     if location[0] == "compression":
         return list(Compression.model_fields)
     return list(Settings.model_fields)
-
-
-def _os_reason(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or error}"

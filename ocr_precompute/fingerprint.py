@@ -108,9 +108,10 @@ class DigestCache:
     def __enter__(self) -> DigestCache:
         if self._path.exists():
             try:
-                with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as database:
+                address = f"{self._path.absolute().as_uri()}?mode=ro"
+                with closing(sqlite3.connect(address, uri=True)) as database:
                     rows = database.execute("SELECT path, stamp, digest FROM digests")
-                    self._known = {path: (stamp, digest) for path, stamp, digest in rows}
+                    self._known = {os.fsdecode(p): (stamp, digest) for p, stamp, digest in rows}
             except sqlite3.Error:
                 self._known = {}
         return self
@@ -118,7 +119,8 @@ class DigestCache:
     def __exit__(self, *_: object) -> None:
         if not self._learnt:
             return
-        rows = [(path, stamp, digest) for path, (stamp, digest) in self._learnt.items()]
+        # Paths as bytes: they need not be UTF-8, and text in SQLite must be.
+        rows = [(os.fsencode(p), stamp, digest) for p, (stamp, digest) in self._learnt.items()]
         try:
             self._write(rows)
         except sqlite3.OperationalError:  # busy or not writable: learn it again next time
@@ -126,11 +128,11 @@ class DigestCache:
         except sqlite3.DatabaseError:  # damaged: start afresh
             self._path.unlink(missing_ok=True)
 
-    def _write(self, rows: list[tuple[str, str, bytes]]) -> None:
+    def _write(self, rows: list[tuple[bytes, str, bytes]]) -> None:
         with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS digests"
-                " (path TEXT PRIMARY KEY, stamp TEXT, digest BLOB)"
+                " (path BLOB PRIMARY KEY, stamp TEXT, digest BLOB)"
             )
             database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,16 @@ class Manifest:
             shards = tuple(ShardEntry(**shard) for shard in document["shards"])
             if not all(_is_key(shard.key) and shard.samples > 0 for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
+            skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
+            texts = [document["split"], *(text for s in skipped for text in astuple(s))]
+            if not (_is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
+                raise ValueError("the data hash is no hash, or a name no text")
             return cls(
                 split=document["split"],
                 data_hash=document["data_hash"],
                 parameters=Parameters.model_validate(document["parameters"]),
                 shards=shards,
-                skipped=tuple(Skipped(**skipped) for skipped in document["skipped"]),
+                skipped=skipped,
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(

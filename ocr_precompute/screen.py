@@ -155,7 +155,8 @@ def print_summary(summary: StoreSummary) -> None:
     console = _console()
     table = Table("split", "samples", "shards", "stored", "raw", "ratio", "data hash")
     for split in summary.splits:
-        table.add_row(
+        _add_row(
+            table,
             split.name,
             str(split.samples),
             str(len(split.shards)),
@@ -176,21 +177,27 @@ def print_summary(summary: StoreSummary) -> None:
 
 
 def _shard_table(split: SplitSummary) -> Table:
-    table = Table("shard", "samples", "stored", title=f"{split.name}: shards", title_justify="left")
+    title = Text(f"{printable(split.name)}: shards")
+    table = Table("shard", "samples", "stored", title=title, title_justify="left")
     for key, samples, size in split.shards[:20]:
-        table.add_row(key[:16], str(samples), _size(size))
+        _add_row(table, key[:16], str(samples), _size(size))
     if len(split.shards) > 20:
         table.add_row(f"and {len(split.shards) - 20} more", "", "")
     return table
 
 
 def _parameter_table(split: SplitSummary) -> Table:
-    title = f"{split.name}: parameters"
+    title = Text(f"{printable(split.name)}: parameters")
     table = Table("parameter", "value", title=title, title_justify="left")
     for name, value in split.parameters.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        table.add_row(name, "x".join(map(str, text)) if isinstance(text, list) else str(text))
+        _add_row(table, name, "x".join(map(str, text)) if isinstance(text, list) else str(text))
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Cells as they are: a store may come from elsewhere, with markup or escapes in its texts."""
+    table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _size(count: int) -> str:

@@ -121,8 +121,8 @@ def digest_cache(store: Path) -> DigestCache:
     return DigestCache(store / "digests.sqlite")
 
 
-def create_store(store: Path) -> None:
-    """Make the store's folders, or check that the store there is one this version can write."""
+def check_target(store: Path) -> None:
+    """Raises StoreError unless a build may write there: a store of this version, or none yet."""
     if (store / "zarr.json").exists():
         check_store(store)
     elif store.is_dir() and (foreign := {n for n in os.listdir(store) if n[0] != "."} - _ENTRIES):
@@ -130,7 +130,12 @@ def create_store(store: Path) -> None:
             f"{store}: is not a store and not empty (it holds {min(foreign)!r}); "
             "name another --store"
         )
-    else:
+
+
+def create_store(store: Path) -> None:
+    """Make the store's folders, or check that the store there is one this version can write."""
+    check_target(store)
+    if not (store / "zarr.json").exists():
         replace_file(store / "zarr.json", group_metadata())
     for folder in ("shards", "splits", "tmp"):
         (store / folder).mkdir(exist_ok=True)
@@ -146,8 +151,10 @@ def check_store(store: Path) -> None:
         raise StoreError(
             f"{store}: there is no store here; `ocr-precompute build` makes one"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: does not describe an ocr-precompute store") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{path}: does not describe an ocr-precompute store; name another --store"
+        ) from error
     check_format_version(version, path)
 
 

@@ -68,7 +68,7 @@ POLYGONS = {
     "strings": ([["1", "1"], ["9", "9"], ["1", "9"]], "points are not all numbers"),
     "booleans": ([[True, False]] * 3, "points are not all numbers"),
     "an object": ({"x": 1}, "points are not all numbers"),
-    "a huge integer": ([[10**400, 1], [9, 9], [1, 9]], "points are not all numbers"),
+    "a huge integer": ([[10**400, 1], [9, 9], [1, 9]], "has a coordinate that is not finite"),
     "far away": ([[1e7, 1], [9, 9], [1, 9]], "has a coordinate beyond 1000000 pixels"),
     "none": (None, "has no points; add or remove it"),
 }
@@ -235,6 +235,7 @@ def test_text_files_and_json_say_the_same(dataset: Dataset, tmp_path: Path) -> N
         ("1,2,3,4,5,6,inf,8,text", "line 2: has a coordinate that is not finite"),
         ("1,2,3,4,5,6,7e9,8,text", "line 2: has a coordinate beyond"),
         ("hello", "line 2: 'hello' is not a number"),
+        (f"1,2,3,4,5,6,7{'x' * 90},8,text", r"line 2: '7x{39}' is not a number"),
     ],
 )
 def test_bad_text_lines(
@@ -258,6 +259,15 @@ def test_text_files_without_their_image(
     (text_files / "gt_lost.txt").unlink()
     dataset.add("page_003.png")
     refused(dataset, settings, r"fits several images: page_003\.jpg, page_003\.png; keep one")
+
+
+def test_a_transcription_may_hold_any_character(dataset: Dataset, text_files: Path) -> None:
+    """Only line ends end a line, not what else Unicode calls a line boundary."""
+    text = "0,0,9,0,9,9,0,9,a\x0cb\x1c\x85\u2028c"
+    (text_files / "gt_page_003.txt").write_bytes(f"{text}\r\n{text}\n".encode())
+    found, problems = read_annotations(text_files, dataset.images)
+    assert problems == []
+    assert len(found[3].polygons.lengths) == 2
 
 
 def test_dont_care_and_byte_order_mark(dataset: Dataset, text_files: Path) -> None:
@@ -367,6 +377,13 @@ def test_damaged_only_inside_from_the_command(dataset: Dataset, tmp_path: Path) 
         ("size: 3\n: : :", "line 2 column"),
         ("just text", "must hold settings"),
         ("a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+        ("a: 2020-99-99", "is not valid YAML: month must be in 1..12; correct it"),
+        ("[" * 5000, "is not valid YAML: nested too deeply; correct it"),
+        ("a: 1\nb: \x07", "line 2: is not valid YAML: special characters are not allowed"),
+        ('store: "a\\0b"', "store: no path may hold a NUL character"),
+        ("store: 3", "store: must be a path"),
+        ("splits: 3", "splits: must hold settings, one `key: value` a line"),
+        ("size: 99999999999999999999", "size 99999999999999999999 is neither N nor HxW"),
     ],
 )
 def test_bad_config_files(tmp_path: Path, dataset: Dataset, text: str, message: str) -> None:
@@ -375,6 +392,13 @@ def test_bad_config_files(tmp_path: Path, dataset: Dataset, text: str, message: 
     with pytest.raises(InputError, match=message) as caught:
         load_settings(config, {})
     assert all(problem.file == str(config) for problem in caught.value.problems)
+
+
+def test_a_config_file_that_is_not_utf8(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_bytes(b"jobs: 2\nstore: caf\xe9\n")
+    with pytest.raises(InputError, match="line 2: is not valid YAML: it is not UTF-8 text; save"):
+        load_settings(config, {})
 
 
 def test_several_config_problems_at_once_from_the_command(tmp_path: Path) -> None:
@@ -442,6 +466,37 @@ def test_not_a_store(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text("{}")
     with pytest.raises(StoreError, match="does not describe an ocr-precompute store"):
         verify(tmp_path)
+
+
+def test_inspect_shows_hostile_texts_as_they_are(dataset: Dataset, settings: Settings) -> None:
+    """A store from elsewhere: neither escapes nor markup reach the terminal."""
+    (dataset.images / BAD).write_bytes(b"no image")
+    build("val", dataset.source, settings, skip_bad=True)
+    path = settings.store / "splits" / "val.json"
+    document = json.loads(path.read_bytes())
+    document["skipped"][0]["reason"] = "[red]\x1b[2J"
+    document["parameters"]["libraries"] = {"[blink]": "\x1b]0;owned\x07"}
+    path.write_text(json.dumps(document))
+    result = run("inspect", "--store", settings.store)
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stderr
+    assert "\x07" not in result.stderr
+    assert "[red]\\x1b[2J" in result.stderr
+    assert "[blink]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data_hash", 3), ("split", None), ("skipped", [{"kind": "image", "sample": 3}])],
+)
+def test_a_manifest_of_wrong_types(
+    dataset: Dataset, settings: Settings, key: str, value: object
+) -> None:
+    build("val", dataset.source, settings)
+    path = settings.store / "splits" / "val.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))
+    with pytest.raises(StoreError, match=r"val\.json: is damaged .*; build the split again"):
+        open_store(settings.store).split("val")
 
 
 def test_a_target_that_cannot_be_written(dataset: Dataset, tmp_path: Path) -> None:

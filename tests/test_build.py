@@ -11,6 +11,7 @@ from conftest import Dataset, published, run, tree_bytes
 
 from ocr_precompute.build import BuildReport, build
 from ocr_precompute.config import Settings, Source
+from ocr_precompute.errors import StoreError
 from ocr_precompute.reader import open_store
 from ocr_precompute.store import shard_keys
 from ocr_precompute.verify import verify
@@ -166,6 +167,15 @@ def test_dry_run_changes_nothing(dataset: Dataset, settings: Settings) -> None:
     edited = rebuilt(dataset, settings, dry_run=True)
     assert (edited.built, edited.computed) == (1, 1)
     assert published(settings.store) == before
+
+
+def test_dry_run_refuses_what_a_build_would(
+    dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(StoreError, match="is not a store and not empty"):
+        rebuilt(dataset, at(settings, tmp_path / "home"), dry_run=True)
 
 
 def test_a_missing_shard_is_built_again(dataset: Dataset, settings: Settings) -> None:

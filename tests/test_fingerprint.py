@@ -179,6 +179,15 @@ def test_digests_are_remembered_until_the_file_is_touched(tmp_path: Path, settle
     assert known(cache, settled) is None  # the change time gives it away
 
 
+def test_paths_of_any_bytes_are_remembered(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"caf\xe9?#%41.jpg")
+    file.write_bytes(b"pixels")
+    folder = tmp_path / "50%41 of? #1"
+    folder.mkdir()
+    remember(folder / "digests.sqlite", file)
+    assert known(folder / "digests.sqlite", file) == b"d" * 32
+
+
 def test_a_file_written_just_now_is_not_remembered(tmp_path: Path, settled: Path) -> None:
     cache = tmp_path / "digests.sqlite"
     with DigestCache(cache) as digests:

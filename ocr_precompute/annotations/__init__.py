@@ -89,7 +89,7 @@ def read_annotations(
 
 def _format(path: Path, name: str) -> AnnotationFormat:
     if not path.exists():
-        reason = "there is no such annotation file or folder"
+        reason = "there is no such annotation file or folder; correct the path"
         raise InputError([Problem("annotations", str(path), "", reason)])
     known = format_names()
     if name != "auto" and name not in known:

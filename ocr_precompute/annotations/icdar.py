@@ -6,6 +6,7 @@ byte-order mark; the text `###` means don't care.
 
 from __future__ import annotations
 
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ocr_precompute.errors import Problem
 _TEXT_SUFFIXES = {".txt", ".csv"}
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _DONT_CARE = "###"
+_LONGEST_SHOWN = 40
 
 
 def recognises(path: Path) -> bool:
@@ -60,18 +62,20 @@ def _read_file(file: Path, name: str) -> Iterator[Entry | Problem]:
     try:
         text = file.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
-        yield Problem("image", str(file), "", f"cannot be read: {error.strerror}", name)
+        reason = f"cannot be read: {error.strerror}; correct or remove it"
+        yield Problem("image", str(file), "", reason, name)
         return
     words: list[tuple[str, Any, bool]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not str.splitlines: it also splits at characters that occur in transcriptions.
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if not line.strip():
             continue
-        fields = line.split(",", 8)
+        fields = line.rstrip("\n").split(",", 8)
         try:
             numbers = [float(field) for field in fields[:8]]
-        except ValueError as error:
-            wrong = str(error).rpartition(": ")[2]
-            yield _bad_line(file, number, f"{wrong} is not a number", name)
+        except ValueError:
+            wrong = next(field for field in fields if not _is_number(field))
+            yield _bad_line(file, number, f"{wrong[:_LONGEST_SHOWN]!r} is not a number", name)
             continue
         if len(numbers) < 8:
             yield _bad_line(file, number, f"has {len(numbers)} numbers, not 8", name)
@@ -79,6 +83,14 @@ def _read_file(file: Path, name: str) -> Iterator[Entry | Problem]:
         points = [numbers[i : i + 2] for i in range(0, 8, 2)]
         words.append((f"line {number}", points, "".join(fields[8:]).strip() == _DONT_CARE))
     yield Entry(str(file), name, words)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def _bad_line(file: Path, number: int, reason: str, name: str) -> Problem:

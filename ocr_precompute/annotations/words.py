@@ -27,16 +27,17 @@ def read(path: Path, images: Path) -> Iterator[Entry | Problem]:
         yield Problem("annotations", file, "", "must be a JSON file")
         return
     try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"))
+        # Whole numbers as float: one of a thousand digits is then a coordinate out of bounds.
+        document = json.loads(path.read_bytes().decode("utf-8-sig"), parse_int=float)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        yield Problem("annotations", file, where, f"is not valid JSON: {error.msg}")
+        yield Problem("annotations", file, where, f"is not valid JSON: {error.msg}; correct it")
         return
     except RecursionError:
         yield Problem("annotations", file, "", "is nested too deeply to be annotations")
         return
     except (OSError, ValueError) as error:
-        yield Problem("annotations", file, "", f"cannot be read as JSON: {error}")
+        yield Problem("annotations", file, "", f"cannot be read as JSON: {error}; correct it")
         return
     entries = document.get("images") if isinstance(document, dict) else None
     if not isinstance(entries, dict):
