@@ -24,9 +24,7 @@ def compute_sample(
     pixels, original_size = decode(data, parameters.size, parameters.decode, max_pixels)
     image, scale = letterbox(pixels, original_size, parameters.size)
     canonical = polygons.scaled(scale)
-    targets = draw_targets(
-        canonical.as_list(), canonical.ignore, parameters.size, parameters.recipe
-    )
+    targets = draw_targets(canonical, parameters.size, parameters.recipe)
     return CanonicalSample(
         name=name,
         image=image,

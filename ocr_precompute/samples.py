@@ -34,17 +34,29 @@ class Polygons:
         """The same polygons in canonical pixels, points in float32."""
         return Polygons((self.points * scale).astype(np.float32), self.lengths, self.ignore)
 
+    @property
+    def starts(self) -> np.ndarray:
+        """Where each polygon's points begin, and where the last one's end: int64 (N + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+
+    def following(self) -> np.ndarray:
+        """For each point the next one around its polygon, (P, 2)."""
+        order = np.arange(1, len(self.points) + 1)
+        order[self.starts[1:] - 1] = self.starts[:-1]
+        return self.points[order]
+
     def areas(self) -> np.ndarray:
-        """Area of each polygon in square pixels, float64 (N,), negative for one way around."""
+        """Area of each polygon in square pixels, float64 (N,), negative for one way around.
+
+        The shoelace formula.
+        """
         if not len(self.lengths):
             return np.zeros(0)
-        ends = np.cumsum(self.lengths)
-        starts = ends - self.lengths
-        following = np.arange(1, len(self.points) + 1)
-        following[ends - 1] = starts
+        starts = self.starts[:-1]
         # Relative to the first vertex: far from the origin the products would lose the area.
-        x, y = (self.points - np.repeat(self.points[starts], self.lengths, axis=0)).T
-        return np.add.reduceat(x * y[following] - x[following] * y, starts) / 2
+        origin = np.repeat(self.points[starts], self.lengths, axis=0)
+        (x, y), (next_x, next_y) = (self.points - origin).T, (self.following() - origin).T
+        return np.add.reduceat(x * next_y - next_x * y, starts) / 2
 
     def as_list(self) -> list[np.ndarray]:
         """One (V, 2) view a polygon."""

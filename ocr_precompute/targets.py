@@ -7,7 +7,7 @@ section 3.4, in the two recipes of `ocr_precompute.config.Recipe`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numba
@@ -15,11 +15,13 @@ import numpy as np
 import pyclipper
 
 from ocr_precompute.config import RECIPES, Recipe
+from ocr_precompute.samples import Polygons
 
 # Vertices are held within this range (pixels). It is far beyond any image, while offsets still fit
 # the integers of the clipping library, and filling, which walks every row of a polygon, takes 20 ms
 # at the worst and not seconds.
 _REACH = float(2**20)
+_TINY = np.finfo(float).tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,130 +65,145 @@ def make_targets(
             raise ValueError(f"polygon {number}: expected shape (V, 2), got {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"polygon {number}: has a coordinate that is not finite")
+    pairs = [(a, bool(i)) for a, i in zip(arrays, ignore, strict=True) if len(a) >= 3]
     height, width = (size, size) if isinstance(size, int) else size
-    return draw_targets(arrays, ignore, (int(height), int(width)), recipe)
+    return draw_targets(
+        Polygons.from_list([a for a, _ in pairs], [i for _, i in pairs]),
+        (int(height), int(width)),
+        recipe,
+    )
 
 
-def draw_targets(
-    polygons: Sequence[np.ndarray],
-    ignore: Sequence[bool] | np.ndarray,
-    size: tuple[int, int],
-    recipe: Recipe,
-) -> Targets:
-    """As make_targets, for input that is already checked."""
+def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> Targets:
+    """As make_targets, for polygons that are already checked, each of three vertices or more."""
     prob = np.zeros(size, np.uint8)
     prob_mask = np.ones(size, np.uint8)
     thresh_mask = np.zeros(size, np.uint8) if recipe.masks else np.ones(size, np.uint8)
-    closeness = np.zeros(size, np.float64)
-    for polygon, ignored in zip(polygons, ignore, strict=True):
-        if len(polygon) < 3:
-            continue
-        vertices = np.clip(polygon.astype(np.float64), -_REACH, _REACH)
-        if recipe.integer_vertices:
-            vertices = np.trunc(vertices)
-        distance = offset_distance(vertices, recipe)
-        drawn = not ignored and np.ptp(vertices, axis=0).min() >= recipe.min_size and distance > 0
-        shrunk = _offset(vertices, -distance) if drawn else []
+    thresh = np.full(size, recipe.thresh_min, np.float32)
+    points = np.clip(polygons.points.astype(np.float64), -_REACH, _REACH)
+    if recipe.integer_vertices:
+        points = np.trunc(points)
+    polygons = replace(polygons, points=points)
+    distances, starts = offset_distances(polygons, recipe), polygons.starts
+    pixels, nodes, ends = points.astype(np.int32), points.tolist(), starts.tolist()
+    borders: list[tuple[int, ...]] = []
+    for number, (distance, ignored) in enumerate(
+        zip(distances.tolist(), polygons.ignore.tolist(), strict=True)
+    ):
+        first, last = ends[number], ends[number + 1]
+        offset = _offset(nodes[first:last]) if distance > 0 and not ignored else None
+        shrunk = _parts(offset, -distance) if offset else []
         if recipe.masks and not shrunk:
-            cv2.fillPoly(prob_mask, [vertices.astype(np.int32)], 0)
-            continue
-        if not drawn:
-            continue
-        for part in shrunk if recipe.every_part else shrunk[:1]:
-            cv2.fillPoly(prob, [part], 1)
-        dilated = _offset(vertices, distance)
-        for part in dilated if recipe.every_part else dilated[:1]:
-            if recipe.masks:
-                cv2.fillPoly(thresh_mask, [part], 1)
-            x_min, y_min = np.maximum(part.min(axis=0), 0)
-            x_max, y_max = np.minimum(part.max(axis=0), (size[1] - 1, size[0] - 1))
-            raise_closeness(closeness, vertices, distance, x_min, y_min, x_max, y_max)
-    thresh = closeness * (recipe.thresh_max - recipe.thresh_min) + recipe.thresh_min
-    return Targets(prob, prob_mask, thresh.astype(np.float32), thresh_mask)
+            cv2.fillPoly(prob_mask, [pixels[first:last]], 0)
+        elif offset:
+            for part in shrunk if recipe.every_part else shrunk[:1]:
+                cv2.fillPoly(prob, [part], 1)
+            dilated = _parts(offset, distance)
+            for part in dilated if recipe.every_part else dilated[:1]:
+                if recipe.masks:
+                    cv2.fillPoly(thresh_mask, [part], 1)
+                borders.append((number, *cv2.boundingRect(part)))
+    where = np.array(borders, np.int64).reshape(-1, 5)
+    raise_thresholds(thresh, points, starts, distances, where, recipe.thresh_min, recipe.thresh_max)
+    return Targets(prob, prob_mask, thresh, thresh_mask)
 
 
-def offset_distance(vertices: np.ndarray, recipe: Recipe) -> float:
-    """Offset D = area * (1 - r^2) / perimeter in pixels; 0 for a polygon of no area.
+def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
+    """Offset D = area * (1 - r^2) / perimeter of each polygon, float64 (N,), pixels.
 
-    vertices: float64 (V, 2). Source: Liao et al. 2020, section 3.4, after Vatti clipping.
+    0 for a polygon of no area, or with a box side below the recipe's minimum: it is not drawn.
+    Source: Liao et al. 2020, section 3.4, after Vatti clipping.
     """
-    if recipe.integer_vertices:  # this recipe's labels were drawn with OpenCV's own measures
-        contour = vertices.astype(np.int32)
-        area = cv2.contourArea(contour)
-        perimeter = cv2.arcLength(contour, True) + np.finfo(float).eps
+    if not len(polygons.lengths):
+        return np.zeros(0)
+    points, starts = polygons.points, polygons.starts
+    if recipe.integer_vertices:  # this recipe's labels were drawn with OpenCV's own measure
+        contours = np.split(points.astype(np.int32), starts[1:-1])
+        perimeters = np.array([cv2.arcLength(c, True) for c in contours]) + np.finfo(float).eps
     else:
-        following = np.roll(vertices, -1, axis=0)
-        area = abs(polygon_area(vertices))
-        perimeter = np.hypot(*(following - vertices).T).sum()
-    return float(area * (1 - recipe.shrink_ratio**2) / perimeter) if perimeter > 0 else 0.0
+        edges = polygons.following() - points
+        perimeters = np.add.reduceat(np.hypot(edges[:, 0], edges[:, 1]), starts[:-1])
+    low = np.minimum.reduceat(points, starts[:-1])
+    high = np.maximum.reduceat(points, starts[:-1])
+    drawn = ((high - low).min(axis=1) >= recipe.min_size) & (perimeters > 0)
+    areas = np.abs(polygons.areas())
+    return np.where(drawn, areas * (1 - recipe.shrink_ratio**2) / np.maximum(perimeters, _TINY), 0)
 
 
-def polygon_area(vertices: np.ndarray) -> float:
-    """Signed area of a polygon (V, 2) in square pixels (the shoelace formula)."""
-    x, y = np.asarray(vertices, np.float64).T
-    # Relative to the first vertex: far from the origin the products would lose the area.
-    x, y = x - x[0], y - y[0]
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+def _offset(vertices: list[list[float]]) -> pyclipper.PyclipperOffset | None:
+    """A polygon ready to be offset; None if all its vertices fall on one point."""
+    offset = pyclipper.PyclipperOffset()
+    try:
+        offset.AddPath(vertices, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    except pyclipper.ClipperException:
+        return None
+    return offset
 
 
-def _offset(vertices: np.ndarray, distance: float) -> list[np.ndarray]:
-    """Offset a polygon by distance pixels (negative: inwards).
+def _parts(offset: pyclipper.PyclipperOffset, distance: float) -> list[np.ndarray]:
+    """What a polygon becomes when it is offset by distance pixels (negative: inwards).
 
     Returns the parts that remain, each int32 (V, 2), none if the polygon collapses.
     """
-    offset = pyclipper.PyclipperOffset()
-    try:
-        offset.AddPath(vertices.tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-    except pyclipper.ClipperException:  # all vertices fall on one point
-        return []
     return [np.array(part, np.int32) for part in offset.Execute(distance)]
 
 
 @numba.njit(cache=True, nogil=True)
-def raise_closeness(
-    canvas: np.ndarray,
-    vertices: np.ndarray,
-    reach: float,
-    x_min: int,
-    y_min: int,
-    x_max: int,
-    y_max: int,
+def raise_thresholds(
+    thresh: np.ndarray,
+    points: np.ndarray,
+    starts: np.ndarray,
+    distances: np.ndarray,
+    borders: np.ndarray,
+    low: float,
+    high: float,
 ) -> None:
-    """Raise the canvas to 1 - d / reach, where d is the distance to the polygon's border.
+    """Raise the map to high - (high - low) * d / D, where d is the distance to a polygon's border.
 
-    canvas: float64 (H, W), changed in place, only in x_min..x_max, y_min..y_max (inclusive).
-    vertices: float64 (V, 2). reach: pixels; farther pixels are left alone.
+    thresh: float32 (H, W), changed in place. points: float64 (P, 2), vertices of all polygons;
+    starts: int64 (N + 1,), where each polygon's vertices begin. distances: D of each polygon.
+    borders: int64 (B, 5), polygon number and x, y, width, height of the box it may change.
     As in the paper's release, d to an edge is the distance to the nearer end wherever the edge is
-    seen under an acute angle, and to the edge's line elsewhere.
+    seen under an acute angle, and to the edge's line elsewhere. Row by row, and in a row only the
+    pixels within D of each edge; the square root is taken once a pixel.
     """
-    if not reach > 0 or x_max < x_min or y_max < y_min:
-        return
-    limit = reach * reach
-    nearest = np.full((y_max - y_min + 1, x_max - x_min + 1), np.inf)
-    for i in range(len(vertices)):
-        ax, ay = vertices[i - 1]
-        bx, by = vertices[i]
-        dx, dy = bx - ax, by - ay
-        squared_length = dx * dx + dy * dy
-        x_from = max(x_min, int(np.floor(min(ax, bx) - reach)))
-        x_to = min(x_max, int(np.ceil(max(ax, bx) + reach)))
-        y_from = max(y_min, int(np.floor(min(ay, by) - reach)))
-        y_to = min(y_max, int(np.ceil(max(ay, by) + reach)))
-        for y in range(y_from, y_to + 1):
-            for x in range(x_from, x_to + 1):
-                to_a = (x - ax) * (x - ax) + (y - ay) * (y - ay)
-                to_b = (x - bx) * (x - bx) + (y - by) * (y - by)
-                if to_a + to_b > squared_length or squared_length == 0.0:
-                    squared = min(to_a, to_b)
-                else:
+    height, width = thresh.shape
+    nearest = np.full(width, np.inf)  # squared distances in one row to one polygon
+    for border in range(len(borders)):
+        number, x_min, y_min, across, down = borders[border]
+        x_max, y_max = min(x_min + across, width) - 1, min(y_min + down, height) - 1
+        x_min, y_min = max(x_min, 0), max(y_min, 0)
+        first, last, reach = starts[number], starts[number + 1], distances[number]
+        slope = (high - low) / reach
+        for y in range(y_min, y_max + 1):
+            left, right = width, -1
+            for i in range(first, last):
+                ax, ay = points[i - 1 if i > first else last - 1]
+                bx, by = points[i]
+                if y < min(ay, by) - reach or y > max(ay, by) + reach:
+                    continue
+                dx, dy = bx - ax, by - ay
+                squared_length = dx * dx + dy * dy
+                start, stop = min(ax, bx) - reach, max(ax, bx) + reach
+                if abs(dy) > 1e-6:  # where this row is within reach of the edge's line
+                    middle = ax + dx * (y - ay) / dy
+                    half = reach * np.sqrt(squared_length) / abs(dy)
+                    start, stop = max(start, middle - half), min(stop, middle + half)
+                x_from = max(x_min, int(np.floor(start)))
+                x_to = min(x_max, int(np.ceil(stop)))
+                if x_from > x_to:
+                    continue
+                left, right = min(left, x_from), max(right, x_to)
+                above_a, above_b = (y - ay) * (y - ay), (y - by) * (y - by)
+                inverse = 1.0 / squared_length if squared_length > 1e-300 else 0.0
+                for x in range(x_from, x_to + 1):
+                    to_a = (x - ax) * (x - ax) + above_a
+                    to_b = (x - bx) * (x - bx) + above_b
                     cross = dx * (y - ay) - dy * (x - ax)
-                    squared = cross * cross / squared_length
-                if squared < nearest[y - y_min, x - x_min]:
-                    nearest[y - y_min, x - x_min] = squared
-    for y in range(y_min, y_max + 1):
-        for x in range(x_min, x_max + 1):
-            squared = nearest[y - y_min, x - x_min]
-            if squared < limit:
-                closeness = 1.0 - np.sqrt(squared) / reach
-                if closeness > canvas[y, x]:
-                    canvas[y, x] = closeness
+                    to_line = cross * cross * inverse
+                    beside = to_a + to_b > squared_length
+                    nearest[x] = min(nearest[x], min(to_a, to_b) if beside else to_line)
+            for x in range(left, right + 1):
+                value = np.float32(high - np.sqrt(nearest[x]) * slope)
+                thresh[y, x] = max(thresh[y, x], value)
+                nearest[x] = np.inf

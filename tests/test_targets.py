@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from ocr_precompute.config import RECIPES
 from ocr_precompute.samples import Polygons
-from ocr_precompute.targets import Targets, make_targets, offset_distance, polygon_area
+from ocr_precompute.targets import Targets, make_targets, offset_distances
 
 GOLDEN = sorted((SHARED / "golden").glob("*.npz"))
 SQUARE = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
@@ -45,7 +45,8 @@ def test_golden_labels_are_at_hand(shared: Path) -> None:
 
 def test_square_by_hand() -> None:
     # area 1600, perimeter 160: D = 1600 * (1 - 0.16) / 160 = 8.4
-    assert offset_distance(SQUARE.astype(float), RECIPES["dbnet"]) == pytest.approx(8.4)
+    square = Polygons.from_list([SQUARE], [False])
+    assert offset_distances(square, RECIPES["dbnet"]) == pytest.approx(8.4)
     made = make_targets([SQUARE], [False], (80, 80), "dbnet")
     inside = np.argwhere(made.prob)
     assert inside.min(axis=0).tolist() == [28, 28]  # 20 + 8.4, to the nearest pixel
@@ -100,6 +101,17 @@ def test_polygons_of_no_area_draw_nothing(recipe: str, polygon: list) -> None:
 )
 def test_unlucky_polygons_follow_the_recipe(recipe: str, polygon: list) -> None:
     check_contract(make_targets([np.array(polygon, float)], [False], (80, 96), recipe), (80, 96))
+
+
+@pytest.mark.parametrize("recipe", ["seed", "dbnet"])
+@pytest.mark.parametrize("nudge", [0, 1e-300, 1e-160])
+def test_a_vertex_given_twice_changes_nothing(recipe: str, nudge: float) -> None:
+    corner = SQUARE[:1].astype(float) * [1, 0]  # at y = 0, so that the smallest nudge counts
+    once = np.concatenate([corner, SQUARE[1:]])
+    nudged = corner + np.array([0, nudge])
+    twice = np.concatenate([corner, nudged, SQUARE[1:]])
+    a, b = (make_targets([polygon], [False], 80, recipe) for polygon in (once, twice))
+    assert np.abs(a.thresh - b.thresh).max() <= 1e-6
 
 
 def test_a_split_polygon_keeps_every_part_in_seed_and_the_first_in_dbnet() -> None:
@@ -173,9 +185,14 @@ def test_wrong_arguments(polygons: list, ignore: list, recipe: str, message: str
         make_targets(polygons, ignore, 80, recipe)
 
 
-def test_polygon_area_far_from_the_origin() -> None:
-    assert polygon_area(SQUARE.astype(float) + 1e9) == 1600
-    assert polygon_area(SQUARE[::-1]) == -1600
+def shoelace(polygon: np.ndarray) -> float:
+    x, y = polygon.T
+    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+
+
+def test_area_far_from_the_origin() -> None:
+    far = Polygons.from_list([SQUARE.astype(float) + 1e9, SQUARE[::-1]], [False, False])
+    assert far.areas().tolist() == [1600, -1600]
 
 
 @settings(max_examples=50, deadline=None)
@@ -183,4 +200,4 @@ def test_polygon_area_far_from_the_origin() -> None:
 def test_areas_of_all_polygons_at_once(polygons: list) -> None:
     polygons = [polygon[: 3 + number % 3] for number, polygon in enumerate(polygons)]
     areas = Polygons.from_list(polygons, [False] * len(polygons)).areas()
-    assert areas.tolist() == [polygon_area(polygon) for polygon in polygons]
+    assert areas.tolist() == [shoelace(polygon) for polygon in polygons]
