@@ -23,6 +23,7 @@ import cv2
 import joblib
 
 from ocr_precompute.annotations import Annotation, read_annotations
+from ocr_precompute.chunks import encode_chunk
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import (
     SPLIT_NAME_RULE,
@@ -55,7 +56,6 @@ from ocr_precompute.shard import (
     Records,
     SampleRecord,
     ShardWriter,
-    encode_chunk,
     read_records,
     read_row,
 )

@@ -1,4 +1,4 @@
-"""One shard on disk: arrays, codecs, reader of raw chunks, writer.
+"""One shard on disk: its arrays and their metadata, its records, its writer.
 
 A shard is a folder that any Zarr v3 reader opens. Map arrays hold one sample a chunk in one sharded
 file (chunks in order, index at the end), so a row is a byte range that can be copied from shard to
@@ -18,18 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numcodecs
-import numcodecs.blosc
 import numpy as np
-from google_crc32c import value as crc32c
 
+from ocr_precompute.chunks import ChunkFile, index_bytes, strip_checksum, with_checksum
 from ocr_precompute.config import Compression, Parameters
 from ocr_precompute.files import flush, json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 from ocr_precompute.samples import CanonicalSample
-
-# Blosc on several threads orders its blocks by chance; one thread gives equal bytes every time.
-numcodecs.blosc.use_threads = False
 
 MAPS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
     "image": (np.dtype("<u1"), (3,)),
@@ -59,7 +54,6 @@ polygon_offsets[j + 1].
 """
 
 _ZARR_TYPES = {"u1": "uint8", "f4": "float32", "i4": "int32", "i8": "int64", "f8": "float64"}
-_INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
 
 
 def map_file(field: str) -> str:
@@ -133,78 +127,6 @@ def _array_metadata(dtype: np.dtype, shape: list[int], codecs: list[dict[str, An
             "attributes": {},
         }
     )
-
-
-def encode_chunk(array: np.ndarray, compression: Compression) -> bytes:
-    """One sample's array as a chunk: blosc, then its crc32c (4 bytes, little endian)."""
-    shuffle = numcodecs.Blosc.SHUFFLE if array.dtype.itemsize > 1 else numcodecs.Blosc.NOSHUFFLE
-    codec = numcodecs.Blosc(compression.cname, compression.clevel, shuffle)
-    return _with_checksum(bytes(codec.encode(np.ascontiguousarray(array))))
-
-
-def _with_checksum(data: bytes) -> bytes:
-    checksum: int = crc32c(data)
-    return data + checksum.to_bytes(4, "little")
-
-
-def strip_checksum(data: bytes) -> bytes:
-    """The bytes without their crc32c. Raises ValueError if it does not match."""
-    if len(data) < 4 or crc32c(data[:-4]).to_bytes(4, "little") != data[-4:]:
-        raise ValueError("checksum mismatch: the data is damaged")
-    return data[:-4]
-
-
-def decode_chunk(data: bytes, field: str, size: Sequence[int]) -> np.ndarray:
-    """One sample's array of (H, W, ...) from a chunk. Raises ValueError if it is damaged."""
-    dtype, tail = MAPS[field]
-    shape = (*size, *tail)
-    raw = strip_checksum(data)
-    expected = int(np.prod(shape)) * dtype.itemsize
-    # The header says how much will be written: check it before it is believed.
-    if len(raw) < 16 or int.from_bytes(raw[4:8], "little") != expected:
-        raise ValueError("chunk does not hold one sample of the expected size")
-    return np.frombuffer(numcodecs.Blosc().decode(raw), dtype).reshape(shape)
-
-
-class MapFile:
-    """Read access to the chunks of one map array's file.
-
-    Raises ValueError on opening if the sharding index is damaged, and OSError if there is no file.
-    """
-
-    def __init__(self, path: Path, samples: int) -> None:
-        self._file = path.open("rb")
-        try:
-            self.size = os.fstat(self._file.fileno()).st_size
-            length = samples * _INDEX_ENTRY + 4
-            if self.size < length:
-                raise ValueError("file is shorter than its index")
-            index = strip_checksum(os.pread(self._file.fileno(), length, self.size - length))
-            self.index = np.frombuffer(index, "<u8").reshape(samples, 2)
-            ends = np.cumsum(self.index[:, 1])
-            if (
-                ends[-1] + length != self.size
-                or (self.index[:, 0] != ends - self.index[:, 1]).any()
-            ):
-                raise ValueError("sharding index does not cover the file")
-        except BaseException:
-            self._file.close()
-            raise
-
-    def chunk(self, row: int) -> bytes:
-        """The stored bytes of one sample's chunk, checksum included and not checked."""
-        offset, length = (int(n) for n in self.index[row])
-        return os.pread(self._file.fileno(), length, offset)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> MapFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,9 +228,8 @@ def read_row(shard: Path, records: Records, row: int) -> tuple[dict[str, bytes],
     """
     chunks: dict[str, bytes] = {}
     for field in MAPS:
-        with MapFile(shard / map_file(field), len(records.names)) as file:
-            chunks[field] = file.chunk(row)
-            strip_checksum(chunks[field])
+        chunks[field] = ChunkFile(shard / map_file(field), len(records.names)).chunk(row)
+        strip_checksum(chunks[field])
     return chunks, records[row]
 
 
@@ -394,9 +315,7 @@ class ShardWriter:
         """
         samples = len(records.names)
         for field in MAPS:
-            lengths = np.array(self._chunks[field], "<u8")
-            index = np.stack([np.cumsum(lengths) - lengths, lengths], axis=1).astype("<u8")
-            self._files[field].write(_with_checksum(index.tobytes()))
+            self._files[field].write(index_bytes(self._chunks[field]))
             metadata = map_metadata(field, samples, parameters.size, parameters.compression)
             (self._folder / field / "zarr.json").write_bytes(metadata)
             self._files[field].close()
@@ -404,7 +323,7 @@ class ShardWriter:
             (self._folder / field).mkdir()
             (self._folder / field / "zarr.json").write_bytes(record_metadata(field, len(array)))
             data = np.ascontiguousarray(array, RECORDS[field][0]).tobytes()
-            (self._folder / record_file(field)).write_bytes(_with_checksum(data))
+            (self._folder / record_file(field)).write_bytes(with_checksum(data))
         (self._folder / "zarr.json").write_bytes(group_metadata())
         for folder, _, files in os.walk(self._folder, topdown=False):
             for name in files:

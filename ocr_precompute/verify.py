@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 
 from ocr_precompute.build import known_bad, scan
+from ocr_precompute.chunks import ChunkFile
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import ImageError, InputError, StoreError, VersionError
@@ -22,10 +23,8 @@ from ocr_precompute.samples import Sample
 from ocr_precompute.shard import (
     MAPS,
     RECORDS,
-    MapFile,
     Records,
     SampleRecord,
-    decode_chunk,
     expected_files,
     group_metadata,
     map_file,
@@ -242,8 +241,6 @@ def check_shard(
             if row in recompute and record.name in sources.samples:
                 sample = sources.samples[record.name][0]
                 findings += _check_recompute(entry, record, stored, sample, parameters, max_pixels)
-    for check in maps.values():
-        check.close()
     return _ShardCheck(findings, records.names)
 
 
@@ -295,30 +292,30 @@ class _MapCheck:
 
     def __init__(self, shard: Path, field: str, records: Records, parameters: Parameters) -> None:
         self._key, self._field, self._records = shard.name, field, records
-        self._size = parameters.size
-        self._file: MapFile | None = None
+        dtype, tail = MAPS[field]
+        self._array = np.empty((*parameters.size, *tail), dtype)
+        self._file: ChunkFile | None = None
         self.findings: list[Finding] = []
         try:
-            self._file = MapFile(shard / map_file(field), len(records.names))
+            self._file = ChunkFile(shard / map_file(field), len(records.names))
         except FileNotFoundError:
             pass  # reported with the shard's files
         except (OSError, ValueError) as error:
             self.findings.append(Finding("index", self._key, "", f"{field}: {error}; {_REMEDY}"))
 
     def read(self, row: int) -> np.ndarray | Finding | None:
-        """One sample's array, or the finding that it is damaged; None if the file is."""
+        """One sample's array, good until the next is read, or the finding that it is damaged.
+
+        None if the whole file is.
+        """
         if self._file is None:
             return None
         try:
-            return decode_chunk(self._file.chunk(row), self._field, self._size)
+            self._file.read(row, self._array)
         except (OSError, ValueError, RuntimeError) as error:
             detail = f"{self._field}: {error}; {_REMEDY}"
             return Finding("checksum", self._key, self._records.names[row], detail)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        return self._array
 
 
 def _out_of_range(array: np.ndarray | None, field: str, parameters: Parameters) -> str:

@@ -1,0 +1,110 @@
+"""Chunks: how one sample's array is compressed, protected by a checksum, and found in its file."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numcodecs
+import numcodecs.blosc
+import numpy as np
+from google_crc32c import value as crc32c
+
+from ocr_precompute.config import Compression
+
+# Blosc on several threads orders its blocks by chance; one thread gives equal bytes every time. It
+# also lets go of the interpreter lock only then.
+numcodecs.blosc.use_threads = False
+
+_INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
+_BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes
+
+
+def encode_chunk(array: np.ndarray, compression: Compression) -> bytes:
+    """One sample's array as a chunk: blosc, then its crc32c (4 bytes, little endian)."""
+    shuffle = numcodecs.Blosc.SHUFFLE if array.dtype.itemsize > 1 else numcodecs.Blosc.NOSHUFFLE
+    codec = numcodecs.Blosc(compression.cname, compression.clevel, shuffle)
+    return with_checksum(bytes(codec.encode(np.ascontiguousarray(array))))
+
+
+def with_checksum(data: bytes) -> bytes:
+    """The bytes, then their crc32c."""
+    checksum: int = crc32c(data)
+    return data + checksum.to_bytes(4, "little")
+
+
+def strip_checksum(data: bytes) -> bytes:
+    """The bytes without their crc32c. Raises ValueError if it does not match."""
+    if len(data) < 4 or not _matches(data[:-4], data[-4:]):
+        raise ValueError("checksum mismatch: the data is damaged")
+    return data[:-4]
+
+
+def _matches(data: bytes, checksum: bytes) -> bool:
+    return bool(crc32c(data) == int.from_bytes(checksum, "little"))
+
+
+def decompress(packed: bytes, out: np.ndarray) -> None:
+    """Decompress into out, a contiguous array of the size that was compressed.
+
+    The interpreter lock is not held meanwhile.
+    Raises ValueError or RuntimeError if the data is damaged or holds another size.
+    """
+    # The header says how much will be read and written: check it before it is believed.
+    if len(packed) < 16:
+        raise ValueError("chunk is too short")
+    raw, _, compressed = _BLOSC_HEADER.unpack_from(packed)
+    if raw != out.nbytes or compressed != len(packed):
+        raise ValueError("chunk does not hold one sample of the expected size")
+    numcodecs.blosc.decompress(packed, out)
+
+
+class ChunkFile:
+    """The chunks of one map array: its file, mapped, and the sharding index at its end.
+
+    Holds no file handle of its own but the map's, which goes with the object; it can be used by
+    several threads, and after a fork.
+    Raises ValueError if the sharding index is damaged, OSError if there is no such file.
+    """
+
+    def __init__(self, path: Path, samples: int) -> None:
+        with path.open("rb", buffering=0) as file:
+            self.size = os.fstat(file.fileno()).st_size
+            length = samples * _INDEX_ENTRY + 4
+            if self.size < length:
+                raise ValueError("file is shorter than its index")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        index = np.frombuffer(strip_checksum(self._map[self.size - length :]), "<u8")
+        offsets, lengths = index.reshape(samples, 2).T
+        ends = np.cumsum(lengths)
+        if ends[-1] + length != self.size or (offsets != ends - lengths).any():
+            raise ValueError("sharding index does not cover the file")
+        self._ends: list[int] = [0, *ends.tolist()]
+
+    def chunk(self, row: int) -> bytes:
+        """The stored bytes of one sample's chunk, checksum included and not compared."""
+        return self._map[self._ends[row] : self._ends[row + 1]]
+
+    def read(self, row: int, out: np.ndarray, checksum: bool = True) -> None:
+        """Decompress one sample's array into out, a contiguous array of its size.
+
+        checksum: whether to compare it first.
+        Raises ValueError or RuntimeError if the chunk is damaged or holds another size.
+        """
+        end = self._ends[row + 1]
+        packed = self._map[self._ends[row] : end - 4]
+        if checksum and not _matches(packed, self._map[end - 4 : end]):
+            raise ValueError("checksum mismatch: the data is damaged")
+        decompress(packed, out)
+
+
+def index_bytes(lengths: Sequence[int]) -> bytes:
+    """The sharding index, with its crc32c, of chunks that follow each other from the file's start.
+
+    lengths: bytes of each chunk.
+    """
+    sizes = np.array(lengths, "<u8")
+    return with_checksum(np.stack([np.cumsum(sizes) - sizes, sizes], axis=1).tobytes())
