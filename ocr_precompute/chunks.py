@@ -20,14 +20,24 @@ from ocr_precompute.config import Compression
 numcodecs.blosc.use_threads = False
 
 _INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
+_SHUFFLES = {
+    "noshuffle": numcodecs.Blosc.NOSHUFFLE,
+    "shuffle": numcodecs.Blosc.SHUFFLE,
+    "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
+}
 _BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes
 
 
 def encode_chunk(array: np.ndarray, compression: Compression) -> bytes:
     """One sample's array as a chunk: blosc, then its crc32c (4 bytes, little endian)."""
-    shuffle = numcodecs.Blosc.SHUFFLE if array.dtype.itemsize > 1 else numcodecs.Blosc.NOSHUFFLE
+    shuffle = _SHUFFLES[shuffle_of(array.dtype, compression)]
     codec = numcodecs.Blosc(compression.cname, compression.clevel, shuffle)
     return with_checksum(bytes(codec.encode(np.ascontiguousarray(array))))
+
+
+def shuffle_of(dtype: np.dtype, compression: Compression) -> str:
+    """How Blosc orders an array's bytes: single bytes are left as they are."""
+    return compression.shuffle if dtype.itemsize > 1 else "noshuffle"
 
 
 def with_checksum(data: bytes) -> bytes:

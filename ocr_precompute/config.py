@@ -75,10 +75,16 @@ RECIPES = {
 
 
 class Compression(_Frozen):
-    """The Blosc codec of every stored map. Changes bytes on disk, never pixels."""
+    """The Blosc codec of every stored map. Changes bytes on disk, never pixels.
 
-    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "zstd"
-    clevel: int = Field(default=5, ge=1, le=9)
+    The defaults are the measured best for training: see docs/performance.md.
+    """
+
+    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "lz4"
+    clevel: int = Field(default=9, ge=1, le=9)
+    shuffle: Literal["noshuffle", "shuffle", "bitshuffle"] = Field(
+        default="noshuffle", description="how the bytes of float32 maps are ordered first"
+    )
 
 
 def _libraries() -> dict[str, str]:

@@ -110,15 +110,18 @@ def letterbox(
     pixels: uint8 (h, w, 3) BGR, possibly reduced by the decoder. original_size: (height, width)
     before any reduction. size: canonical (H, W).
     Returns uint8 (H, W, 3) RGB, and the factor from original to canonical pixels. Shrinking
-    averages areas, so that thin strokes survive; enlarging is bilinear.
+    averages areas, so that thin strokes survive; enlarging is bilinear. So is what is left to do
+    after the decoder has shrunk: by less than two it passes no pixel over, in a fifth of the time.
     """
     scale = fit_scale(original_size, size)
     height, width = (
         min(limit, max(1, round(n * scale))) for n, limit in zip(original_size, size, strict=True)
     )
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]
+    little = pixels.shape[:2] != tuple(original_size) and 2 * height >= pixels.shape[0]
+    bilinear = little or not shrinks
     content = cv2.resize(
-        pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        pixels, (width, height), interpolation=cv2.INTER_LINEAR if bilinear else cv2.INTER_AREA
     )
     image = np.zeros((*size, 3), np.uint8)
     image[:height, :width] = cv2.cvtColor(content, cv2.COLOR_BGR2RGB)

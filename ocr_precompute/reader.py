@@ -1,41 +1,75 @@
-"""Reading a store: `open_store(path).split("val")[0]`."""
+"""Reading a store: `open_store(path).split("val")[0]`.
+
+Local shards as this version writes them are mapped, and their chunks are decompressed straight into
+the caller's arrays. A map array of another codec or on another file system is read by zarr-python,
+with the same result.
+"""
 
 from __future__ import annotations
 
 import itertools
+import resource
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
-import zarr
 
+from ocr_precompute.chunks import ChunkFile
+from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
 from ocr_precompute.manifest import Manifest, ShardEntry
 from ocr_precompute.samples import CanonicalSample
-from ocr_precompute.shard import MAPS, Records, read_records
+from ocr_precompute.shard import (
+    MAPS,
+    RECORDS,
+    Records,
+    SampleRecord,
+    map_file,
+    map_metadata,
+    read_records,
+)
 from ocr_precompute.store import check_store, read_manifest, shard_path, split_names
 
-_OPEN_SHARDS = 64
+_OPEN_RECORDS = 64  # shards whose records are kept in memory
 
 
-def open_store(path: str | Path) -> Store:
+def open_store(path: str | Path, *, checksums: bool = True) -> Store:
     """Open a store for reading.
 
-    Raises StoreError if there is none, or one of another format version.
+    path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
+    checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
+    time.
+    Raises StoreError if there is no store, or one of another format version.
     """
-    return Store(Path(path))
+    return Store(_folder(path), checksums=checksums)
+
+
+def _folder(path: str | Path) -> Path:
+    if isinstance(path, str) and "://" in path:
+        try:
+            from upath import UPath
+        except ImportError as error:
+            raise StoreError(
+                f"{path}: reading a store over the network needs more packages; "
+                "pip install 'ocr-precompute[remote]'"
+            ) from error
+        try:
+            return cast(Path, UPath(path))  # as good as a Path to all that reads a store
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be opened: {error}") from error
+    return Path(path)
 
 
 class Store:
     """A store opened for reading."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, checksums: bool = True) -> None:
         check_store(path)
         self.path = path
+        self._checksums = checksums
 
     @property
     def splits(self) -> list[str]:
@@ -44,27 +78,29 @@ class Store:
 
     def split(self, name: str) -> Split:
         """A published split. Raises StoreError if there is none of that name."""
-        manifest = read_manifest(self.path, name) if name in self.splits else None
+        manifest = read_manifest(self.path, name)
         if manifest is None:
             known = ", ".join(self.splits) or "none"
             raise StoreError(f"{self.path}: no split {name!r} in this store; splits: {known}")
-        return Split(self.path, manifest)
+        return Split(self.path, manifest, checksums=self._checksums)
 
 
 class Split:
     """The samples of one published split, ordered by name.
 
-    Holds no open files between calls, and can be pickled.
+    Can be pickled, used after a fork, and read by several threads at once. Files are opened when
+    they are first read; the number of open ones is bounded, however many shards there are.
     """
 
-    def __init__(self, store: Path, manifest: Manifest) -> None:
+    def __init__(self, store: Path, manifest: Manifest, *, checksums: bool = True) -> None:
         self.manifest = manifest
         self._store = store
+        self._checksums = checksums
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
-        self._opened: OrderedDict[str, tuple[zarr.Group, Records]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": OrderedDict()}
+        handles = {"_maps", "_shard_records"}
+        return {name: value for name, value in self.__dict__.items() if name not in handles}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -72,46 +108,60 @@ class Split:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Every sample's name, in order."""
-        shards = (_records(shard_path(self._store, entry.key)) for entry in self.manifest.shards)
+        shards = (_open_records(self._store, entry) for entry in self.manifest.shards)
         return tuple(name for records in shards for name in records.names)
 
     def __getitem__(self, index: int) -> CanonicalSample:
         """One canonical sample. Raises IndexError, or StoreError if its data is damaged."""
-        entry, row = self._locate(index)
-        record = self._open(entry)[1][row]
-        maps = {field: self._map(entry, row, field) for field in MAPS}
+        record = self.record(index)
+        maps = {field: array[0] for field, array in self.read([index], tuple(MAPS)).items()}
         return CanonicalSample(
             name=record.name,
-            polygons=[polygon.copy() for polygon in record.polygons],
-            ignore=record.ignore.copy(),
-            matrix=record.matrix.copy(),
+            polygons=record.polygons,
+            ignore=record.ignore,
+            matrix=record.matrix,
             original_size=record.original_size,
             **maps,
         )
 
+    def record(self, index: int) -> SampleRecord:
+        """All of one sample but its maps. Raises as indexing does."""
+        entry, row = self._locate(index)
+        return self._shard_records(entry)[row].copy()
+
     def read(
-        self, indices: Sequence[int], fields: Sequence[str] = ("image", "prob")
+        self,
+        indices: Sequence[int],
+        fields: Sequence[str] = ("image", "prob"),
+        out: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
         """Maps of several samples at once.
 
         indices: in any order, repeats allowed. fields: any of image, prob, prob_mask, thresh,
-        thresh_mask.
+        thresh_mask. out: for each field the array to read into, of the result's shape and dtype and
+        contiguous.
         Returns one array a field, first axis = the indices; dtypes and shapes as in
-        CanonicalSample. Raises IndexError, ValueError for an unknown field or samples of different
-        sizes, StoreError if data is damaged.
+        CanonicalSample. Raises IndexError, ValueError for an unknown field or an array in out that
+        does not fit, StoreError if data is damaged.
         """
         unknown = [field for field in fields if field not in MAPS]
         if unknown:
             raise ValueError(f"unknown fields {unknown}; one of {', '.join(MAPS)}")
         located = [self._locate(index) for index in indices]
-        height, width = self.manifest.parameters.size
         batch = {}
         for field in fields:
-            dtype, tail = MAPS[field]
-            batch[field] = np.empty((len(located), height, width, *tail), dtype)
-            for position, (entry, row) in enumerate(located):
-                batch[field][position] = self._map(entry, row, field)
+            dtype, shape = MAPS[field][0], (len(located), *self.shape(field))
+            array = np.empty(shape, dtype) if out is None else out[field]
+            if (array.shape, array.dtype) != (shape, dtype) or not array.flags.c_contiguous:
+                raise ValueError(f"out[{field!r}] is not a contiguous array of {shape} {dtype}")
+            for target, (entry, row) in zip(array, located, strict=True):
+                self._read(entry, row, field, target)
+            batch[field] = array
         return batch
+
+    def shape(self, field: str) -> tuple[int, ...]:
+        """Shape of one sample's map: (H, W), or (H, W, 3) for the image."""
+        return (*self.manifest.parameters.size, *MAPS[field][1])
 
     def _locate(self, index: int) -> tuple[ShardEntry, int]:
         position = index + len(self) if index < 0 else index
@@ -120,43 +170,104 @@ class Split:
         number = bisect_right(self._starts, position) - 1
         return self.manifest.shards[number], position - self._starts[number]
 
-    def _open(self, entry: ShardEntry) -> tuple[zarr.Group, Records]:
-        if entry.key not in self._opened:
-            path = shard_path(self._store, entry.key)
-            records = _records(path)
-            if len(records.names) != entry.samples:
-                raise StoreError(
-                    f"shard {entry.key}: holds {len(records.names)} samples, not {entry.samples} "
-                    "as the manifest says; run `ocr-precompute verify`"
-                )
-            self._opened[entry.key] = (zarr.open_group(path, mode="r"), records)
-            if len(self._opened) > _OPEN_SHARDS:
-                self._opened.popitem(last=False)
-        self._opened.move_to_end(entry.key)
-        return self._opened[entry.key]
+    # Caches of functions, not of methods, so that they go when the split goes. They take no lock
+    # that a fork could find held.
 
-    def _map(self, entry: ShardEntry, row: int, field: str) -> np.ndarray:
-        group, records = self._open(entry)
+    @cached_property
+    def _maps(self) -> Callable[[ShardEntry, str], _MapReader]:
+        opened = partial(_open_map, self._store, self.manifest.parameters)
+        return lru_cache(maxsize=most_open_maps())(opened)
+
+    @cached_property
+    def _shard_records(self) -> Callable[[ShardEntry], Records]:
+        return lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, self._store))
+
+    def _read(self, entry: ShardEntry, row: int, field: str, out: np.ndarray) -> None:
         try:
-            array = group[field]
-            tail = (*self.manifest.parameters.size, *MAPS[field][1])
-            # What the metadata claims is not to be believed before it is allocated.
-            if not isinstance(array, zarr.Array) or array.chunks != (1, *tail):
-                raise ValueError("it is no array of one sample a chunk")
-            if array.shape != (entry.samples, *tail):
-                raise ValueError(f"its shape is {array.shape}")
-            return np.asarray(array[row])
+            self._maps(entry, field).read(row, out, self._checksums)
         except Exception as error:  # whatever a codec raises, the data is damaged
             raise StoreError(
-                f"shard {entry.key}: sample {records.names[row]!r}: {field} cannot be read "
+                f"shard {entry.key}: sample {self._name(entry, row)}: {field} cannot be read "
                 f"({' '.join(str(error).split())[:200]}); run `ocr-precompute verify`"
             ) from error
 
+    def _name(self, entry: ShardEntry, row: int) -> str:
+        """For messages: the sample's name, or its row if the names are damaged too."""
+        try:
+            return repr(self._shard_records(entry).names[row])
+        except StoreError:
+            return f"in row {row}"
 
-def _records(path: Path) -> Records:
+
+class _MapReader(Protocol):
+    def read(self, row: int, out: np.ndarray, checksum: bool) -> None:
+        """Read one sample's array into out."""
+
+
+class _ZarrMap:
+    """One map array as zarr-python reads it: any codec, any file system."""
+
+    def __init__(self, shard: Path, field: str, samples: int, parameters: Parameters) -> None:
+        array = _open_zarr(shard / field)
+        dtype, tail = MAPS[field]
+        shape = (*parameters.size, *tail)
+        # What the metadata claims is not to be believed before it is allocated.
+        if array.chunks != (1, *shape):
+            raise ValueError("it is no array of one sample a chunk")
+        if array.shape != (samples, *shape) or array.dtype != dtype:
+            raise ValueError(f"it is an array of {array.shape} {array.dtype}")
+        self._array = array
+
+    def read(self, row: int, out: np.ndarray, checksum: bool) -> None:
+        """Read one sample's array into out; zarr-python always compares checksums."""
+        out[...] = self._array[row]
+
+
+def _open_zarr(path: Path) -> Any:
+    import zarr  # slow to import, and not needed for local stores
+
+    options = getattr(path, "storage_options", None)
+    return zarr.open_array(str(path), mode="r", storage_options=dict(options) if options else None)
+
+
+def _open_map(store: Path, parameters: Parameters, entry: ShardEntry, field: str) -> _MapReader:
+    """A map array of a shard: mapped if it is local and just as this version writes it."""
+    shard = shard_path(store, entry.key)
+    metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
+    if isinstance(shard, Path) and (shard / field / "zarr.json").read_bytes() == metadata:
+        return ChunkFile(shard / map_file(field), entry.samples)
+    return _ZarrMap(shard, field, entry.samples, parameters)
+
+
+def _open_records(store: Path, entry: ShardEntry) -> Records:
+    shard = shard_path(store, entry.key)
     try:
-        return read_records(path)
-    except (OSError, ValueError) as error:
+        try:
+            records = read_records(shard)
+        except (OSError, ValueError):
+            records = Records.from_arrays({field: _zarr_record(shard, field) for field in RECORDS})
+    except Exception as error:  # whatever a codec raises, the data is damaged
         raise StoreError(
-            f"shard {path.name}: cannot be read ({error}); run `ocr-precompute verify`"
+            f"shard {entry.key}: cannot be read ({' '.join(str(error).split())[:200]}); "
+            "run `ocr-precompute verify`"
         ) from error
+    if len(records.names) != entry.samples:
+        raise StoreError(
+            f"shard {entry.key}: holds {len(records.names)} samples, not {entry.samples} "
+            "as the manifest says; run `ocr-precompute verify`"
+        )
+    return records
+
+
+def _zarr_record(shard: Path, field: str) -> np.ndarray:
+    array = _open_zarr(shard / field)
+    dtype, tail = RECORDS[field]
+    if array.ndim != 1 + len(tail) or array.shape[1:] != tail or array.dtype != dtype:
+        raise ValueError(f"{field} is an array of {array.shape} {array.dtype}")
+    return np.asarray(array[:])
+
+
+def most_open_maps() -> int:
+    """How many map arrays one split keeps open: a quarter of the files a process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(4096, soft // 4) if soft != resource.RLIM_INFINITY else 4096

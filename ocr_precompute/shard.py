@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ocr_precompute.chunks import ChunkFile, index_bytes, strip_checksum, with_checksum
+from ocr_precompute.chunks import (
+    ChunkFile,
+    index_bytes,
+    shuffle_of,
+    strip_checksum,
+    with_checksum,
+)
 from ocr_precompute.config import Compression, Parameters
 from ocr_precompute.files import flush, json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
@@ -80,7 +87,7 @@ def map_metadata(field: str, samples: int, size: Sequence[int], compression: Com
         "typesize": dtype.itemsize,
         "cname": compression.cname,
         "clevel": compression.clevel,
-        "shuffle": "shuffle" if dtype.itemsize > 1 else "noshuffle",
+        "shuffle": shuffle_of(dtype, compression),
         "blocksize": 0,
     }
     sharding = {
@@ -147,6 +154,15 @@ class SampleRecord:
             sample.name, key, sample.original_size, sample.matrix, sample.polygons, sample.ignore
         )
 
+    def copy(self) -> SampleRecord:
+        """The same record with arrays of its own."""
+        return replace(
+            self,
+            matrix=self.matrix.copy(),
+            polygons=[polygon.copy() for polygon in self.polygons],
+            ignore=self.ignore.copy(),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Records:
@@ -179,6 +195,17 @@ class Records:
             polygon_offsets=_offsets([len(polygon) for polygon in polygons]),
             sample_offsets=_offsets([len(row.polygons) for row in rows]),
             ignore=np.concatenate([row.ignore for row in rows]).astype(bool),
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Records:
+        """The opposite of arrays(). Raises ValueError if they contradict each other."""
+        _check_offsets(arrays)
+        text, ends = arrays["name_bytes"].tobytes(), arrays["name_offsets"].tolist()
+        return cls(
+            names=tuple(text[a:b].decode() for a, b in itertools.pairwise(ends)),
+            keys=tuple(key.tobytes() for key in arrays["key"]),
+            **{field: arrays[field] for field in RECORDS if not field.startswith(("key", "name"))},
         )
 
     def __getitem__(self, row: int) -> SampleRecord:
@@ -247,13 +274,7 @@ def read_record(shard: Path, field: str) -> np.ndarray:
 def read_records(shard: Path) -> Records:
     """All record arrays of a shard. Raises ValueError if damaged, OSError if missing."""
     arrays = {field: read_record(shard, field) for field in RECORDS}
-    _check_offsets(arrays)
-    text, ends = arrays["name_bytes"].tobytes(), arrays["name_offsets"]
-    return Records(
-        names=tuple(text[ends[i] : ends[i + 1]].decode() for i in range(len(ends) - 1)),
-        keys=tuple(key.tobytes() for key in arrays["key"]),
-        **{field: arrays[field] for field in RECORDS if not field.startswith(("key", "name"))},
-    )
+    return Records.from_arrays(arrays)
 
 
 def _check_offsets(arrays: Mapping[str, np.ndarray]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import random
 import re
 import shutil
@@ -17,11 +16,9 @@ import zarr
 from conftest import Dataset, published, run
 
 from ocr_precompute.build import build
-from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Settings
 from ocr_precompute.errors import StoreError
 from ocr_precompute.reader import Split, open_store
-from ocr_precompute.samples import Polygons
 from ocr_precompute.shard import MAPS, RECORDS, read_records
 from ocr_precompute.store import collect_garbage, manifest_path, shard_keys, shard_path
 from ocr_precompute.summary import summarise
@@ -42,34 +39,6 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 # -------------------------------------------------------------------------------------- contents
-
-
-def test_stored_samples_equal_computed_ones(
-    split: Split, dataset: Dataset, settings: Settings
-) -> None:
-    assert len(split) == 24
-    assert list(split.names) == sorted(dataset.document["images"])
-    for index, name in enumerate(split.names):
-        words = dataset.document["images"][name].get("words", {}).values()
-        polygons = Polygons.from_list(
-            [np.array(word["points"], float) for word in words],
-            [word.get("ignore", False) for word in words],
-        )
-        data = (dataset.images / name).read_bytes()
-        live = compute_sample(name, data, polygons, settings.parameters, 10**6)
-        stored = split[index]
-        assert stored.name == name
-        assert stored.original_size == live.original_size == (96, 80)
-        for field in (*MAPS, "ignore", "matrix"):
-            assert same(getattr(stored, field), getattr(live, field)), field
-        assert len(stored.polygons) == len(live.polygons)
-        assert all(same(a, b) for a, b in zip(stored.polygons, live.polygons, strict=True))
-
-
-def test_the_matrix_leads_back_to_the_original(split: Split, dataset: Dataset) -> None:
-    sample = split[0]
-    points = np.hstack([sample.polygons[0], np.ones((4, 1))]) @ sample.matrix.T
-    assert np.allclose(points[:, :2], dataset.points("page_000.jpg"), atol=1e-4)
 
 
 def test_any_zarr_reader_reads_the_same(split: Split, settings: Settings) -> None:
@@ -97,39 +66,6 @@ def test_any_zarr_reader_reads_the_same(split: Split, settings: Settings) -> Non
         index += entry.samples
     assert index == len(split)
     assert zarr.open_group(settings.store, mode="r").attrs["ocr_precompute"]
-
-
-def test_read_returns_batches(split: Split) -> None:
-    indices = [17, 3, 3, -1]
-    batch = split.read(indices, fields=("image", "prob", "prob_mask", "thresh", "thresh_mask"))
-    assert list(batch) == ["image", "prob", "prob_mask", "thresh", "thresh_mask"]
-    for position, index in enumerate(indices):
-        for field, arrays in batch.items():
-            assert same(arrays[position], getattr(split[index], field))
-    assert set(split.read([0])) == {"image", "prob"}
-    assert split.read([], fields=["thresh"])["thresh"].shape == (0, 64, 64)
-
-
-def test_reading_what_is_not_there(split: Split, settings: Settings) -> None:
-    for index in (24, -25):
-        with pytest.raises(IndexError, match="of a split of 24"):
-            split[index]
-    with pytest.raises(ValueError, match=r"unknown fields \['names'\]; one of image, prob"):
-        split.read([0], fields=["names"])
-    with pytest.raises(StoreError, match=r"no split 'train' in this store; splits: val"):
-        open_store(settings.store).split("train")
-    with pytest.raises(StoreError, match="there is no store here"):
-        open_store(settings.store / "shards")
-
-
-def test_a_split_can_be_pickled_and_keeps_few_shards_open(
-    split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ocr_precompute.reader._OPEN_SHARDS", 1)
-    expected = [split[index].image for index in range(len(split))]
-    copy = pickle.loads(pickle.dumps(split))
-    for index in random.Random(0).sample(range(len(split)), len(split)):
-        assert same(copy[index].image, expected[index])
 
 
 def test_previews_show_the_sample(split: Split, settings: Settings, tmp_path: Path) -> None:
@@ -222,19 +158,6 @@ def test_verify_checks_the_manifest(split: Split, settings: Settings, dataset: D
     assert verify(settings.store).ok
     (settings.store / "zarr.json").write_bytes(b" " + (settings.store / "zarr.json").read_bytes())
     assert kinds(settings) == ["metadata"]
-
-
-def test_a_store_that_claims_too_much_is_refused(
-    split: Split, settings: Settings, dataset: Dataset
-) -> None:
-    path = shard_path(settings.store, split.manifest.shards[0].key) / "image" / "zarr.json"
-    path.write_text(path.read_text().replace("64", "640000"))
-    with pytest.raises(StoreError, match=r"image cannot be read \(it is no array"):
-        open_store(settings.store).split("val")[0]
-    manifest = manifest_path(settings.store, "val")
-    manifest.write_text(manifest.read_text().replace("64", "640000"))
-    with pytest.raises(StoreError, match="is damaged"):
-        open_store(settings.store).split("val")
 
 
 def test_a_folder_of_something_else_is_left_alone(

@@ -1,0 +1,402 @@
+"""Reading: every way to read a store gives the same bytes, and says what is damaged."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+from conftest import Dataset
+
+from ocr_precompute.build import build
+from ocr_precompute.chunks import ChunkFile, decompress
+from ocr_precompute.compute import compute_sample
+from ocr_precompute.config import Settings
+from ocr_precompute.errors import StoreError
+from ocr_precompute.reader import Split, _ZarrMap, open_store
+from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.shard import MAPS, RECORDS
+from ocr_precompute.store import manifest_path, shard_path
+
+FIELDS = tuple(MAPS)
+
+
+@pytest.fixture
+def built(dataset: Dataset, settings: Settings) -> Path:
+    dataset.document["images"]["page_003.jpg"]["words"]["0001"]["ignore"] = True
+    del dataset.document["images"]["page_004.jpg"]["words"]
+    dataset.save()
+    build("val", dataset.source, settings)
+    return settings.store
+
+
+def mapped(store: Path) -> str | Path:
+    return store
+
+
+def transcoded(store: Path) -> str | Path:
+    """The store as another tool might write it again: other codecs, no sharding."""
+    copy = store.with_name("transcoded")
+    shutil.copytree(store, copy)
+    for shard in (copy / "shards").iterdir():
+        for field in (*MAPS, *RECORDS):
+            values = zarr.open_array(shard / field, mode="r")[:]
+            chunks = (1, *values.shape[1:]) if field in MAPS else "auto"
+            shutil.rmtree(shard / field)
+            codec = zarr.codecs.GzipCodec()
+            zarr.create_array(shard / field, data=values, chunks=chunks, compressors=codec)
+    return copy
+
+
+def remote(store: Path) -> str | Path:
+    """The store on a file system that is not this machine's."""
+    url = f"memory://{store.parent.name}/store"
+    fsspec.filesystem("memory").put(str(store), url, recursive=True)
+    return url
+
+
+WAYS = {"mapped": mapped, "transcoded": transcoded, "remote": remote}
+
+
+@pytest.fixture(params=WAYS)
+def location(request: pytest.FixtureRequest, built: Path) -> str | Path:
+    """Where the store can be read: in turn by the fast path and in two ways by zarr-python."""
+    return WAYS[request.param](built)
+
+
+@pytest.fixture
+def split(location: str | Path) -> Split:
+    return open_store(location).split("val")
+
+
+@pytest.fixture
+def live(dataset: Dataset, settings: Settings) -> Callable[[str], CanonicalSample]:
+    """Computes a sample from its source, as training without a store does."""
+
+    def compute(name: str) -> CanonicalSample:
+        words = dataset.document["images"][name].get("words", {}).values()
+        polygons = Polygons.from_list(
+            [np.array(word["points"], float) for word in words],
+            [word.get("ignore", False) for word in words],
+        )
+        data = (dataset.images / name).read_bytes()
+        return compute_sample(name, data, polygons, settings.parameters, 10**6)
+
+    return compute
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def reads_with(split: Split) -> type:
+    return type(split._maps(split.manifest.shards[0], "image"))
+
+
+def test_each_way_is_what_it_says(built: Path) -> None:
+    readers = [reads_with(open_store(way(built)).split("val")) for way in WAYS.values()]
+    assert readers == [ChunkFile, _ZarrMap, _ZarrMap]
+
+
+def test_stored_samples_equal_computed_ones(
+    split: Split, dataset: Dataset, live: Callable[[str], CanonicalSample]
+) -> None:
+    assert len(split) == 24
+    assert list(split.names) == sorted(dataset.document["images"])
+    for index, name in enumerate(split.names):
+        stored, computed = split[index], live(name)
+        assert stored.name == name
+        assert stored.original_size == computed.original_size == (96, 80)
+        for field in (*MAPS, "ignore", "matrix"):
+            assert same(getattr(stored, field), getattr(computed, field)), field
+        assert len(stored.polygons) == len(computed.polygons)
+        for a, b in zip(stored.polygons, computed.polygons, strict=True):
+            assert same(a, b)
+
+
+def test_the_matrix_leads_back_to_the_original(split: Split, dataset: Dataset) -> None:
+    sample = split[0]
+    points = np.hstack([sample.polygons[0], np.ones((4, 1))]) @ sample.matrix.T
+    assert np.allclose(points[:, :2], dataset.points("page_000.jpg"), atol=1e-4)
+
+
+def test_read_returns_batches(split: Split) -> None:
+    indices = [17, 3, 3, -1]
+    batch = split.read(indices, fields=FIELDS)
+    assert list(batch) == list(FIELDS)
+    for position, index in enumerate(indices):
+        for field, arrays in batch.items():
+            assert same(arrays[position], getattr(split[index], field))
+    assert set(split.read([0])) == {"image", "prob"}
+    assert split.read([], fields=["thresh"])["thresh"].shape == (0, 64, 64)
+
+
+def test_read_into_the_callers_arrays(split: Split) -> None:
+    out = {field: np.empty((2, *split.shape(field)), MAPS[field][0]) for field in FIELDS}
+    result = split.read([5, 2], FIELDS, out)
+    for field in FIELDS:
+        assert result[field] is out[field]
+        assert same(out[field][1], getattr(split[2], field))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.empty((1, 64, 64), np.uint8),
+        np.empty((2, 64, 64), np.int8),
+        np.empty((2, 64, 128), np.uint8)[:, :, ::2],
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(built: Path, array: np.ndarray) -> None:
+    split = open_store(built).split("val")
+    with pytest.raises(ValueError, match=r"out\['prob'\] is not a contiguous array of \(2, 64, 64"):
+        split.read([0, 1], ["prob"], {"prob": array})
+
+
+def test_reading_what_is_not_there(split: Split, location: str | Path, tmp_path: Path) -> None:
+    for index in (24, -25):
+        with pytest.raises(IndexError, match="of a split of 24"):
+            split[index]
+    with pytest.raises(ValueError, match=r"unknown fields \['names'\]; one of image, prob"):
+        split.read([0], fields=["names"])
+    with pytest.raises(StoreError, match=r"no split 'train' in this store; splits: val"):
+        open_store(location).split("train")
+    with pytest.raises(StoreError, match="there is no store here"):
+        open_store(tmp_path)
+
+
+def test_a_url_without_the_packages_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "upath", None)
+    with pytest.raises(StoreError, match=r"pip install 'ocr-precompute\[remote\]'"):
+        open_store("s3://bucket/store")
+
+
+def test_a_url_of_an_unknown_kind() -> None:
+    with pytest.raises(StoreError, match="nonsense://bucket: cannot be opened"):
+        open_store("nonsense://bucket")
+
+
+def test_what_is_read_can_be_changed(split: Split) -> None:
+    first, again = split[0], None
+    for array in (first.image, first.polygons[0], first.matrix):
+        array[...] = 0
+    again = split[0]
+    assert again.image.any()
+    assert again.polygons[0].any()
+    assert again.matrix.any()
+
+
+# -------------------------------------------------------------------------------------- damage
+
+
+def flip(path: Path, byte: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("field", MAPS)
+def test_a_flipped_bit_names_shard_and_sample(built: Path, field: str) -> None:
+    split = open_store(built).split("val")
+    key = split.manifest.shards[0].key
+    (file,) = (shard_path(built, key) / field).glob("c.*")
+    flip(file, 18)
+    message = rf"shard {key}: sample '{split.names[0]}': {field} cannot be read \(checksum mismatch"
+    with pytest.raises(StoreError, match=message):
+        split.read([0], [field])
+    split.read([1], [field])
+
+
+def test_a_flipped_bit_through_zarr(built: Path) -> None:
+    split = open_store(built).split("val")
+    key = split.manifest.shards[0].key
+    (metadata,) = (shard_path(built, key) / "image").glob("zarr.json")
+    metadata.write_bytes(metadata.read_bytes() + b" ")  # the same to zarr, unknown to the fast path
+    assert reads_with(open_store(built).split("val")) is _ZarrMap
+    flip(shard_path(built, key) / "image" / "c.0.0.0.0", 18)
+    with pytest.raises(StoreError, match=rf"shard {key}: sample '{split.names[0]}': image cannot"):
+        open_store(built).split("val").read([0])
+
+
+def test_checksums_can_be_left_out(built: Path) -> None:
+    key = open_store(built).split("val").manifest.shards[0].key
+    index = (shard_path(built, key) / "prob" / "c.0.0.0").read_bytes()
+    first = ChunkFile(shard_path(built, key) / "prob" / "c.0.0.0", index_length(built, key))
+    flip(shard_path(built, key) / "prob" / "c.0.0.0", len(first.chunk(0)) - 1)  # its checksum
+    with pytest.raises(StoreError, match="checksum mismatch"):
+        open_store(built).split("val").read([0])
+    unchecked = open_store(built, checksums=False).split("val").read([0])
+    assert unchecked["prob"].shape == (1, 64, 64)
+    assert len(index) == first.size
+
+
+def index_length(store: Path, key: str) -> int:
+    shards = open_store(store).split("val").manifest.shards
+    return next(entry.samples for entry in shards if entry.key == key)
+
+
+def test_damaged_records_are_reported(built: Path) -> None:
+    split = open_store(built).split("val")
+    key = split.manifest.shards[0].key
+    flip(shard_path(built, key) / "name_bytes" / "c.0", 3)
+    with pytest.raises(StoreError, match=rf"shard {key}: cannot be read \(.*run `ocr-precompute"):
+        split[0]
+    flip(shard_path(built, key) / "image" / "c.0.0.0.0", 18)
+    with pytest.raises(StoreError, match=rf"shard {key}: sample in row 0: image cannot be read"):
+        split.read([0])
+
+
+def test_a_store_that_claims_too_much_is_refused(built: Path) -> None:
+    key = open_store(built).split("val").manifest.shards[0].key
+    path = shard_path(built, key) / "image" / "zarr.json"
+    path.write_text(path.read_text().replace("64", "640000"))
+    with pytest.raises(StoreError, match=r"image cannot be read \(it is no array"):
+        open_store(built).split("val")[0]
+    manifest = manifest_path(built, "val")
+    manifest.write_text(manifest.read_text().replace("64", "640000"))
+    with pytest.raises(StoreError, match="is damaged"):
+        open_store(built).split("val")
+
+
+def test_a_chunk_that_claims_another_size_is_not_decompressed(built: Path) -> None:
+    entry = open_store(built).split("val").manifest.shards[0]
+    file = ChunkFile(shard_path(built, entry.key) / "prob" / "c.0.0.0", entry.samples)
+    packed = file.chunk(0)[:-4]
+    out = np.empty((64, 64), np.uint8)
+    decompress(packed, out)
+    for place in (4, 12):  # raw and compressed bytes in the header
+        wrong = bytearray(packed)
+        wrong[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
+        with pytest.raises(ValueError, match="does not hold one sample of the expected size"):
+            decompress(bytes(wrong), out)
+    with pytest.raises(ValueError, match="too short"):
+        decompress(packed[:10], out)
+
+
+def test_a_shard_of_another_length_than_the_manifest_says(built: Path) -> None:
+    path = manifest_path(built, "val")
+    document = json.loads(path.read_bytes())
+    document["shards"][0]["samples"] += 1
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=r"holds \d+ samples, not \d+ as the manifest says"):
+        open_store(built).split("val")[0]
+
+
+# --------------------------------------------------------------------------- many at the same time
+
+
+def digests(split: Split, indices: list[int]) -> list[int]:
+    return [hash(split.read([i], ["image", "thresh"])["image"].tobytes()) for i in indices]
+
+
+def read_in_process(split: Split, seed: int, results: multiprocessing.Queue) -> None:
+    indices = random.Random(seed).choices(range(len(split)), k=60)
+    images = [split.read([i], ["image"])["image"].tobytes() for i in indices]
+    results.put((indices, [image[:2000] for image in images]))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_several_processes_read_at_once(split: Split, location: str | Path, method: str) -> None:
+    if method == "spawn" and "memory" in str(location):
+        method = "fork"  # a file system in memory does not reach a new process
+    expected = [split.read([i], ["image"])["image"].tobytes()[:2000] for i in range(len(split))]
+    context = multiprocessing.get_context(method)
+    results = context.Queue()
+    processes = [
+        context.Process(target=read_in_process, args=(split, seed, results)) for seed in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        indices, images = results.get(timeout=120)
+        assert images == [expected[i] for i in indices]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
+def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocr_precompute.reader.most_open_maps", lambda: 2)  # always opening again
+    expected = digests(split, list(range(len(split))))
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        copy = open_copy if seed % 2 else split
+        indices = random.Random(seed).choices(range(len(split)), k=100)
+        wrong.extend(
+            i for i, d in zip(indices, digests(copy, indices), strict=True) if d != expected[i]
+        )
+
+    open_copy = pickle.loads(pickle.dumps(split))
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
+    """600 shards of three maps each, in a process that may open 256 files."""
+    path = manifest_path(built, "val")
+    document = json.loads(path.read_bytes())
+    real = document["shards"][0]
+    document["shards"] = [{**real, "key": f"{number:064x}"} for number in range(600)]
+    for shard in document["shards"]:
+        (built / "shards" / shard["key"]).symlink_to(built / "shards" / real["key"])
+    path.write_text(json.dumps(document))
+    code = (
+        "import ocr_precompute as p\n"
+        f"split = p.open_store({str(built)!r}).split('val')\n"
+        f"for i in range(0, len(split), {real['samples']}):\n"
+        "    split.read([i], ('image', 'prob', 'thresh'))\n"
+        "print(len(split.manifest.shards))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "600\n"
+
+
+def test_files_close_with_the_split(built: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+    before = open_files()
+    split = open_store(built).split("val")
+    for index in range(len(split)):
+        split.read([index], FIELDS)
+    if before:
+        assert open_files() > before
+    del split
+    assert open_files() == before
+
+
+def test_a_local_store_is_read_without_zarr(built: Path) -> None:
+    code = (
+        "import sys, ocr_precompute as p\n"
+        f"p.open_store({str(built)!r}).split('val')[0]\n"
+        "print('zarr' in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"
