@@ -17,6 +17,7 @@ import typer
 from conftest import run
 from typer.testing import CliRunner
 
+import ocr
 import ocr_precompute
 from ocr_precompute.cli import app
 from ocr_precompute.config import load_settings
@@ -43,6 +44,18 @@ def test_import_rules(path: Path) -> None:
     assert "zarr" not in tops or path.name == "reader.py"
     assert "numcodecs" not in tops or path.name == "chunks.py"
     assert not {"rich", "typer"} & tops or path.name in {"cli.py", "screen.py"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "ocr").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_import_rules_of_the_trainer(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path)}
+    assert not tops & {"zarr", "numcodecs"}
+    if path.parent.name in {"models", "metrics", "monitoring", "profiling"}:
+        assert not tops & {"lightning"}
+    if path.parent.name in {"models", "metrics"}:
+        assert not {name for name in imports(path) if name.startswith("ocr_precompute.reader")}
 
 
 LAYERS = [
@@ -82,7 +95,9 @@ def test_the_base_package_loads_lightly() -> None:
 
 def public_objects() -> list[tuple[str, object]]:
     found = []
-    for info in pkgutil.walk_packages(ocr_precompute.__path__, "ocr_precompute."):
+    packages = (ocr_precompute, ocr)
+    modules = [m for p in packages for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+    for info in modules:
         if info.name.endswith("__main__"):
             continue
         module = import_module(info.name)

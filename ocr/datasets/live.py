@@ -1,0 +1,96 @@
+"""Samples computed from their source files each time: the baseline, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr_precompute.annotations import read_annotations
+from ocr_precompute.compute import compute_sample
+from ocr_precompute.config import Decode, Settings
+from ocr_precompute.errors import ImageError, InputError, Problem
+
+
+class LiveDataset(SampleDataset):
+    """The samples that `build` would store, byte for byte, computed when they are asked for."""
+
+    def __init__(
+        self,
+        images: str | Path,
+        annotations: str | Path,
+        fields: Sequence[str] = TRAINING,
+        *,
+        format: str = "auto",
+        recipe: Literal["seed", "dbnet"] = "dbnet",
+        size: int | str | tuple[int, int] = 640,
+        shrink_ratio: float = 0.4,
+        thresh_min: float = 0.3,
+        thresh_max: float = 0.7,
+        decode: Decode = "exact",
+        max_pixels: int = 2**27,
+    ) -> None:
+        """Read the annotations; settings as in configs/precompute.yaml, fields as in SampleDataset.
+
+        Raises InputError with every problem of the annotations, pydantic's ValidationError (a
+        ValueError) for a bad setting, ValueError for an unknown field.
+        """
+        self._parameters = Settings.model_validate(
+            {
+                "recipe": recipe,
+                "size": size,
+                "shrink_ratio": shrink_ratio,
+                "thresh_min": thresh_min,
+                "thresh_max": thresh_max,
+                "decode": decode,
+            }
+        ).parameters
+        super().__init__(fields, self._parameters.size)
+        self._images, self._max_pixels = Path(images), max_pixels
+        self._annotated, problems = read_annotations(Path(annotations), self._images, format)
+        if not self._images.is_dir():
+            reason = "there is no such image folder; correct the path"
+            problems.append(Problem("annotations", str(images), "", reason))
+        if problems:
+            raise InputError(problems)
+        self._annotations = [field for field in self.fields if field in ANNOTATIONS]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every sample's name, in order."""
+        return [annotation.name for annotation in self._annotated]
+
+    def __len__(self) -> int:
+        return len(self._annotated)
+
+    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Compute one sample; write its chosen maps into out, return its other chosen fields.
+
+        Raises IndexError, or InputError, naming the image, if it cannot be read or decoded.
+        """
+        cv2.setNumThreads(1)  # the loader's threads are the parallel part
+        annotation = self._annotated[index]
+        path = self._images / annotation.name
+        try:
+            sample = compute_sample(
+                annotation.name,
+                path.read_bytes(),
+                annotation.polygons,
+                self._parameters,
+                self._max_pixels,
+            )
+        except (OSError, ImageError) as error:
+            reason = (
+                f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            )
+            raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
+        for field, array in out.items():
+            array[...] = getattr(sample, field)
+        rest = {field: getattr(sample, field) for field in self._annotations}
+        if "original_size" in rest:
+            rest["original_size"] = np.array(sample.original_size, np.int64)
+        return rest

@@ -1,0 +1,178 @@
+"""Batches from a dataset, made by threads in this process."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+import torch.distributed
+
+from ocr.datasets.buffers import BatchBuffers
+from ocr.datasets.order import BatchOrder
+from ocr.datasets.samples import SampleDataset
+
+_STACKED = ("matrix", "original_size")  # the fields besides maps that have one shape for all
+
+
+class SampleError(RuntimeError):
+    """A sample could not be loaded; names it. The reason is also the exception's cause."""
+
+
+class EpochSampler:
+    """Which epoch comes next; trainers that know samplers set it through this."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self.epoch = epoch
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A batch under way: its maps, the rest of each sample, and the work that fills both."""
+
+    maps: dict[str, torch.Tensor]
+    rest: list[dict[str, Any]]
+    work: list[Future[None]]
+
+
+class BatchLoader:
+    """An epoch of batches a time: dicts with a tensor a map, images in uint8 as they are stored.
+
+    Threads decompress samples straight into the batch. They wait for no interpreter lock meanwhile,
+    and nothing is sent between processes, which for such samples costs more than decoding them.
+    `matrix` and `original_size` are stacked to tensors too; `name`, `polygons` and `ignore` are
+    lists, one entry a sample.
+
+    Works as a train or validation dataloader of Lightning. Under torch.distributed each rank gets
+    its share of every epoch (see BatchOrder).
+    """
+
+    batch_sampler = None  # Lightning looks for it beside `sampler`
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        batch_size: int = 16,
+        *,
+        shuffle: bool = False,
+        threads: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        prefetch: int = 2,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pin_memory: bool | None = None,
+    ) -> None:
+        """Make a loader; nothing runs until it is iterated over.
+
+        threads: one a core by default. prefetch: batches under way ahead of the one in use.
+        rank, world_size: those of torch.distributed by default. pin_memory: page-locked memory; by
+        default if there is a CUDA device.
+        Raises ValueError if a number is out of range.
+        """
+        for name, value in (("batch_size", batch_size), ("threads", threads or 1)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if prefetch < 1:
+            raise ValueError(f"prefetch is {prefetch}; it must be at least 1")
+        if (rank is None) != (world_size is None):
+            raise ValueError("give rank and world_size together, or neither")
+        if rank is not None and world_size is not None and not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not one of {world_size}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.threads = threads or joblib.cpu_count()
+        self.sampler = EpochSampler()
+        self._order = BatchOrder(len(dataset), batch_size, shuffle, seed, drop_last)
+        self._prefetch = prefetch
+        self._place = None if rank is None or world_size is None else (rank, world_size)
+        pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self._buffers = BatchBuffers(dataset.layout, batch_size, pinned)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, and so the order, of the next iteration.
+
+        It advances by one whenever an epoch has been iterated over to its end.
+        """
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches in an epoch of this rank."""
+        return self._order.length(*self._rank())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Batches of one epoch. Raises SampleError when the batch of a bad sample is asked for."""
+        epoch = self.sampler.epoch
+        yield from self._run(self._order.batches(epoch, *self._rank()))
+        self.sampler.epoch = epoch + 1
+
+    def _rank(self) -> tuple[int, int]:
+        if self._place is not None:
+            return self._place
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _run(self, batches: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batch-loader")
+        try:
+            coming = (self._start(pool, stop, indices.tolist()) for indices in batches)
+            under_way = deque(itertools.islice(coming, self._prefetch))
+            while under_way:
+                first = self._finish(under_way.popleft())
+                under_way.extend(itertools.islice(coming, 1))
+                yield first
+                del first  # or the batch would be held while the next is made
+        finally:  # also when the caller stops in the middle, or is interrupted
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self, pool: ThreadPoolExecutor, stop: threading.Event, indices: list[int]) -> _Batch:
+        maps = self._buffers.take(len(indices))
+        arrays = {field: tensor.numpy() for field, tensor in maps.items()}
+        rest: list[dict[str, Any]] = [{} for _ in indices]
+
+        def fill(positions: range) -> None:
+            for position in positions:
+                if stop.is_set():
+                    return
+                out = {field: array[position] for field, array in arrays.items()}
+                try:
+                    rest[position] = self.dataset.fill(indices[position], out)
+                except Exception as error:
+                    name = self._name(indices[position])
+                    raise SampleError(f"sample {name}: {error}") from error
+
+        parts = min(self.threads, len(indices))
+        work = [pool.submit(fill, range(part, len(indices), parts)) for part in range(parts)]
+        return _Batch(maps, rest, work)
+
+    def _name(self, index: int) -> str:
+        try:
+            return repr(self.dataset.names[index])
+        except Exception:  # the names are damaged too; the error that is reported says how
+            return f"number {index}"
+
+    def _finish(self, batch: _Batch) -> dict[str, Any]:
+        for work in batch.work:
+            work.result()
+        return {
+            field: batch.maps[field] if field in batch.maps else self._gather(batch, field)
+            for field in self.dataset.fields
+        }
+
+    def _gather(self, batch: _Batch, field: str) -> Any:
+        values = [rest[field] for rest in batch.rest]
+        return torch.from_numpy(np.stack(values)) if field in _STACKED else values

@@ -1,0 +1,66 @@
+"""What stored and live datasets have in common, so that one can stand in for the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ocr_precompute.shard import MAPS
+
+TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
+"""The fields that a training step needs: all maps."""
+
+ANNOTATIONS = ("name", "polygons", "ignore", "matrix", "original_size")
+"""The other fields, which evaluation needs."""
+
+
+class SampleDataset(Dataset[dict[str, Any]], ABC):
+    """Samples at canonical size (H, W), ordered by name, as dicts of the chosen fields.
+
+    image: uint8 (H, W, 3) RGB. prob, prob_mask, thresh_mask: uint8 (H, W), 0 or 1. thresh: float32
+    (H, W). name: str. polygons: list of float32 (V, 2), xy in canonical pixels. ignore: bool (N,).
+    matrix: float64 (3, 3), canonical to original pixels. original_size: int64 (2,), height and
+    width of the image as displayed.
+    """
+
+    def __init__(self, fields: Sequence[str], size: tuple[int, int]) -> None:
+        unknown = [field for field in fields if field not in (*MAPS, *ANNOTATIONS)]
+        if unknown:
+            raise ValueError(f"unknown fields {unknown}; any of {', '.join((*MAPS, *ANNOTATIONS))}")
+        self.fields = tuple(fields)
+        self.layout = {
+            field: (MAPS[field][0], (*size, *MAPS[field][1]))
+            for field in self.fields
+            if field in MAPS
+        }
+        """The chosen maps: dtype and shape of each."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Every sample's name, in order."""
+
+    @abstractmethod
+    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Write the chosen maps of one sample into out; return the other chosen fields.
+
+        out: for each field of `layout`, a contiguous array of its dtype and shape.
+        Raises IndexError, or an error that names the sample and what is wrong with it.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One sample. Raises as `fill` does."""
+        maps = {field: np.empty(shape, dtype) for field, (dtype, shape) in self.layout.items()}
+        rest = self.fill(index, maps)
+        return {field: maps[field] if field in maps else rest[field] for field in self.fields}
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several samples, for a plain DataLoader."""
+        return [self[index] for index in indices]

@@ -1,0 +1,59 @@
+"""Samples as they lie in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr_precompute import open_store
+
+
+class StoreDataset(SampleDataset):
+    """The samples of a published split.
+
+    Can be pickled and used in worker processes; opens files when it first reads them.
+    """
+
+    def __init__(
+        self,
+        store: str | Path,
+        split: str,
+        fields: Sequence[str] = TRAINING,
+        *,
+        checksums: bool = True,
+    ) -> None:
+        """Open a split.
+
+        store: a folder or URL. fields: see SampleDataset. checksums: whether to compare those of
+        all that is read.
+        Raises StoreError if there is no such store or split, ValueError for an unknown field.
+        """
+        self.split = open_store(store, checksums=checksums).split(split)
+        super().__init__(fields, self.split.manifest.parameters.size)
+        self._annotations = [field for field in self.fields if field in ANNOTATIONS]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every sample's name, in order."""
+        return self.split.names
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Decompress the chosen maps of one sample into out; return its other chosen fields.
+
+        Raises IndexError, or StoreError, naming shard and sample, if its data is damaged.
+        """
+        self.split.read([index], tuple(out), {field: array[None] for field, array in out.items()})
+        if not self._annotations:
+            return {}
+        record = self.split.record(index)
+        rest = {field: getattr(record, field) for field in self._annotations}
+        if "original_size" in rest:
+            rest["original_size"] = np.array(record.original_size, np.int64)
+        return rest

@@ -1,0 +1,405 @@
+"""Stored and live datasets stand in for each other; the loader makes honest batches of either."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from conftest import Dataset
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, StoreDataset
+from ocr.datasets.order import BatchOrder
+from ocr.datasets.samples import ANNOTATIONS, TRAINING
+from ocr_precompute.build import build
+from ocr_precompute.config import Settings, Source
+from ocr_precompute.errors import InputError, StoreError
+from ocr_precompute.store import shard_path
+
+ALL = (*TRAINING, *ANNOTATIONS)
+
+
+@pytest.fixture
+def store(dataset: Dataset, settings: Settings) -> Path:
+    dataset.document["images"]["page_003.jpg"]["words"]["0001"]["ignore"] = True
+    del dataset.document["images"]["page_004.jpg"]["words"]
+    dataset.save()
+    build("val", dataset.source, settings)
+    return settings.store
+
+
+@pytest.fixture
+def stored(store: Path) -> StoreDataset:
+    return StoreDataset(store, "val", ALL)
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def assert_equal(a: SampleDataset, b: SampleDataset) -> None:
+    assert list(a.names) == list(b.names)
+    assert len(a) == len(b) > 0
+    for index in range(len(a)):
+        one, other = a[index], b[index]
+        assert list(one) == list(other)
+        for field in one:
+            assert same(one[field], other[field]), (index, field)
+
+
+# ------------------------------------------------------------------------------------- datasets
+
+
+def test_stored_equals_live(stored: StoreDataset, dataset: Dataset) -> None:
+    assert_equal(stored, LiveDataset(dataset.images, dataset.annotations, ALL, size=64))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": "seed"},
+        {"size": "48x96"},
+        {"decode": "reduced", "size": 32},
+        {"shrink_ratio": 0.6, "thresh_min": 0.2, "thresh_max": 0.8},
+    ],
+)
+def test_stored_equals_live_under_every_setting(
+    dataset: Dataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = Settings.model_validate(
+        {"store": tmp_path / "s", "backend": "sequential", "size": 64, **changes}
+    )
+    build("val", dataset.source, settings)
+    live = LiveDataset(dataset.images, dataset.annotations, ALL, **{"size": 64, **changes})
+    assert_equal(StoreDataset(tmp_path / "s", "val", ALL), live)
+
+
+@pytest.mark.parametrize("recipe", ["seed", "dbnet"])
+@pytest.mark.parametrize("name", ["sroie/train", "sroie/val", "icdar2015"])
+def test_stored_equals_live_on_real_data(
+    shared: Path, tmp_path: Path, name: str, recipe: Any
+) -> None:
+    folder = shared / name
+    labels = folder / ("gt" if name == "icdar2015" else "box")
+    source = Source(images=folder / "img", annotations=labels)
+    build("real", source, Settings(store=tmp_path / "store", recipe=recipe))
+    stored = StoreDataset(tmp_path / "store", "real", ALL)
+    assert_equal(stored, LiveDataset(source.images, source.annotations, ALL, recipe=recipe))
+
+
+def test_fields_are_chosen_and_keep_their_order(store: Path) -> None:
+    item = StoreDataset(store, "val", ("thresh", "name", "image"))[0]
+    assert list(item) == ["thresh", "name", "image"]
+    assert item["name"] == "page_000.jpg"
+    assert list(StoreDataset(store, "val")[0]) == list(TRAINING)
+    with pytest.raises(ValueError, match=r"unknown fields \['labels'\]; any of image, prob"):
+        StoreDataset(store, "val", ("image", "labels"))
+
+
+def test_what_cannot_be_opened(store: Path, dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no split 'train' in this store; splits: val"):
+        StoreDataset(store, "train")
+    with pytest.raises(StoreError, match="there is no store here"):
+        StoreDataset(tmp_path / "nowhere", "val")
+    with pytest.raises(InputError, match="there is no such image folder"):
+        LiveDataset(tmp_path / "nowhere", dataset.annotations)
+    with pytest.raises(ValueError, match="size 'big' is neither N nor HxW"):
+        LiveDataset(dataset.images, dataset.annotations, size="big")
+    dataset.points("page_001.jpg")[:] = [[1, 1]]
+    dataset.points("page_002.jpg")[0][0] = float("nan")
+    dataset.save()
+    with pytest.raises(InputError) as caught:
+        LiveDataset(dataset.images, dataset.annotations)
+    assert len(caught.value.problems) == 2
+
+
+def test_a_plain_dataloader_takes_a_store_dataset(store: Path) -> None:
+    dataset = StoreDataset(store, "val", ("image", "thresh", "matrix"))
+    loader = DataLoader(dataset, batch_size=5, num_workers=2)
+    images = torch.cat([batch["image"] for batch in loader])
+    assert images.dtype == torch.uint8
+    assert same(images.numpy(), dataset.split.read(range(24), ["image"])["image"])
+
+
+# ---------------------------------------------------------------------------------------- order
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(
+    samples=st.integers(0, 60),
+    batch_size=st.integers(1, 9),
+    world=st.integers(1, 5),
+    shuffle=st.booleans(),
+    drop_last=st.booleans(),
+)
+def test_ranks_share_an_epoch(
+    samples: int, batch_size: int, world: int, shuffle: bool, drop_last: bool
+) -> None:
+    order = BatchOrder(samples, batch_size, shuffle, 3, drop_last)
+    ranks = [order.batches(1, rank, world) for rank in range(world)]
+    lengths = [len(batches) for batches in ranks]
+    assert lengths == [order.length(rank, world) for rank in range(world)]
+    seen = sorted(int(i) for batches in ranks for batch in batches for i in batch)
+    assert len(set(seen)) == len(seen)
+    left_out = samples - len(seen)
+    if shuffle or drop_last:
+        assert max(lengths) == min(lengths)
+    if drop_last:
+        assert left_out == samples % (batch_size * world)
+    else:
+        assert left_out == 0 or (shuffle and left_out < world)
+    assert all(0 < len(batch) <= batch_size for batches in ranks for batch in batches)
+
+
+def test_a_step_sees_the_same_samples_however_many_ranks_share_it() -> None:
+    one = BatchOrder(50, 8, True, 5).batches(2)
+    two = [BatchOrder(50, 4, True, 5).batches(2, rank, 2) for rank in range(2)]
+    for alone, *parts in zip(one, *two, strict=True):
+        assert np.array_equal(alone, np.concatenate(parts))
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def first(seed: int, epoch: int) -> list[int]:
+        return BatchOrder(100, 100, True, seed).batches(epoch)[0].tolist()
+
+    assert first(1, 1) == first(1, 1)
+    assert len({tuple(first(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+    assert BatchOrder(100, 100).batches(7)[0].tolist() == list(range(100))
+
+
+# --------------------------------------------------------------------------------------- loader
+
+
+def names(loader: BatchLoader) -> list[list[str]]:
+    return [batch["name"] for batch in loader]
+
+
+def flat(batches: list[list[str]]) -> list[str]:
+    return list(itertools.chain.from_iterable(batches))
+
+
+@pytest.mark.parametrize("threads", [1, 3, 20])
+def test_batches_hold_the_samples(stored: StoreDataset, threads: int) -> None:
+    loader = BatchLoader(stored, 7, threads=threads)
+    batches = list(loader)  # all at once: none may be overwritten by another
+    assert len(batches) == len(loader) == 4
+    assert [len(batch["image"]) for batch in batches] == [7, 7, 7, 3]
+    index = 0
+    for batch in batches:
+        assert list(batch) == list(ALL)
+        for position, name in enumerate(batch["name"]):
+            item = stored[index]
+            assert name == item["name"]
+            for field in (*TRAINING, "matrix", "original_size"):
+                assert same(batch[field][position].numpy(), item[field]), field
+            assert same(batch["polygons"][position], item["polygons"])
+            assert same(batch["ignore"][position], item["ignore"])
+            index += 1
+    assert index == 24
+
+
+def test_live_and_stored_batches_are_equal(store: Path, dataset: Dataset) -> None:
+    live = LiveDataset(dataset.images, dataset.annotations, size=64)
+    loaders = [BatchLoader(d, 5, shuffle=True, seed=2) for d in (live, StoreDataset(store, "val"))]
+    for a, b in zip(*loaders, strict=True):
+        for field in TRAINING:
+            assert torch.equal(a[field], b[field])
+
+
+def test_epochs_differ_and_can_be_repeated(stored: StoreDataset) -> None:
+    loader = BatchLoader(stored, 5, shuffle=True, seed=1, threads=3)
+    first, second = names(loader), names(loader)
+    assert first != second
+    assert sorted(flat(first)) == sorted(flat(second)) == list(stored.names)
+    loader.set_epoch(0)
+    next(iter(loader))  # begun and left: still the same epoch
+    assert names(loader) == first
+    again = BatchLoader(stored, 5, shuffle=True, seed=1, threads=1)
+    again.set_epoch(1)
+    assert names(again) == second
+    assert names(BatchLoader(stored, 5, shuffle=True, seed=2)) != first
+
+
+def test_ranks_by_number(stored: StoreDataset) -> None:
+    parts = [names(BatchLoader(stored, 4, rank=rank, world_size=2)) for rank in range(2)]
+    assert sorted(flat(parts[0] + parts[1])) == list(stored.names)
+    assert [len(part) for part in parts] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"threads": -1}, "threads is -1; it must be at least 1"),
+        ({"prefetch": 0}, "prefetch is 0; it must be at least 1"),
+        ({"rank": 1}, "give rank and world_size together"),
+        ({"rank": 2, "world_size": 2}, "rank 2 is not one of 2"),
+    ],
+)
+def test_wrong_options(stored: StoreDataset, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BatchLoader(stored, **options)
+
+
+def test_a_batch_in_hand_never_changes(store: Path) -> None:
+    loader = BatchLoader(StoreDataset(store, "val", ("image",)), 4, shuffle=True, threads=4)
+    held = []
+    for epoch in range(6):
+        for number, batch in enumerate(loader):
+            # Of some batches a view of a view is all that is kept.
+            view = (batch["image"][1:][0] if number % 2 else batch["image"]).numpy()[2:]
+            held.append((view, view.copy()))
+            if epoch % 2:
+                held.pop(0)
+    for view, copy in held:
+        assert np.array_equal(view, copy)
+
+
+def addresses(loader: BatchLoader) -> list[int]:
+    return [batch["image"].data_ptr() for batch in loader]
+
+
+def test_memory_is_used_again(store: Path) -> None:
+    loader = BatchLoader(StoreDataset(store, "val", ("image",)), 3, threads=2, prefetch=2)
+    gc.collect()
+    seen = {address for _ in range(10) for address in addresses(loader)}
+    assert len(seen) <= 5  # two under way, one being taken, one in hand, one just let go
+
+
+def alive() -> int:
+    return sum(thread.name.startswith("batch-loader") for thread in threading.enumerate())
+
+
+def test_stopping_in_the_middle_leaves_nothing_behind(stored: StoreDataset) -> None:
+    loader = BatchLoader(stored, 2, threads=3)
+    for batch in loader:
+        assert len(batch["name"]) == 2
+        assert alive() > 0
+        break
+    gc.collect()
+    assert alive() == 0
+    batches = iter(loader)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert alive() == 0
+    assert len(names(loader)) == 12
+
+
+class Broken(StoreDataset):
+    """Fails at one sample."""
+
+    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        if index == 11:
+            raise ZeroDivisionError("no ink")
+        return super().fill(index, out)
+
+
+def test_an_error_in_a_thread_reaches_the_caller(store: Path) -> None:
+    loader = BatchLoader(Broken(store, "val", ALL), 4, threads=2)
+    batches = iter(loader)
+    assert len([next(batches) for _ in range(2)]) == 2
+    with pytest.raises(SampleError, match=r"sample 'page_011\.jpg': no ink") as caught:
+        next(batches)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert alive() == 0
+
+
+def test_a_damaged_sample_is_named(store: Path, stored: StoreDataset) -> None:
+    key = stored.split.manifest.shards[0].key
+    path = shard_path(store, key) / "thresh" / "c.0.0.0"
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(data)
+    message = rf"sample 'page_000\.jpg': shard {key}: sample 'page_000\.jpg': thresh cannot be read"
+    with pytest.raises(SampleError, match=message):
+        list(BatchLoader(StoreDataset(store, "val"), 4))
+
+
+def test_a_live_image_that_went_away_is_named(dataset: Dataset) -> None:
+    live = LiveDataset(dataset.images, dataset.annotations, size=64)
+    (dataset.images / "page_007.jpg").unlink()
+    (dataset.images / "page_009.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"page_007\.jpg: cannot be read: No such file"):
+        live[7]
+    with pytest.raises(SampleError, match=r"sample 'page_009\.jpg': .* is not a JPEG, PNG"):
+        list(BatchLoader(live, 2)._run([np.array([9])]))
+
+
+def test_ctrl_c_ends_the_process_at_once(store: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from ocr.datasets import BatchLoader, StoreDataset\n"
+        f"loader = BatchLoader(StoreDataset({str(store)!r}, 'val'), 2, threads=2)\n"
+        "try:\n"
+        "    while True:\n"
+        "        for number, batch in enumerate(loader):\n"
+        "            if number == 3: os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "interrupted\n", "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Counting(lightning.LightningModule):
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[list[str]]] = {"train": [], "val": []}
+
+    def training_step(self, batch: dict[str, Any]) -> torch.Tensor:
+        self.seen["train"].append(batch["name"])
+        return self.weight * batch["image"].float().mean()
+
+    def validation_step(self, batch: dict[str, Any]) -> None:
+        self.seen["val"].append(batch["name"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:.*num_workers")
+def test_lightning_takes_the_loader(store: Path, tmp_path: Path) -> None:
+    dataset = StoreDataset(store, "val", ("image", "name"))
+    module = Counting()
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    train, val = BatchLoader(dataset, 5, shuffle=True), BatchLoader(dataset, 7)
+    trainer.fit(module, train, val)
+    epochs = [flat(module.seen["train"][i : i + 5]) for i in (0, 5)]
+    assert epochs[0] != epochs[1]
+    expected = BatchLoader(dataset, 5, shuffle=True)
+    assert epochs == [flat(names(expected)) for _ in range(2)]
+    assert flat(module.seen["val"]) == [*dataset.names, *dataset.names]
