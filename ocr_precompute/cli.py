@@ -229,6 +229,65 @@ def preview(
 
 
 @app.command()
+def bench(
+    split: Annotated[str, typer.Option("--split", help="Name of the split.")],
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    images: ImagesOption = None,
+    annotations: AnnotationsOption = None,
+    format_name: FormatOption = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="How many, spread over the split.")
+    ] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples a batch.")] = 16,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads; one a core by default.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="How long each measurement goes on at least.")
+    ] = 1.0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Also draw a stacked bar chart, a PNG.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the store saves: the live path against it, stage by stage, on your own split.
+
+    Live: read the image file, decode, resize, draw labels, collate. Store: read, compare checksums,
+    decompress into the batch. Stages are timed on one thread with files in the page cache, then
+    whole batches on all threads, warm and, where the system drops files from its cache, cold.
+
+    Example: ocr-precompute bench --split val --plot bench.png
+    """
+    with _reporting(as_json):
+        import joblib
+
+        from ocr_precompute import bench as benching
+        from ocr_precompute.screen import plot_bench, print_bench
+        from ocr_precompute.store import recorded_source
+
+        settings = load_settings(config, {"store": store})
+        source = recorded_source(settings.store, split) or settings.splits.get(split)
+        if images or annotations or source is None:
+            source = _override(source, split, images, annotations, format_name)
+        report = benching.bench(
+            settings.store,
+            split,
+            source,
+            samples=samples,
+            batch_size=batch_size,
+            threads=threads or joblib.cpu_count(),
+            max_pixels=settings.max_pixels,
+            seconds=seconds,
+        )
+        print_bench(report)
+        if plot:
+            plot_bench(report, plot)
+        if as_json:
+            _print_json(asdict(report))
+
+
+@app.command()
 def gc(
     config: ConfigOption = None,
     store: StoreOption = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ocr_precompute.config import Parameters
@@ -11,20 +13,29 @@ from ocr_precompute.targets import draw_targets
 
 
 def compute_sample(
-    name: str, data: bytes, polygons: Polygons, parameters: Parameters, max_pixels: int
+    name: str,
+    data: bytes,
+    polygons: Polygons,
+    parameters: Parameters,
+    max_pixels: int,
+    lap: Callable[[str], None] = lambda stage: None,
 ) -> CanonicalSample:
     """The canonical sample of one image file.
 
     This is the only way a sample is ever computed: `build` stores its result, `verify --recompute`
     and live training call it again.
 
-    data: the image file's bytes. polygons: in pixels of the image as displayed.
+    data: the image file's bytes. polygons: in pixels of the image as displayed. lap: called at the
+    end of each stage with its name: decode, resize, labels.
     Raises ImageError if the image cannot be decoded or has more than max_pixels pixels.
     """
     pixels, original_size = decode(data, parameters.size, parameters.decode, max_pixels)
+    lap("decode")
     image, scale = letterbox(pixels, original_size, parameters.size)
+    lap("resize")
     canonical = polygons.scaled(scale)
     targets = draw_targets(canonical, parameters.size, parameters.recipe)
+    lap("labels")
     return CanonicalSample(
         name=name,
         image=image,

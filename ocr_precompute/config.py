@@ -80,8 +80,8 @@ class Compression(_Frozen):
     The defaults are the measured best for training: see docs/performance.md.
     """
 
-    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "lz4"
-    clevel: int = Field(default=9, ge=1, le=9)
+    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "lz4hc"
+    clevel: int = Field(default=3, ge=1, le=9)
     shuffle: Literal["noshuffle", "shuffle", "bitshuffle"] = Field(
         default="noshuffle", description="how the bytes of float32 maps are ordered first"
     )

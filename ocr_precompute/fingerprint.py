@@ -84,7 +84,7 @@ def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
         if stop - start <= longest:
             bounds.append((start, stop))
         else:
-            cut = min(range(start + window, stop - window), key=hashes.__getitem__) + 1
+            cut = min(range(start + window, stop - window - 1), key=hashes.__getitem__) + 1
             stretches += [(cut, stop), (start, cut)]
     return bounds
 

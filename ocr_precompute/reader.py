@@ -94,7 +94,7 @@ class Split:
 
     def __init__(self, store: Path, manifest: Manifest, *, checksums: bool = True) -> None:
         self.manifest = manifest
-        self._store = store
+        self.store = store
         self._checksums = checksums
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
 
@@ -108,7 +108,7 @@ class Split:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Every sample's name, in order."""
-        shards = (_open_records(self._store, entry) for entry in self.manifest.shards)
+        shards = (_open_records(self.store, entry) for entry in self.manifest.shards)
         return tuple(name for records in shards for name in records.names)
 
     def __getitem__(self, index: int) -> CanonicalSample:
@@ -126,7 +126,7 @@ class Split:
 
     def record(self, index: int) -> SampleRecord:
         """All of one sample but its maps. Raises as indexing does."""
-        entry, row = self._locate(index)
+        entry, row = self.locate(index)
         return self._shard_records(entry)[row].copy()
 
     def read(
@@ -147,7 +147,7 @@ class Split:
         unknown = [field for field in fields if field not in MAPS]
         if unknown:
             raise ValueError(f"unknown fields {unknown}; one of {', '.join(MAPS)}")
-        located = [self._locate(index) for index in indices]
+        located = [self.locate(index) for index in indices]
         batch = {}
         for field in fields:
             dtype, shape = MAPS[field][0], (len(located), *self.shape(field))
@@ -163,7 +163,8 @@ class Split:
         """Shape of one sample's map: (H, W), or (H, W, 3) for the image."""
         return (*self.manifest.parameters.size, *MAPS[field][1])
 
-    def _locate(self, index: int) -> tuple[ShardEntry, int]:
+    def locate(self, index: int) -> tuple[ShardEntry, int]:
+        """The shard that holds a sample, and its row there. Raises IndexError."""
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"sample {index} of a split of {len(self)}")
@@ -175,12 +176,12 @@ class Split:
 
     @cached_property
     def _maps(self) -> Callable[[ShardEntry, str], _MapReader]:
-        opened = partial(_open_map, self._store, self.manifest.parameters)
+        opened = partial(_open_map, self.store, self.manifest.parameters)
         return lru_cache(maxsize=most_open_maps())(opened)
 
     @cached_property
     def _shard_records(self) -> Callable[[ShardEntry], Records]:
-        return lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, self._store))
+        return lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, self.store))
 
     def _read(self, entry: ShardEntry, row: int, field: str, out: np.ndarray) -> None:
         try:

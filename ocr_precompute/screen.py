@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ocr_precompute import build
-from ocr_precompute.errors import InputError, PrecomputeError, printable
+from ocr_precompute.bench import BenchReport
+from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
 from ocr_precompute.store import Garbage
 from ocr_precompute.summary import SplitSummary, StoreSummary
 from ocr_precompute.verify import VerifyReport
@@ -208,6 +209,72 @@ def _size(count: int) -> str:
             break
         value /= 1000
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def print_bench(report: BenchReport) -> None:
+    """Tables of both paths, and the factor between them."""
+    console = _console()
+    stages = Table("stage", "ms a sample", "share", title="one thread, files in the page cache")
+    totals = Table("path", "samples/s", "MB/s", "cold samples/s", "memory", "files read")
+    for name, path in (("live", report.live), ("store", report.store)):
+        for stage in path.stages:
+            share = f"{stage.milliseconds / path.milliseconds:.0%}"
+            _add_row(stages, f"{name}: {stage.name}", f"{stage.milliseconds:.3f}", share)
+        _add_row(stages, f"{name}: all", f"{path.milliseconds:.3f}", "")
+        cold = path.cold_samples_per_second
+        _add_row(
+            totals,
+            name,
+            f"{path.samples_per_second:.0f}",
+            f"{path.megabytes_per_second:.0f}",
+            "unknown" if cold is None else f"{cold:.0f}",
+            "unknown" if path.memory is None else _size(path.memory),
+            _size(path.file_bytes),
+        )
+    console.print(stages)
+    totals.title = f"batches of {report.batch_size} on {report.threads} threads"
+    console.print(totals)
+    say(
+        f"{report.split}: the store is {report.factor:.1f} times as fast as the live path "
+        f"({report.samples} samples)"
+    )
+
+
+def plot_bench(report: BenchReport, path: Path) -> None:
+    """A stacked bar a path, milliseconds a sample on one thread, as a PNG.
+
+    Raises StoreError if matplotlib is missing or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise StoreError(
+            f"{path}: drawing needs matplotlib; pip install 'ocr-precompute[plot]'"
+        ) from error
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for row, (name, result) in enumerate((("live", report.live), ("store", report.store))):
+        left = 0.0
+        for stage in result.stages:
+            label = f"{name}: {stage.name}, {stage.milliseconds:.2f} ms"
+            axes.barh(row, stage.milliseconds, left=left, label=label)
+            left += stage.milliseconds
+        axes.text(left, row, f" {left:.2f} ms", va="center")
+    axes.set_yticks([0, 1], ["live", "store"])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.2 * max(report.live.milliseconds, report.store.milliseconds))
+    axes.set_xlabel("milliseconds a sample, one thread, files in the page cache")
+    axes.set_title(
+        f"{report.split}: {report.factor:.1f} times as many samples a second from the store "
+        f"({report.threads} threads)",
+        fontsize="medium",
+    )
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    try:
+        figure.savefig(path, format="png", dpi=150)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    say(f"chart in {path}")
 
 
 def print_garbage(garbage: Garbage, dry_run: bool) -> None:

@@ -66,7 +66,7 @@ LAYERS = [
     {"manifest", "shard"},
     {"store"},
     {"build", "reader", "summary"},
-    {"verify", "preview"},
+    {"verify", "preview", "bench"},
     {"screen"},
     {"cli"},
 ]
@@ -143,7 +143,9 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
 
 def test_commands_in_the_documents_are_real() -> None:
     text = README + (ROOT / "scripts" / "quickstart").read_text()
-    lines = re.findall(r"ocr-precompute ((?:build|verify|inspect|preview|gc)\b[^`\n|]*)", text)
+    lines = re.findall(
+        r"ocr-precompute ((?:build|verify|inspect|preview|bench|gc)\b[^`\n|]*)", text
+    )
     assert len(lines) > 8
     for line in lines:
         name, *arguments = shlex.split(line.split("  ")[0], comments=True)
