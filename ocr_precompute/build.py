@@ -50,7 +50,7 @@ from ocr_precompute.fingerprint import (
 )
 from ocr_precompute.images import check_image
 from ocr_precompute.manifest import Manifest, ShardEntry, Skipped
-from ocr_precompute.samples import Sample
+from ocr_precompute.samples import Polygons, Sample
 from ocr_precompute.shard import (
     MAPS,
     Records,
@@ -72,6 +72,7 @@ from ocr_precompute.store import (
     shard_path,
 )
 
+_SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _BYTES_A_PIXEL = 16  # no image format needs more: four channels of 32 bits
 
 
@@ -228,7 +229,7 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
-        zero_area=sum(int((s.polygons.areas() == 0).sum()) for s in scanned.samples),
+        zero_area=int((Polygons.joined([s.polygons for s in scanned.samples]).areas() == 0).sum()),
         up_to_date=up_to_date,
         dry_run=dry_run,
         seconds=round(time.perf_counter() - started, 3),
@@ -274,23 +275,25 @@ def scan(
         problems.append(Problem("annotations", str(source.images), "", message))
         annotations = []  # one problem, not one an image
 
-    def digest(annotation: Annotation) -> Sample | Problem:
-        return _digest_sample(annotation, source.images, max_pixels, cache)
+    def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
+        return [_digest_sample(each, source.images, max_pixels, cache) for each in part]
 
     samples: list[Sample] = []
     skipped: list[Skipped] = []
+    parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        for number, result in enumerate(threads.map(digest, annotations)):
-            if progress and number % 100 == 0:
-                progress.scanning(number, len(annotations))
-            if isinstance(result, Problem):
-                problems.append(result)
-            elif bad := (known or {}).get((result.name, result.digest.hex())):
-                if not skip_bad:
-                    problems.append(_image_problem(result.path, result.name, bad.reason))
-                skipped.append(bad)
-            else:
-                samples.append(result)
+        for number, results in enumerate(threads.map(digest, parts)):
+            if progress:
+                progress.scanning(number * _SCAN_PART, len(annotations))
+            for result in results:
+                if isinstance(result, Problem):
+                    problems.append(result)
+                elif bad := (known or {}).get((result.name, result.digest.hex())):
+                    if not skip_bad:
+                        problems.append(_image_problem(result.path, result.name, bad.reason))
+                    skipped.append(bad)
+                else:
+                    samples.append(result)
     fatal = [p for p in problems if p.kind not in ("image", "polygon")]
     if fatal or (problems and not skip_bad):
         raise InputError(problems)

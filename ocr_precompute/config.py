@@ -7,8 +7,10 @@ that can change a byte of a stored sample, and so goes into every key.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -101,6 +103,11 @@ class Parameters(_Frozen):
     decode: Decode = "exact"
     compression: Compression = Compression()
     libraries: dict[str, str] = Field(default_factory=_libraries)
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The parameters as they go into keys: JSON with its names in order."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
 
     @field_validator("size")
     @classmethod

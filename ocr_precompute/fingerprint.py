@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
 import time
@@ -28,17 +27,11 @@ def geometry_hash(parameters: Parameters, image_digest: bytes, polygons: Polygon
     SHA-256 over the format version, the parameters, the image file's digest, and the polygons
     with their ignore flags, as annotated (float64 pixels).
     """
-    digest = _parameter_hash(parameters).copy()
-    digest.update(image_digest)
+    digest = hashlib.sha256(_TAG + parameters.canonical + b"\n" + image_digest)
     digest.update(np.array(polygons.lengths, "<i8").tobytes() + b"|")
     digest.update(np.array(polygons.points, "<f8").tobytes() + b"|")
     digest.update(np.array(polygons.ignore, np.uint8).tobytes())
     return digest.digest()
-
-
-def _parameter_hash(parameters: Parameters) -> hashlib._Hash:
-    canonical = json.dumps(parameters.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(_TAG + canonical.encode() + b"\n")
 
 
 def shard_key(names: Sequence[str], hashes: Sequence[bytes]) -> str:

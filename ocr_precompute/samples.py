@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,15 @@ class Polygons:
             points.astype(np.float64, copy=False),
             np.array([len(p) for p in polygons], np.int64),
             np.array(ignore, bool),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Polygons]) -> Polygons:
+        """The polygons of several images, one image after the other."""
+        return cls(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.ignore for part in parts]),
         )
 
     def scaled(self, scale: float) -> Polygons:

@@ -11,7 +11,9 @@ Points are checked here, once for all formats; a format reports only what it can
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +26,7 @@ from ocr_precompute.samples import Polygons
 
 # Pixels. No image this tool accepts reaches so far; what lies beyond is a slip, not a polygon.
 _FARTHEST = 1_000_000
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")  # safe without a closer look
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def _format(path: Path, name: str) -> AnnotationFormat:
 
 def _unsafe(name: str) -> str:
     """Why an image name may not be used; empty if it may."""
+    if _PLAIN_NAME.fullmatch(name):
+        return ""
     parts = PurePosixPath(name).parts
     if not parts or any(c < " " or c == "\x7f" for c in name):
         return "is not a usable file name; rename the image"
@@ -118,17 +123,44 @@ def _unsafe(name: str) -> str:
 
 
 def _check_words(entry: Entry) -> tuple[Polygons, list[Problem]]:
+    """The entry's polygons, and everything wrong with its words."""
+    whole = _all_good([points for _, points, _ in entry.words])
+    if whole is not None:
+        points, lengths = whole
+        ignore = np.array([ignored for _, _, ignored in entry.words], bool)
+        return Polygons(points, lengths, ignore), []
     polygons: list[np.ndarray] = []
-    ignore: list[bool] = []
+    kept: list[bool] = []
     problems: list[Problem] = []
     for label, points, ignored in entry.words:
         try:
             polygons.append(_check_points(points))
-            ignore.append(ignored)
+            kept.append(ignored)
         except ValueError as error:
             where = f"{entry.name}: {label}" if label.startswith("word") else label
             problems.append(Problem("polygon", entry.file, where, str(error), entry.name))
-    return Polygons.from_list(polygons, ignore), problems
+    return Polygons.from_list(polygons, kept), problems
+
+
+def _all_good(words: list[Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Points and lengths of all words, checked together, or None if something may be wrong.
+
+    Datasets hold millions of words, and nearly all are good: one look at all of an image's points
+    takes a tenth of the time of a look at each word.
+    """
+    if not all(type(points) is list for points in words):
+        return None
+    lengths = [len(points) for points in words]
+    pairs = list(itertools.chain.from_iterable(words))
+    if min(lengths, default=3) < 3 or not all(type(xy) is list and len(xy) == 2 for xy in pairs):
+        return None
+    numbers = list(itertools.chain.from_iterable(pairs))
+    if not set(map(type, numbers)) <= {float}:
+        return None
+    array = np.array(numbers, np.float64).reshape(-1, 2)
+    if not (np.abs(array) <= _FARTHEST).all():  # false for what is not finite, too
+        return None
+    return array, np.array(lengths, np.int64)
 
 
 def _check_points(points: Any) -> np.ndarray:
