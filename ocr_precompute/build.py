@@ -71,6 +71,7 @@ from ocr_precompute.store import (
     shard_keys,
     shard_path,
 )
+from ocr_precompute.targets import compile_kernel
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _BYTES_A_PIXEL = 16  # no image format needs more: four channels of 32 bits
@@ -442,6 +443,7 @@ def _run(
         "initializer": _exit_with_parent,
         "initargs": (os.getpid(),),
     }
+    compile_kernel()  # once here, so that workers find it on the disk
     done = 0
     try:
         with (

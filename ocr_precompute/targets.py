@@ -108,6 +108,12 @@ def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> T
     return Targets(prob, prob_mask, thresh, thresh_mask)
 
 
+def compile_kernel() -> None:
+    """Compile what is compiled, or load it from the disk's cache; else the first image pays."""
+    nothing = Polygons.from_list([], [])
+    draw_targets(nothing, (1, 1), RECIPES["dbnet"])
+
+
 def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
     """Offset D = area * (1 - r^2) / perimeter of each polygon, float64 (N,), pixels.
 

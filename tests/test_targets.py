@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +204,18 @@ def test_areas_of_all_polygons_at_once(polygons: list) -> None:
     polygons = [polygon[: 3 + number % 3] for number, polygon in enumerate(polygons)]
     areas = Polygons.from_list(polygons, [False] * len(polygons)).areas()
     assert areas.tolist() == [shoelace(polygon) for polygon in polygons]
+
+
+def test_the_kernel_is_compiled_once_for_all_processes(tmp_path: Path) -> None:
+    code = (
+        "from ocr_precompute.targets import compile_kernel, raise_thresholds\n"
+        "compile_kernel()\n"
+        "stats = raise_thresholds.stats\n"
+        "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    printed = [
+        subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
+        for _ in range(2)
+    ]
+    assert printed == ["0 1\n", "1 0\n"]
