@@ -202,14 +202,20 @@ def raise_thresholds(
                 left, right = min(left, x_from), max(right, x_to)
                 above_a, above_b = (y - ay) * (y - ay), (y - by) * (y - by)
                 inverse = 1.0 / squared_length if squared_length > 1e-300 else 0.0
-                for x in range(x_from, x_to + 1):
-                    to_a = (x - ax) * (x - ax) + above_a
-                    to_b = (x - bx) * (x - bx) + above_b
-                    cross = dx * (y - ay) - dy * (x - ax)
-                    to_line = cross * cross * inverse
-                    beside = to_a + to_b > squared_length
-                    nearest[x] = min(nearest[x], min(to_a, to_b) if beside else to_line)
-            for x in range(left, right + 1):
-                value = np.float32(high - np.sqrt(nearest[x]) * slope)
-                thresh[y, x] = max(thresh[y, x], value)
-                nearest[x] = np.inf
+                from_a, from_b, cross = x_from - ax, x_from - bx, dx * (y - ay)
+                part = nearest[x_from : x_to + 1]
+                for i_x in range(len(part)):
+                    along_a, along_b = from_a + i_x, from_b + i_x
+                    to_a = along_a * along_a + above_a
+                    to_b = along_b * along_b + above_b
+                    to_line = cross - dy * along_a
+                    to_line *= to_line * inverse
+                    to_end = to_a if to_a < to_b else to_b
+                    squared = to_end if to_a + to_b > squared_length else to_line
+                    part[i_x] = squared if squared < part[i_x] else part[i_x]
+            if left <= right:
+                row, part = thresh[y, left : right + 1], nearest[left : right + 1]
+                for i_x in range(len(part)):
+                    value = np.float32(high - np.sqrt(part[i_x]) * slope)
+                    row[i_x] = value if value > row[i_x] else row[i_x]
+                    part[i_x] = np.inf
