@@ -45,8 +45,7 @@ def find_rows(
     first: shard keys to look into before all others. A damaged shard offers nothing.
     """
     found: dict[bytes, tuple[str, int]] = {}
-    others = (key for key in sorted(shard_keys(store)) if key not in set(first))
-    for key in [*first, *others]:
+    for key in [*first, *sorted(shard_keys(store).difference(first))]:
         if len(found) == len(wanted):
             break
         try:

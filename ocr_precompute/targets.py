@@ -63,15 +63,14 @@ def make_targets(
     for number, array in enumerate(arrays):
         if array.ndim != 2 or array.shape[1] != 2:
             raise ValueError(f"polygon {number}: expected shape (V, 2), got {array.shape}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"polygon {number}: has a coordinate that is not finite")
     pairs = [(a, bool(i)) for a, i in zip(arrays, ignore, strict=True) if len(a) >= 3]
+    drawn = Polygons.from_list([a for a, _ in pairs], [i for _, i in pairs])
+    if sum(map(len, arrays)) != len(drawn.points) or not np.isfinite(drawn.points).all():
+        for number, array in enumerate(arrays):
+            if not np.isfinite(array).all():
+                raise ValueError(f"polygon {number}: has a coordinate that is not finite")
     height, width = (size, size) if isinstance(size, int) else size
-    return draw_targets(
-        Polygons.from_list([a for a, _ in pairs], [i for _, i in pairs]),
-        (int(height), int(width)),
-        recipe,
-    )
+    return draw_targets(drawn, (int(height), int(width)), recipe)
 
 
 def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> Targets:

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Reading one stored sample (image, prob, thresh) on one core, by everything that can read it.
+
+All read the same store, whose files lie in the page cache, in the same random order, and take turns
+sample by sample. Files and arrays are opened beforehand and stay open, which is kind to the general
+readers. The floor is Blosc alone: the same chunks, already in memory, unpacked into arrays that
+are there already, with no file, no checksum and no index. What every reader returns is compared
+with the floor first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numcodecs.blosc
+import numpy as np
+import zarr
+from common import (
+    FIELDS,
+    SPLIT,
+    add_out,
+    argument_parser,
+    build_store,
+    environment,
+    interleaved,
+    is_installed,
+    markdown_table,
+    medians,
+    one_core,
+    random_indices,
+    write_report,
+)
+
+from ocr_precompute import open_store
+from ocr_precompute.chunks import ChunkFile
+from ocr_precompute.reader import Split
+from ocr_precompute.shard import MAPS, map_file
+from ocr_precompute.store import shard_path
+
+PACKAGES = ("numcodecs", "zarr", "zarrs", "tensorstore")
+WARM_UP = 20  # samples read before any is timed
+
+Sample = dict[str, np.ndarray]
+Reader = Callable[[int], Sample]
+
+FLOOR, OURS, OURS_NEW = "floor: Blosc alone", "ours, into arrays", "ours, new arrays"
+ZARR, ZARRS, TENSORSTORE = "zarr-python", "zarr-python with zarrs", "tensorstore"
+
+
+def empty_sample(split: Split) -> Sample:
+    """Arrays for one sample, in memory that has been touched."""
+    return {field: np.ones((1, *split.shape(field)), MAPS[field][0]) for field in FIELDS}
+
+
+def floor(split: Split) -> Reader:
+    """Blosc alone. use_threads is off, as in ocr_precompute.chunks."""
+    numcodecs.blosc.use_threads = False
+    rows = empty_sample(split)
+    packed: list[dict[str, bytes]] = []
+    for entry in split.manifest.shards:
+        shard = shard_path(split.store, entry.key)
+        files = {field: ChunkFile(shard / map_file(field), entry.samples) for field in FIELDS}
+        packed += [
+            {field: file.chunk(row)[:-4] for field, file in files.items()}
+            for row in range(entry.samples)
+        ]
+
+    def read(index: int) -> Sample:
+        for field, chunk in packed[index].items():
+            numcodecs.blosc.decompress(chunk, rows[field])
+        return {field: array[0] for field, array in rows.items()}
+
+    return read
+
+
+def ours(split: Split, out: Sample | None) -> Reader:
+    """This package's reader, into given arrays or into new ones."""
+
+    def read(index: int) -> Sample:
+        return {field: array[0] for field, array in split.read([index], FIELDS, out).items()}
+
+    return read
+
+
+def from_arrays(split: Split, open_array: Callable[[Path], Any]) -> Callable[[int], dict[str, Any]]:
+    """Rows of arrays that are all opened here."""
+    arrays = {
+        entry.key: {
+            field: open_array(shard_path(split.store, entry.key) / field) for field in FIELDS
+        }
+        for entry in split.manifest.shards
+    }
+
+    def read(index: int) -> dict[str, Any]:
+        entry, row = split.locate(index)
+        return {field: array[row] for field, array in arrays[entry.key].items()}
+
+    return read
+
+
+def by_zarr(split: Split) -> Reader:
+    """zarr-python with its own codecs."""
+    return from_arrays(split, lambda path: zarr.open_array(str(path), mode="r"))
+
+
+def by_zarrs(split: Split) -> Reader:
+    """zarr-python with zarrs, which an array takes up when it is opened, and keeps."""
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        return by_zarr(split)
+
+
+def by_tensorstore(split: Split) -> Reader:
+    """tensorstore: the three fields asked for at once."""
+    import tensorstore
+
+    def open_array(path: Path) -> Any:
+        kvstore = {"driver": "file", "path": f"{path.absolute()}/"}
+        return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+
+    located = from_arrays(split, open_array)
+
+    def read(index: int) -> Sample:
+        waiting = {field: row.read() for field, row in located(index).items()}
+        return {field: future.result() for field, future in waiting.items()}
+
+    return read
+
+
+def all_readers(split: Split) -> dict[str, Reader]:
+    """Every reader that is installed."""
+    readers = {
+        ZARR: by_zarr(split),
+        OURS_NEW: ours(split, None),
+        OURS: ours(split, empty_sample(split)),
+        FLOOR: floor(split),
+    }
+    if is_installed("zarrs"):
+        readers[ZARRS] = by_zarrs(split)
+    if is_installed("tensorstore"):
+        readers[TENSORSTORE] = by_tensorstore(split)
+    return readers
+
+
+def check_equal(readers: Mapping[str, Reader], indices: Iterable[int]) -> None:
+    """Stop unless all readers return the same arrays; also opens and warms all there is."""
+    for index in indices:
+        expected = {field: array.copy() for field, array in readers[FLOOR](index).items()}
+        for name, read in readers.items():
+            for field, array in read(index).items():
+                if array.dtype != expected[field].dtype or not np.array_equal(
+                    array, expected[field]
+                ):
+                    sys.exit(f"{name}: {field} of sample {index} is not what is stored")
+
+
+def report(milliseconds: Mapping[str, float], samples: int, times: int) -> Iterable[str]:
+    """The table and the two ratios."""
+    yield f"# Reading one sample on one core, {samples} samples, median of {times}"
+    yield ""
+    yield from environment(PACKAGES)
+    yield ""
+    ordered = sorted(milliseconds.items(), key=lambda item: -item[1])
+    rows = [(name, f"{ms:.3f}", f"{ms / milliseconds[FLOOR]:.2f}") for name, ms in ordered]
+    yield markdown_table(("reader", "ms/sample", "times the floor"), rows)
+    yield ""
+    for name, other in ((ZARR, OURS), (ZARR, OURS_NEW), (OURS, FLOOR), (OURS_NEW, FLOOR)):
+        yield f"- {name} / {other}: {milliseconds[name] / milliseconds[other]:.2f}"
+
+
+def parse() -> argparse.Namespace:
+    """Command line."""
+    parser = argument_parser(__doc__, samples=128)
+    parser.add_argument("--reads", type=int, default=400, help="samples read; default: 400")
+    add_out(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Build the store, read, report."""
+    arguments = parse()
+    one_core()  # before any library starts its threads
+    store, _ = build_store(arguments)
+    split = open_store(store).split(SPLIT)
+    readers = all_readers(split)
+    check_equal(readers, random_indices(len(split), WARM_UP, seed=1))
+    seconds = interleaved(readers, random_indices(len(split), arguments.reads), time.perf_counter)
+    write_report(report(medians(seconds), len(split), arguments.reads), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
