@@ -185,7 +185,7 @@ def measure(
     pages: Sequence[Page], rounds: int, side: int, recipe: Recipe
 ) -> dict[str, list[float]]:
     """Seconds for every page and round, of both ways."""
-    functions = {
+    functions: dict[str, Callable[[Page], Targets]] = {
         COSINES: lambda page: numpy_targets(
             page.polygons, page.ignore, side, recipe, edge_distance_by_cosines
         ),
