@@ -127,7 +127,8 @@ def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
         perimeters = np.array([cv2.arcLength(c, True) for c in contours]) + np.finfo(float).eps
     else:
         edges = polygons.following() - points
-        perimeters = np.add.reduceat(np.hypot(edges[:, 0], edges[:, 1]), starts[:-1])
+        # Not np.hypot, whose last bit differs from one mathematics library to the next.
+        perimeters = np.add.reduceat(np.sqrt((edges * edges).sum(axis=1)), starts[:-1])
     low = np.minimum.reduceat(points, starts[:-1])
     high = np.maximum.reduceat(points, starts[:-1])
     drawn = ((high - low).min(axis=1) >= recipe.min_size) & (perimeters > 0)
