@@ -246,7 +246,7 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
 
     def batch(chosen: Sequence[_Item], rows: Sequence[dict[str, np.ndarray]]) -> None:
         for item, row in zip(chosen, rows, strict=True):
-            split.read([item.index], FIELDS, {field: array[None] for field, array in row.items()})
+            split.fill(item.index, row)
 
     used = {shard_path(split.store, key) / map_file(field) for key, field in files}
     return _Path(stages, batch, tuple(sorted(used)))

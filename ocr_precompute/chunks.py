@@ -11,7 +11,7 @@ from pathlib import Path
 import numcodecs
 import numcodecs.blosc
 import numpy as np
-from google_crc32c import value as crc32c
+from crc32c import crc32c
 
 from ocr_precompute.config import Compression
 
@@ -46,18 +46,15 @@ def with_checksum(data: bytes) -> bytes:
     return data + checksum.to_bytes(4, "little")
 
 
-def strip_checksum(data: bytes) -> bytes:
+def strip_checksum(data: bytes | memoryview) -> memoryview:
     """The bytes without their crc32c. Raises ValueError if it does not match."""
-    if len(data) < 4 or not _matches(data[:-4], data[-4:]):
+    view = memoryview(data)
+    if len(view) < 4 or crc32c(view[:-4]) != int.from_bytes(view[-4:], "little"):
         raise ValueError("checksum mismatch: the data is damaged")
-    return data[:-4]
+    return view[:-4]
 
 
-def _matches(data: bytes, checksum: bytes) -> bool:
-    return bool(crc32c(data) == int.from_bytes(checksum, "little"))
-
-
-def decompress(packed: bytes, out: np.ndarray) -> None:
+def decompress(packed: bytes | memoryview, out: np.ndarray) -> None:
     """Decompress into out, a contiguous array of the size that was compressed.
 
     The interpreter lock is not held meanwhile.
@@ -86,29 +83,27 @@ class ChunkFile:
             length = samples * _INDEX_ENTRY + 4
             if self.size < length:
                 raise ValueError("file is shorter than its index")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        index = np.frombuffer(strip_checksum(self._map[self.size - length :]), "<u8")
+            # A view, since slices of a map itself are copies.
+            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        index = np.frombuffer(strip_checksum(self._data[self.size - length :]), "<u8")
         offsets, lengths = index.reshape(samples, 2).T
         ends = np.cumsum(lengths)
         if ends[-1] + length != self.size or (offsets != ends - lengths).any():
             raise ValueError("sharding index does not cover the file")
         self._ends: list[int] = [0, *ends.tolist()]
 
-    def chunk(self, row: int) -> bytes:
+    def chunk(self, row: int) -> memoryview:
         """The stored bytes of one sample's chunk, checksum included and not compared."""
-        return self._map[self._ends[row] : self._ends[row + 1]]
+        return self._data[self._ends[row] : self._ends[row + 1]]
 
     def read(self, row: int, out: np.ndarray, checksum: bool = True) -> None:
         """Decompress one sample's array into out, a contiguous array of its size.
 
-        checksum: whether to compare it first.
+        checksum: whether to compare it first. Neither step holds the interpreter lock.
         Raises ValueError or RuntimeError if the chunk is damaged or holds another size.
         """
-        end = self._ends[row + 1]
-        packed = self._map[self._ends[row] : end - 4]
-        if checksum and not _matches(packed, self._map[end - 4 : end]):
-            raise ValueError("checksum mismatch: the data is damaged")
-        decompress(packed, out)
+        chunk = self._data[self._ends[row] : self._ends[row + 1]]
+        decompress(strip_checksum(chunk) if checksum else chunk[:-4], out)
 
 
 def index_bytes(lengths: Sequence[int]) -> bytes:

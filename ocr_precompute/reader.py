@@ -147,17 +147,26 @@ class Split:
         unknown = [field for field in fields if field not in MAPS]
         if unknown:
             raise ValueError(f"unknown fields {unknown}; one of {', '.join(MAPS)}")
-        located = [self.locate(index) for index in indices]
+        places = [self._place(index) for index in indices]
         batch = {}
         for field in fields:
-            dtype, shape = MAPS[field][0], (len(located), *self.shape(field))
+            dtype, shape = MAPS[field][0], (len(places), *self.shape(field))
             array = np.empty(shape, dtype) if out is None else out[field]
             if (array.shape, array.dtype) != (shape, dtype) or not array.flags.c_contiguous:
                 raise ValueError(f"out[{field!r}] is not a contiguous array of {shape} {dtype}")
-            for target, (entry, row) in zip(array, located, strict=True):
-                self._read(entry, row, field, target)
+            for target, (shard, row) in zip(array, places, strict=True):
+                self._read(shard, row, field, target)
             batch[field] = array
         return batch
+
+    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> None:
+        """Read maps of one sample into arrays that are known to fit; raises as `read` does.
+
+        out: for each map the contiguous array of its dtype and shape to read it into.
+        """
+        shard, row = self._place(index)
+        for field, array in out.items():
+            self._read(shard, row, field, array)
 
     def shape(self, field: str) -> tuple[int, ...]:
         """Shape of one sample's map: (H, W), or (H, W, 3) for the image."""
@@ -165,28 +174,33 @@ class Split:
 
     def locate(self, index: int) -> tuple[ShardEntry, int]:
         """The shard that holds a sample, and its row there. Raises IndexError."""
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
+        shard, row = self._place(index)
+        return self.manifest.shards[shard], row
+
+    def _place(self, index: int) -> tuple[int, int]:
+        position = index + self._starts[-1] if index < 0 else index
+        if not 0 <= position < self._starts[-1]:
             raise IndexError(f"sample {index} of a split of {len(self)}")
-        number = bisect_right(self._starts, position) - 1
-        return self.manifest.shards[number], position - self._starts[number]
+        shard = bisect_right(self._starts, position) - 1
+        return shard, position - self._starts[shard]
 
     # Caches of functions, not of methods, so that they go when the split goes. They take no lock
     # that a fork could find held.
 
     @cached_property
-    def _maps(self) -> Callable[[ShardEntry, str], _MapReader]:
-        opened = partial(_open_map, self.store, self.manifest.parameters)
+    def _maps(self) -> Callable[[int, str], _MapReader]:
+        opened = partial(_open_map, self.store, self.manifest)
         return lru_cache(maxsize=most_open_maps())(opened)
 
     @cached_property
     def _shard_records(self) -> Callable[[ShardEntry], Records]:
         return lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, self.store))
 
-    def _read(self, entry: ShardEntry, row: int, field: str, out: np.ndarray) -> None:
+    def _read(self, shard: int, row: int, field: str, out: np.ndarray) -> None:
         try:
-            self._maps(entry, field).read(row, out, self._checksums)
+            self._maps(shard, field).read(row, out, self._checksums)
         except Exception as error:  # whatever a codec raises, the data is damaged
+            entry = self.manifest.shards[shard]
             raise StoreError(
                 f"shard {entry.key}: sample {self._name(entry, row)}: {field} cannot be read "
                 f"({' '.join(str(error).split())[:200]}); run `ocr-precompute verify`"
@@ -231,8 +245,9 @@ def _open_zarr(path: Path) -> Any:
     return zarr.open_array(str(path), mode="r", storage_options=dict(options) if options else None)
 
 
-def _open_map(store: Path, parameters: Parameters, entry: ShardEntry, field: str) -> _MapReader:
+def _open_map(store: Path, manifest: Manifest, number: int, field: str) -> _MapReader:
     """A map array of a shard: mapped if it is local and just as this version writes it."""
+    entry, parameters = manifest.shards[number], manifest.parameters
     shard = shard_path(store, entry.key)
     metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
     if isinstance(shard, Path) and (shard / field / "zarr.json").read_bytes() == metadata:

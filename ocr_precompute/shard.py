@@ -255,7 +255,7 @@ def read_row(shard: Path, records: Records, row: int) -> tuple[dict[str, bytes],
     """
     chunks: dict[str, bytes] = {}
     for field in MAPS:
-        chunks[field] = ChunkFile(shard / map_file(field), len(records.names)).chunk(row)
+        chunks[field] = bytes(ChunkFile(shard / map_file(field), len(records.names)).chunk(row))
         strip_checksum(chunks[field])
     return chunks, records[row]
 

@@ -69,7 +69,7 @@ class BatchLoader:
         threads: int | None = None,
         seed: int = 0,
         drop_last: bool = False,
-        prefetch: int = 2,
+        prefetch: int = 3,
         rank: int | None = None,
         world_size: int | None = None,
         pin_memory: bool | None = None,

@@ -49,7 +49,7 @@ class StoreDataset(SampleDataset):
 
         Raises IndexError, or StoreError, naming shard and sample, if its data is damaged.
         """
-        self.split.read([index], tuple(out), {field: array[None] for field, array in out.items()})
+        self.split.fill(index, out)
         if not self._annotations:
             return {}
         record = self.split.record(index)

@@ -66,7 +66,7 @@ def floor(split: Split) -> Reader:
         shard = shard_path(split.store, entry.key)
         files = {field: ChunkFile(shard / map_file(field), entry.samples) for field in FIELDS}
         packed += [
-            {field: file.chunk(row)[:-4] for field, file in files.items()}
+            {field: bytes(file.chunk(row)[:-4]) for field, file in files.items()}
             for row in range(entry.samples)
         ]
 
