@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ocr_precompute import build
 from ocr_precompute.bench import BenchReport
+from ocr_precompute.encode import ShardResult
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
 from ocr_precompute.store import Garbage
 from ocr_precompute.summary import SplitSummary, StoreSummary
@@ -83,7 +84,7 @@ class BuildScreen(build.Progress):
             self._task, total=missing, description="encoding", detail=self._detail()
         )
 
-    def encoded(self, result: build.ShardResult) -> None:
+    def encoded(self, result: ShardResult) -> None:
         """Advance the bar by one shard."""
         self._built += 1
         self._progress.update(

@@ -12,7 +12,6 @@ import cv2
 import joblib
 import numpy as np
 
-from ocr_precompute.build import known_bad, scan
 from ocr_precompute.chunks import ChunkFile
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Source
@@ -20,6 +19,7 @@ from ocr_precompute.errors import ImageError, InputError, StoreError, VersionErr
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_key
 from ocr_precompute.manifest import Manifest, ShardEntry
 from ocr_precompute.samples import Sample
+from ocr_precompute.scan import known_bad, scan
 from ocr_precompute.shard import (
     MAPS,
     RECORDS,

@@ -65,6 +65,8 @@ LAYERS = [
     {"compute", "fingerprint"},
     {"manifest", "shard"},
     {"store"},
+    {"scan"},
+    {"encode"},
     {"build", "reader", "summary"},
     {"verify", "preview", "bench"},
     {"screen"},

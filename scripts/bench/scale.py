@@ -46,12 +46,13 @@ from common import (
 )
 
 from ocr_precompute import open_store
-from ocr_precompute.build import Scan, build, plan
+from ocr_precompute.build import build, plan
 from ocr_precompute.chunks import with_checksum
 from ocr_precompute.config import Parameters, Settings, Source
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
 from ocr_precompute.manifest import Manifest, ShardEntry
 from ocr_precompute.samples import Polygons, Sample
+from ocr_precompute.scan import Scan
 from ocr_precompute.shard import record_file
 from ocr_precompute.store import create_store, publish_manifest, read_manifest, shard_path
 
