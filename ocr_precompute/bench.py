@@ -256,7 +256,7 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
 
 
 def _time_stages(path: _Path, items: Sequence[_Item], seconds: float) -> dict[str, float]:
-    """Seconds a sample in each stage: the median over samples, seen for so long at least."""
+    """Seconds a sample in each stage: the mean over samples, seen for so long at least."""
     spent: dict[str, list[float]] = {}
     last = 0.0
 

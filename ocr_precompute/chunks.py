@@ -102,7 +102,7 @@ class ChunkFile:
         checksum: whether to compare it first. Neither step holds the interpreter lock.
         Raises ValueError or RuntimeError if the chunk is damaged or holds another size.
         """
-        chunk = self._data[self._ends[row] : self._ends[row + 1]]
+        chunk = self.chunk(row)
         decompress(strip_checksum(chunk) if checksum else chunk[:-4], out)
 
 

@@ -111,6 +111,15 @@ def run(*arguments: object, cwd: Path | None = None, **kwargs) -> subprocess.Com
     )
 
 
+def same(a: object, b: object) -> bool:
+    """Equal to the last bit: arrays with their dtypes and shapes, and lists of them."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -16,7 +16,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from conftest import Dataset
+from conftest import Dataset, same
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -45,14 +45,6 @@ def store(dataset: Dataset, settings: Settings) -> Path:
 @pytest.fixture
 def stored(store: Path) -> StoreDataset:
     return StoreDataset(store, "val", ALL)
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def assert_equal(a: SampleDataset, b: SampleDataset) -> None:

@@ -19,7 +19,7 @@ import fsspec
 import numpy as np
 import pytest
 import zarr
-from conftest import Dataset
+from conftest import Dataset, same
 
 from ocr_precompute.build import build
 from ocr_precompute.chunks import ChunkFile, decompress
@@ -96,10 +96,6 @@ def live(dataset: Dataset, settings: Settings) -> Callable[[str], CanonicalSampl
         return compute_sample(name, data, polygons, settings.parameters, 10**6)
 
     return compute
-
-
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def reads_with(split: Split) -> type:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
-from conftest import Dataset, published, run
+from conftest import Dataset, published, run, same
 
 from ocr_precompute.build import build
 from ocr_precompute.config import Settings
@@ -32,10 +32,6 @@ def split(dataset: Dataset, settings: Settings) -> Split:
     dataset.save()
     build("val", dataset.source, settings)
     return open_store(settings.store).split("val")
-
-
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 # -------------------------------------------------------------------------------------- contents

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr.datasets.samples import TRAINING, SampleDataset
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Decode, Settings
@@ -57,7 +57,6 @@ class LiveDataset(SampleDataset):
             problems.append(Problem("annotations", str(images), "", reason))
         if problems:
             raise InputError(problems)
-        self._annotations = [field for field in self.fields if field in ANNOTATIONS]
 
     @property
     def names(self) -> Sequence[str]:
@@ -90,7 +89,4 @@ class LiveDataset(SampleDataset):
             raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
         for field, array in out.items():
             array[...] = getattr(sample, field)
-        rest = {field: getattr(sample, field) for field in self._annotations}
-        if "original_size" in rest:
-            rest["original_size"] = np.array(sample.original_size, np.int64)
-        return rest
+        return self._chosen_annotations(sample)

@@ -81,18 +81,18 @@ class BatchLoader:
         default if there is a CUDA device.
         Raises ValueError if a number is out of range.
         """
-        for name, value in (("batch_size", batch_size), ("threads", threads or 1)):
+        threads = joblib.cpu_count() if threads is None else threads
+        numbers = {"batch_size": batch_size, "threads": threads, "prefetch": prefetch}
+        for name, value in numbers.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if prefetch < 1:
-            raise ValueError(f"prefetch is {prefetch}; it must be at least 1")
         if (rank is None) != (world_size is None):
             raise ValueError("give rank and world_size together, or neither")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not one of {world_size}")
         self.dataset = dataset
         self.batch_size = batch_size
-        self.threads = threads or joblib.cpu_count()
+        self.threads = threads
         self.sampler = EpochSampler()
         self._order = BatchOrder(len(dataset), batch_size, shuffle, seed, drop_last)
         self._prefetch = prefetch

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from ocr_precompute.shard import MAPS
+from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.shard import MAPS, SampleRecord
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
 """The fields that a training step needs: all maps."""
@@ -38,6 +39,7 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
             if field in MAPS
         }
         """The chosen maps: dtype and shape of each."""
+        self._annotations = [field for field in self.fields if field in ANNOTATIONS]
 
     @property
     @abstractmethod
@@ -51,6 +53,13 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         out: for each field of `layout`, a contiguous array of its dtype and shape.
         Raises IndexError, or an error that names the sample and what is wrong with it.
         """
+
+    def _chosen_annotations(self, sample: CanonicalSample | SampleRecord) -> dict[str, Any]:
+        """The chosen fields of a sample that are no maps."""
+        chosen = {field: getattr(sample, field) for field in self._annotations}
+        if "original_size" in chosen:
+            chosen["original_size"] = np.array(sample.original_size, np.int64)
+        return chosen
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr.datasets.samples import TRAINING, SampleDataset
 from ocr_precompute import open_store
 
 
@@ -34,7 +34,6 @@ class StoreDataset(SampleDataset):
         """
         self.split = open_store(store, checksums=checksums).split(split)
         super().__init__(fields, self.split.manifest.parameters.size)
-        self._annotations = [field for field in self.fields if field in ANNOTATIONS]
 
     @property
     def names(self) -> Sequence[str]:
@@ -52,8 +51,4 @@ class StoreDataset(SampleDataset):
         self.split.fill(index, out)
         if not self._annotations:
             return {}
-        record = self.split.record(index)
-        rest = {field: getattr(record, field) for field in self._annotations}
-        if "original_size" in rest:
-            rest["original_size"] = np.array(record.original_size, np.int64)
-        return rest
+        return self._chosen_annotations(self.split.record(index))
