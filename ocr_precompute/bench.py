@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import cv2
@@ -90,7 +90,7 @@ class _Path:
     """What is measured of a path: its stages on one sample, a batch on many, and its files."""
 
     stages: Callable[[_Item, Callable[[str], None]], None]
-    batch: Callable[[Sequence[_Item], Sequence[dict[str, np.ndarray]]], None]
+    batch: Callable[[Sequence[_Item], Mapping[str, np.ndarray]], None]
     files: tuple[Path, ...]
 
 
@@ -211,11 +211,11 @@ def _live_path(items: Sequence[_Item], parameters: Parameters, max_pixels: int) 
             array[...] = getattr(sample, field)
         lap("collate")
 
-    def batch(chosen: Sequence[_Item], rows: Sequence[dict[str, np.ndarray]]) -> None:
-        for item, row in zip(chosen, rows, strict=True):
+    def batch(chosen: Sequence[_Item], out: Mapping[str, np.ndarray]) -> None:
+        for position, item in enumerate(chosen):
             sample = _compute(item, parameters, max_pixels)
-            for field, array in row.items():
-                array[...] = getattr(sample, field)
+            for field, array in out.items():
+                array[position] = getattr(sample, field)
 
     return _Path(stages, batch, tuple(item.image for item in items))
 
@@ -238,15 +238,13 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
         entry, row = places[item.index]
         chunks = {field: files[entry.key, field].chunk(row) for field in FIELDS}
         lap("read")
-        packed = {field: strip_checksum(chunk) for field, chunk in chunks.items()}
+        packed = [strip_checksum(chunk) for chunk in chunks.values()]
         lap("checksum")
-        for field, data in packed.items():
-            decompress(data, scratch[field])
+        decompress(packed, [scratch[field] for field in chunks])
         lap("decompress")
 
-    def batch(chosen: Sequence[_Item], rows: Sequence[dict[str, np.ndarray]]) -> None:
-        for item, row in zip(chosen, rows, strict=True):
-            split.fill(item.index, row)
+    def batch(chosen: Sequence[_Item], out: Mapping[str, np.ndarray]) -> None:
+        split.fill([item.index for item in chosen], out)
 
     used = {shard_path(split.store, key) / map_file(field) for key, field in files}
     return _Path(stages, batch, tuple(sorted(used)))
@@ -325,16 +323,16 @@ def _fill(
     batch: Sequence[_Item],
     out: dict[str, np.ndarray],
 ) -> None:
-    rows = [{field: array[i] for field, array in out.items()} for i in range(len(batch))]
-    parts = [slice(part, None, threads) for part in range(threads)]
-    for _ in pool.map(partial(_fill_part, path, batch, rows), parts):
+    bounds = [len(batch) * part // threads for part in range(threads + 1)]
+    parts = [slice(*part) for part in pairwise(bounds)]
+    for _ in pool.map(partial(_fill_part, path, batch, out), parts):
         pass
 
 
 def _fill_part(
-    path: _Path, batch: Sequence[_Item], rows: Sequence[dict[str, np.ndarray]], part: slice
+    path: _Path, batch: Sequence[_Item], out: Mapping[str, np.ndarray], part: slice
 ) -> None:
-    path.batch(batch[part], rows[part])
+    path.batch(batch[part], {field: array[part] for field, array in out.items()})
 
 
 def _batch(split: Split, samples: int) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from ocr_precompute.chunks import ChunkFile
+from ocr_precompute.chunks import ChunkError, ChunkFile, decompress
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
 from ocr_precompute.manifest import Manifest, ShardEntry
@@ -147,26 +147,36 @@ class Split:
         unknown = [field for field in fields if field not in MAPS]
         if unknown:
             raise ValueError(f"unknown fields {unknown}; one of {', '.join(MAPS)}")
-        places = [self._place(index) for index in indices]
         batch = {}
         for field in fields:
-            dtype, shape = MAPS[field][0], (len(places), *self.shape(field))
+            dtype, shape = MAPS[field][0], (len(indices), *self.shape(field))
             array = np.empty(shape, dtype) if out is None else out[field]
             if (array.shape, array.dtype) != (shape, dtype) or not array.flags.c_contiguous:
                 raise ValueError(f"out[{field!r}] is not a contiguous array of {shape} {dtype}")
-            for target, (shard, row) in zip(array, places, strict=True):
-                self._read(shard, row, field, target)
             batch[field] = array
+        self.fill(indices, batch)
         return batch
 
-    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> None:
-        """Read maps of one sample into arrays that are known to fit; raises as `read` does.
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
+        """Read maps of samples into arrays that are known to fit; raises as `read` does.
 
-        out: for each map the contiguous array of its dtype and shape to read it into.
+        out: for each map the array to read it into: contiguous, of the map's dtype and shape, first
+        axis = the indices.
         """
-        shard, row = self._place(index)
-        for field, array in out.items():
-            self._read(shard, row, field, array)
+        places = [(field, *self._place(index)) for field in out for index in indices]
+        targets = [target for array in out.values() for target in array]
+        waiting = []
+        for position, ((field, shard, row), target) in enumerate(zip(places, targets, strict=True)):
+            try:
+                packed = self._maps(shard, field).read(row, target, self._checksums)
+            except Exception as error:  # whatever a codec raises, the data is damaged
+                raise self._damaged(*places[position], error) from error
+            if packed is not None:
+                waiting.append((position, packed))
+        try:
+            decompress([packed for _, packed in waiting], [targets[at] for at, _ in waiting])
+        except ChunkError as error:
+            raise self._damaged(*places[waiting[error.position][0]], error) from error
 
     def shape(self, field: str) -> tuple[int, ...]:
         """Shape of one sample's map: (H, W), or (H, W, 3) for the image."""
@@ -196,15 +206,12 @@ class Split:
     def _shard_records(self) -> Callable[[ShardEntry], Records]:
         return lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, self.store))
 
-    def _read(self, shard: int, row: int, field: str, out: np.ndarray) -> None:
-        try:
-            self._maps(shard, field).read(row, out, self._checksums)
-        except Exception as error:  # whatever a codec raises, the data is damaged
-            entry = self.manifest.shards[shard]
-            raise StoreError(
-                f"shard {entry.key}: sample {self._name(entry, row)}: {field} cannot be read "
-                f"({' '.join(str(error).split())[:200]}); run `ocr-precompute verify`"
-            ) from error
+    def _damaged(self, field: str, shard: int, row: int, error: Exception) -> StoreError:
+        entry = self.manifest.shards[shard]
+        return StoreError(
+            f"shard {entry.key}: sample {self._name(entry, row)}: {field} cannot be read "
+            f"({' '.join(str(error).split())[:200]}); run `ocr-precompute verify`"
+        )
 
     def _name(self, entry: ShardEntry, row: int) -> str:
         """For messages: the sample's name, or its row if the names are damaged too."""
@@ -215,8 +222,19 @@ class Split:
 
 
 class _MapReader(Protocol):
-    def read(self, row: int, out: np.ndarray, checksum: bool) -> None:
-        """Read one sample's array into out."""
+    def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
+        """Read one sample's array into out, or return what is still to be decompressed into it."""
+
+
+class _MappedMap:
+    """One map array in a mapped file, just as this version writes it."""
+
+    def __init__(self, path: Path, samples: int) -> None:
+        self._file = ChunkFile(path, samples)
+
+    def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
+        """The sample's chunk, which has to be decompressed into out."""
+        return self._file.packed(row, checksum)
 
 
 class _ZarrMap:
@@ -233,9 +251,10 @@ class _ZarrMap:
             raise ValueError(f"it is an array of {array.shape} {array.dtype}")
         self._array = array
 
-    def read(self, row: int, out: np.ndarray, checksum: bool) -> None:
+    def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
         """Read one sample's array into out; zarr-python always compares checksums."""
         out[...] = self._array[row]
+        return None
 
 
 def _open_zarr(path: Path) -> Any:
@@ -251,7 +270,7 @@ def _open_map(store: Path, manifest: Manifest, number: int, field: str) -> _MapR
     shard = shard_path(store, entry.key)
     metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
     if isinstance(shard, Path) and (shard / field / "zarr.json").read_bytes() == metadata:
-        return ChunkFile(shard / map_file(field), entry.samples)
+        return _MappedMap(shard / map_file(field), entry.samples)
     return _ZarrMap(shard, field, entry.samples, parameters)
 
 

@@ -12,7 +12,7 @@ import cv2
 import joblib
 import numpy as np
 
-from ocr_precompute.chunks import ChunkFile
+from ocr_precompute.chunks import ChunkFile, decompress
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import ImageError, InputError, StoreError, VersionError
@@ -311,8 +311,8 @@ class _MapCheck:
         if self._file is None:
             return None
         try:
-            self._file.read(row, self._array)
-        except (OSError, ValueError, RuntimeError) as error:
+            decompress([self._file.packed(row)], [self._array])
+        except (OSError, ValueError) as error:
             detail = f"{self._field}: {error}; {_REMEDY}"
             return Finding("checksum", self._key, self._records.names[row], detail)
         return self._array

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -298,10 +298,10 @@ def test_stopping_in_the_middle_leaves_nothing_behind(stored: StoreDataset) -> N
 class Broken(StoreDataset):
     """Fails at one sample."""
 
-    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        if index == 11:
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        if 11 in indices:
             raise ZeroDivisionError("no ink")
-        return super().fill(index, out)
+        return super().fill(indices, out)
 
 
 def test_an_error_in_a_thread_reaches_the_caller(store: Path) -> None:

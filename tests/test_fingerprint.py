@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ocr_precompute.config import RECIPES, Compression, Parameters, Recipe
+from ocr_precompute.config import RECIPES, Compression, Parameters, Recipe, Settings
 from ocr_precompute.fingerprint import (
     DigestCache,
     data_hash,
@@ -91,7 +91,7 @@ def test_geometry_hash_is_the_same_everywhere() -> None:
     parameters = Parameters(libraries={"opencv": "5.0.0", "pyclipper": "1.4.0"})
     assert parameters.recipe == RECIPES["dbnet"]
     assert geometry_hash(parameters, bytes(32), PAGE).hex() == (
-        "2aaf57c4fde7b3a178363fb475c89093848d6b33516190f085a2118e1ffb3a99"
+        "d60a383df136e622641e35e831dacded53fa166c5b314f779325deb36eb43775"
     )
 
 
@@ -221,3 +221,12 @@ def test_a_busy_cache_costs_nothing_but_memory(
     other.execute("ROLLBACK")
     other.close()
     assert known(cache, settled) == b"d" * 32
+
+
+def test_a_reduced_build_packs_quickly_unless_told_otherwise() -> None:
+    def level(**settings: object) -> int:
+        return Settings.model_validate(settings).parameters.compression.clevel
+
+    assert level() == level(compression={"cname": "zstd"}) == 5
+    assert level(decode="reduced") == level(decode="reduced", compression={"cname": "lz4"}) == 2
+    assert level(decode="reduced", compression={"clevel": 5}) == 5

@@ -22,11 +22,18 @@ import zarr
 from conftest import Dataset, same
 
 from ocr_precompute.build import build
-from ocr_precompute.chunks import ChunkFile, decompress
+from ocr_precompute.chunks import (
+    ChunkError,
+    ChunkFile,
+    _decompress_all,
+    _one_by_one,
+    decompress,
+    encode_chunk,
+)
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Settings
+from ocr_precompute.config import Compression, Settings
 from ocr_precompute.errors import StoreError
-from ocr_precompute.reader import Split, _ZarrMap, open_store
+from ocr_precompute.reader import Split, _MappedMap, _ZarrMap, open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.shard import MAPS, RECORDS
 from ocr_precompute.store import manifest_path, shard_path
@@ -104,7 +111,7 @@ def reads_with(split: Split) -> type:
 
 def test_each_way_is_what_it_says(built: Path) -> None:
     readers = [reads_with(open_store(way(built)).split("val")) for way in WAYS.values()]
-    assert readers == [ChunkFile, _ZarrMap, _ZarrMap]
+    assert readers == [_MappedMap, _ZarrMap, _ZarrMap]
 
 
 def test_stored_samples_equal_computed_ones(
@@ -272,14 +279,14 @@ def test_a_chunk_that_claims_another_size_is_not_decompressed(built: Path) -> No
     file = ChunkFile(shard_path(built, entry.key) / "prob" / "c.0.0.0", entry.samples)
     packed = file.chunk(0)[:-4]
     out = np.empty((64, 64), np.uint8)
-    decompress(packed, out)
+    decompress([packed], [out])
     for place in (4, 12):  # raw and compressed bytes in the header
         wrong = bytearray(packed)
         wrong[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
         with pytest.raises(ValueError, match="does not hold one sample of the expected size"):
-            decompress(wrong, out)
+            decompress([wrong], [out])
     with pytest.raises(ValueError, match="too short"):
-        decompress(packed[:10], out)
+        decompress([packed[:10]], [out])
 
 
 def test_a_shard_of_another_length_than_the_manifest_says(built: Path) -> None:
@@ -396,3 +403,27 @@ def test_a_local_store_is_read_without_zarr(built: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_decompressing_several_chunks_at_once(
+    together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not together:
+        monkeypatch.setattr("ocr_precompute.chunks._decompress_all", lambda: _one_by_one)
+    arrays = [np.arange(n * 100, dtype=np.float32) % (n + 2) for n in (1, 2, 300)]
+    packed = [encode_chunk(array, Compression())[:-4] for array in arrays]
+    out = [np.zeros_like(array) for array in arrays]
+    decompress(packed, out)
+    for array, restored in zip(arrays, out, strict=True):
+        assert restored.tobytes() == array.tobytes()
+    decompress([], [])
+    broken = bytearray(packed[1])
+    broken[16:] = bytes(len(broken) - 16)  # the header is right, what it promises is not there
+    with pytest.raises(ChunkError, match="cannot be decompressed") as caught:
+        decompress([packed[0], bytes(broken), packed[2]], out)
+    assert caught.value.position == 1
+
+
+def test_blosc_is_found_in_the_library_that_decompresses() -> None:
+    assert _decompress_all() is not _one_by_one

@@ -14,6 +14,7 @@ from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Decode, Settings
 from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.samples import CanonicalSample
 
 
 class LiveDataset(SampleDataset):
@@ -66,16 +67,25 @@ class LiveDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self._annotated)
 
-    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Compute one sample; write its chosen maps into out, return its other chosen fields.
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Compute samples; write their chosen maps into out, return their other chosen fields.
 
         Raises IndexError, or InputError, naming the image, if it cannot be read or decoded.
         """
         cv2.setNumThreads(1)  # the loader's threads are the parallel part
+        rest = []
+        for position, index in enumerate(indices):
+            sample = self._compute(index)
+            for field, array in out.items():
+                array[position] = getattr(sample, field)
+            rest.append(self._chosen_annotations(sample))
+        return rest
+
+    def _compute(self, index: int) -> CanonicalSample:
         annotation = self._annotated[index]
         path = self._images / annotation.name
         try:
-            sample = compute_sample(
+            return compute_sample(
                 annotation.name,
                 path.read_bytes(),
                 annotation.polygons,
@@ -87,6 +97,3 @@ class LiveDataset(SampleDataset):
                 f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             )
             raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
-        for field, array in out.items():
-            array[...] = getattr(sample, field)
-        return self._chosen_annotations(sample)

@@ -69,7 +69,7 @@ class BatchLoader:
         threads: int | None = None,
         seed: int = 0,
         drop_last: bool = False,
-        prefetch: int = 3,
+        prefetch: int = 4,
         rank: int | None = None,
         world_size: int | None = None,
         pin_memory: bool | None = None,
@@ -128,7 +128,10 @@ class BatchLoader:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batch-loader")
         try:
-            coming = (self._start(pool, stop, indices.tolist()) for indices in batches)
+            coming = (
+                self._start(pool, stop, indices.tolist(), self._parts(len(batches) - number))
+                for number, indices in enumerate(batches)
+            )
             under_way = deque(itertools.islice(coming, self._prefetch))
             while under_way:
                 first = self._finish(under_way.popleft())
@@ -139,25 +142,45 @@ class BatchLoader:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _start(self, pool: ThreadPoolExecutor, stop: threading.Event, indices: list[int]) -> _Batch:
+    def _parts(self, left: int) -> int:
+        """Into how many tasks a batch is cut when so many are left of the epoch.
+
+        As few as keep every thread busy, for the fewer there are, the less threads wait for each
+        other; at the end of an epoch that takes more.
+        """
+        return self.threads if left < self.threads else -(-self.threads // self._prefetch)
+
+    def _start(
+        self, pool: ThreadPoolExecutor, stop: threading.Event, indices: list[int], parts: int
+    ) -> _Batch:
         maps = self._buffers.take(len(indices))
         arrays = {field: tensor.numpy() for field, tensor in maps.items()}
         rest: list[dict[str, Any]] = [{} for _ in indices]
 
-        def fill(positions: range) -> None:
-            for position in positions:
-                if stop.is_set():
-                    return
-                out = {field: array[position] for field, array in arrays.items()}
-                try:
-                    rest[position] = self.dataset.fill(indices[position], out)
-                except Exception as error:
-                    name = self._name(indices[position])
-                    raise SampleError(f"sample {name}: {error}") from error
+        def fill(part: slice) -> None:
+            if stop.is_set():
+                return
+            out = {field: array[part] for field, array in arrays.items()}
+            try:
+                rest[part] = self.dataset.fill(indices[part], out)
+            except Exception as error:
+                raise self._sample_error(indices[part], error) from error
 
-        parts = min(self.threads, len(indices))
-        work = [pool.submit(fill, range(part, len(indices), parts)) for part in range(parts)]
+        parts = min(parts, len(indices))
+        bounds = [len(indices) * part // parts for part in range(parts + 1)]
+        work = [pool.submit(fill, slice(*part)) for part in itertools.pairwise(bounds)]
         return _Batch(maps, rest, work)
+
+    def _sample_error(self, indices: list[int], error: Exception) -> SampleError:
+        """What goes wrong with a batch, as an error of the sample at fault."""
+        for index in indices:
+            try:
+                self.dataset[index]
+            except Exception as reason:
+                failed = SampleError(f"sample {self._name(index)}: {reason}")
+                failed.__cause__ = reason
+                return failed
+        return SampleError(f"one of samples {indices}: {error}")
 
     def _name(self, index: int) -> str:
         try:

@@ -47,10 +47,11 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         """Every sample's name, in order."""
 
     @abstractmethod
-    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Write the chosen maps of one sample into out; return the other chosen fields.
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Write the chosen maps of samples into out; return the other chosen fields of each.
 
-        out: for each field of `layout`, a contiguous array of its dtype and shape.
+        out: for each field of `layout`, a contiguous array of its dtype and shape, first axis = the
+        indices.
         Raises IndexError, or an error that names the sample and what is wrong with it.
         """
 
@@ -66,10 +67,16 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample. Raises as `fill` does."""
-        maps = {field: np.empty(shape, dtype) for field, (dtype, shape) in self.layout.items()}
-        rest = self.fill(index, maps)
-        return {field: maps[field] if field in maps else rest[field] for field in self.fields}
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several samples, for a plain DataLoader."""
-        return [self[index] for index in indices]
+        maps = {
+            field: np.empty((len(indices), *shape), dtype)
+            for field, (dtype, shape) in self.layout.items()
+        }
+        samples = self.fill(indices, maps)
+        return [
+            {f: maps[f][position] if f in maps else rest[f] for f in self.fields}
+            for position, rest in enumerate(samples)
+        ]

@@ -43,12 +43,12 @@ class StoreDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def fill(self, index: int, out: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Decompress the chosen maps of one sample into out; return its other chosen fields.
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Decompress the chosen maps of samples into out; return their other chosen fields.
 
         Raises IndexError, or StoreError, naming shard and sample, if its data is damaged.
         """
-        self.split.fill(index, out)
+        self.split.fill(indices, out)
         if not self._annotations:
-            return {}
-        return self._chosen_annotations(self.split.record(index))
+            return [{} for _ in indices]
+        return [self._chosen_annotations(self.split.record(index)) for index in indices]

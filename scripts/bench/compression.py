@@ -42,7 +42,7 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.reader import Split
 from ocr_precompute.shard import MAPS
 
-LEVELS = {"lz4": (1, 5, 9), "lz4hc": (3, 5, 9), "zstd": (1, 3, 5)}
+LEVELS = {"lz4": (1, 5, 9), "lz4hc": (2, 3, 5, 9), "zstd": (1, 3, 5)}
 ORDERS = {
     "noshuffle": numcodecs.Blosc.NOSHUFFLE,
     "shuffle": numcodecs.Blosc.SHUFFLE,
