@@ -411,7 +411,7 @@ def test_decompressing_several_chunks_at_once(
 ) -> None:
     if not together:
         monkeypatch.setattr("ocr_precompute.chunks._decompress_all", lambda: _one_by_one)
-    arrays = [np.arange(n * 100, dtype=np.float32) % (n + 2) for n in (1, 2, 300)]
+    arrays = [np.arange(n * 100, dtype=np.float32) % (n + 2) for n in (1, 2, 300, 4, 5, 6)]
     packed = [encode_chunk(array, Compression())[:-4] for array in arrays]
     out = [np.zeros_like(array) for array in arrays]
     decompress(packed, out)
@@ -421,7 +421,9 @@ def test_decompressing_several_chunks_at_once(
     broken = bytearray(packed[1])
     broken[16:] = bytes(len(broken) - 16)  # the header is right, what it promises is not there
     with pytest.raises(ChunkError, match="cannot be decompressed") as caught:
-        decompress([packed[0], bytes(broken), packed[2]], out)
+        decompress([packed[0], bytes(broken), *packed[2:]], out)
+    with pytest.raises(ChunkError, match="cannot be decompressed"):
+        decompress([bytes(broken)], out[1:2])
     assert caught.value.position == 1
 
 

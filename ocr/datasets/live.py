@@ -12,7 +12,7 @@ import numpy as np
 from ocr.datasets.samples import TRAINING, SampleDataset
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Decode, Settings
+from ocr_precompute.config import Decode, Settings, Source
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.samples import CanonicalSample
 
@@ -40,7 +40,7 @@ class LiveDataset(SampleDataset):
         Raises InputError with every problem of the annotations, pydantic's ValidationError (a
         ValueError) for a bad setting, ValueError for an unknown field.
         """
-        self._parameters = Settings.model_validate(
+        settings = Settings.model_validate(
             {
                 "recipe": recipe,
                 "size": size,
@@ -48,14 +48,30 @@ class LiveDataset(SampleDataset):
                 "thresh_min": thresh_min,
                 "thresh_max": thresh_max,
                 "decode": decode,
+                "max_pixels": max_pixels,
             }
-        ).parameters
-        super().__init__(fields, self._parameters.size)
-        self._images, self._max_pixels = Path(images), max_pixels
-        self._annotated, problems = read_annotations(Path(annotations), self._images, format)
+        )
+        source = Source(images=Path(images), annotations=Path(annotations), format=format)
+        self._open(source, settings, fields)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, split: str, fields: Sequence[str] = TRAINING
+    ) -> LiveDataset:
+        """A split that a configuration of `ocr-precompute` names. Raises as the constructor."""
+        dataset = cls.__new__(cls)
+        dataset._open(settings.source(split), settings, fields)
+        return dataset
+
+    def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
+        super().__init__(fields, settings.parameters)
+        self._images, self._max_pixels = source.images, settings.max_pixels
+        self._annotated, problems = read_annotations(
+            source.annotations, source.images, source.format
+        )
         if not self._images.is_dir():
             reason = "there is no such image folder; correct the path"
-            problems.append(Problem("annotations", str(images), "", reason))
+            problems.append(Problem("annotations", str(self._images), "", reason))
         if problems:
             raise InputError(problems)
 
@@ -89,7 +105,7 @@ class LiveDataset(SampleDataset):
                 annotation.name,
                 path.read_bytes(),
                 annotation.polygons,
-                self._parameters,
+                self.parameters,
                 self._max_pixels,
             )
         except (OSError, ImageError) as error:

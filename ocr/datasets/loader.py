@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,10 @@ class BatchLoader:
         self._prefetch = prefetch
         self._place = None if rank is None or world_size is None else (rank, world_size)
         pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.waited = 0.0
+        """Seconds that callers have waited for batches so far."""
+        self._left_at = (0, 0)  # epoch and batches of a loaded state
+        self._handed_over = 0
         self._buffers = BatchBuffers(dataset.layout, batch_size, pinned)
 
     def set_epoch(self, epoch: int) -> None:
@@ -114,8 +119,30 @@ class BatchLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Batches of one epoch. Raises SampleError when the batch of a bad sample is asked for."""
         epoch = self.sampler.epoch
-        yield from self._run(self._order.batches(epoch, *self._rank()))
+        batches = self._order.batches(epoch, *self._rank())
+        (at, skipped), self._left_at = self._left_at, (0, 0)
+        skipped = skipped if at == epoch else 0
+        self._handed_over = skipped
+        asked = time.perf_counter()
+        for batch in self._run(self.dataset.at_epoch(epoch), batches[skipped:]):
+            self._handed_over += 1
+            self.waited += time.perf_counter() - asked
+            yield batch
+            del batch  # or it would be held while the next is made
+            asked = time.perf_counter()
         self.sampler.epoch = epoch + 1
+        self._handed_over = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader is: the epoch, and how many of its batches were handed over."""
+        if self._handed_over == len(self):  # whether or not anybody asked for one more
+            return {"epoch": self.sampler.epoch + 1, "batches": 0}
+        return {"epoch": self.sampler.epoch, "batches": self._handed_over}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from where another loader was: the next iteration begins with what it had left."""
+        self._left_at = state["epoch"], state["batches"]
+        self.sampler.epoch, self._handed_over = self._left_at
 
     def _rank(self) -> tuple[int, int]:
         if self._place is not None:
@@ -124,12 +151,14 @@ class BatchLoader:
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
 
-    def _run(self, batches: Sequence[np.ndarray]) -> Iterator[dict[str, Any]]:
+    def _run(
+        self, dataset: SampleDataset, batches: Sequence[np.ndarray]
+    ) -> Iterator[dict[str, Any]]:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batch-loader")
         try:
             coming = (
-                self._start(pool, stop, indices.tolist(), self._parts(len(batches) - number))
+                self._start(pool, stop, dataset, indices.tolist(), self._parts(len(batches) - number))
                 for number, indices in enumerate(batches)
             )
             under_way = deque(itertools.islice(coming, self._prefetch))
@@ -151,7 +180,12 @@ class BatchLoader:
         return self.threads if left < self.threads else -(-self.threads // self._prefetch)
 
     def _start(
-        self, pool: ThreadPoolExecutor, stop: threading.Event, indices: list[int], parts: int
+        self,
+        pool: ThreadPoolExecutor,
+        stop: threading.Event,
+        dataset: SampleDataset,
+        indices: list[int],
+        parts: int,
     ) -> _Batch:
         maps = self._buffers.take(len(indices))
         arrays = {field: tensor.numpy() for field, tensor in maps.items()}
@@ -162,20 +196,22 @@ class BatchLoader:
                 return
             out = {field: array[part] for field, array in arrays.items()}
             try:
-                rest[part] = self.dataset.fill(indices[part], out)
+                rest[part] = dataset.fill(indices[part], out)
             except Exception as error:
-                raise self._sample_error(indices[part], error) from error
+                raise self._sample_error(dataset, indices[part], error) from error
 
         parts = min(parts, len(indices))
         bounds = [len(indices) * part // parts for part in range(parts + 1)]
         work = [pool.submit(fill, slice(*part)) for part in itertools.pairwise(bounds)]
         return _Batch(maps, rest, work)
 
-    def _sample_error(self, indices: list[int], error: Exception) -> SampleError:
+    def _sample_error(
+        self, dataset: SampleDataset, indices: list[int], error: Exception
+    ) -> SampleError:
         """What goes wrong with a batch, as an error of the sample at fault."""
         for index in indices:
             try:
-                self.dataset[index]
+                dataset[index]
             except Exception as reason:
                 failed = SampleError(f"sample {self._name(index)}: {reason}")
                 failed.__cause__ = reason

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from ocr_precompute.config import Parameters
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.shard import MAPS, SampleRecord
 
@@ -28,13 +29,15 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
     width of the image as displayed.
     """
 
-    def __init__(self, fields: Sequence[str], size: tuple[int, int]) -> None:
+    def __init__(self, fields: Sequence[str], parameters: Parameters) -> None:
         unknown = [field for field in fields if field not in (*MAPS, *ANNOTATIONS)]
         if unknown:
             raise ValueError(f"unknown fields {unknown}; any of {', '.join((*MAPS, *ANNOTATIONS))}")
         self.fields = tuple(fields)
+        self.parameters = parameters
+        """What the samples are computed with."""
         self.layout = {
-            field: (MAPS[field][0], (*size, *MAPS[field][1]))
+            field: (MAPS[field][0], (*parameters.size, *MAPS[field][1]))
             for field in self.fields
             if field in MAPS
         }
@@ -50,10 +53,14 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write the chosen maps of samples into out; return the other chosen fields of each.
 
-        out: for each field of `layout`, a contiguous array of its dtype and shape, first axis = the
-        indices.
+        out: for each field of `layout` that is wanted, a contiguous array of its dtype and shape,
+        first axis = the indices.
         Raises IndexError, or an error that names the sample and what is wrong with it.
         """
+
+    def at_epoch(self, epoch: int) -> SampleDataset:
+        """The dataset as it is in one epoch: itself, unless samples differ from epoch to epoch."""
+        return self
 
     def _chosen_annotations(self, sample: CanonicalSample | SampleRecord) -> dict[str, Any]:
         """The chosen fields of a sample that are no maps."""

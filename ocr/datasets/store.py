@@ -33,7 +33,7 @@ class StoreDataset(SampleDataset):
         Raises StoreError if there is no such store or split, ValueError for an unknown field.
         """
         self.split = open_store(store, checksums=checksums).split(split)
-        super().__init__(fields, self.split.manifest.parameters.size)
+        super().__init__(fields, self.split.manifest.parameters)
 
     @property
     def names(self) -> Sequence[str]:

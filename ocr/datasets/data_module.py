@@ -1,0 +1,176 @@
+"""The data of a training: splits of a store, or the same samples computed live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+from lightning.pytorch.trainer.states import TrainerFn
+
+from ocr.datasets.folder import ImageFolder
+from ocr.datasets.live import LiveDataset
+from ocr.datasets.loader import BatchLoader
+from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr.datasets.store import StoreDataset
+from ocr.datasets.transforms import AugmentedDataset, Augmentation
+from ocr_precompute.config import load_settings
+from ocr_precompute.errors import StoreError
+
+_EVALUATION = ("image", *ANNOTATIONS)
+
+
+class DetectionData(lightning.LightningDataModule):
+    """Loaders for training, validation, test and prediction.
+
+    Its state in a checkpoint is the data hash of what was trained on; a training goes on only with
+    the same data.
+    """
+
+    # A process that has no validation sample of its own must not stop the others.
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        store: str = "data/store",
+        train: str = "train",
+        val: str = "val",
+        test: str | None = None,
+        size: int | str | None = None,
+        recipe: Literal["seed", "dbnet"] | None = None,
+        live: str | None = None,
+        batch_size: int = 8,
+        threads: int | None = None,
+        seed: int = 0,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008
+        images: str | None = None,
+    ) -> None:
+        """Settings of the data; nothing is opened before `setup`.
+
+        Args:
+            store: Folder or URL of the store.
+            train: Split to train on.
+            val: Split to validate on, and to predict on if no images are given.
+            test: Split to test on; that of val by default.
+            size: Canonical size, N or HxW, that the store must have; by default any will do.
+            recipe: Label recipe that the store must have; by default either will do.
+            live: Configuration of ocr-precompute; its splits are then computed from their source
+                files sample by sample, and the store is not used.
+            batch_size: Samples a batch of each process.
+            threads: Loader threads of each process; one a core by default.
+            seed: Decides order and augmentation of every epoch.
+            augmentation: How training samples are varied.
+            images: Folder of images to predict on, instead of the split val.
+        """
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self._store, self._live, self._images = store, live, images
+        self._splits = {"train": train, "val": val, "test": test or val}
+        self._size = None if size is None else _parsed_size(size)
+        self._recipe = recipe
+        self._batch_size, self._threads, self._seed = batch_size, threads, seed
+        self._augmentation = augmentation
+        self._datasets: dict[str, SampleDataset] = {}
+
+    def setup(self, stage: str) -> None:
+        """Open what a stage needs.
+
+        Raises StoreError or InputError if a split is missing, empty, or not what was asked for.
+        """
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for role in needed.get(stage, ()):
+            fields = (*TRAINING, "polygons", "ignore") if role == "train" else _EVALUATION
+            self._datasets[role] = self._open(self._splits[role], fields)
+        if stage == "predict":
+            self._datasets["predict"] = self._open(self._splits["val"], _EVALUATION)
+            if self._images is not None:
+                parameters = self._datasets["predict"].parameters
+                self._datasets["predict"] = ImageFolder(self._images, parameters)
+
+    def _open(self, split: str, fields: tuple[str, ...]) -> SampleDataset:
+        dataset: SampleDataset
+        if self._live is not None:
+            where = f"{self._live}: split {split!r}"
+            dataset = LiveDataset.from_settings(load_settings(Path(self._live), {}), split, fields)
+        else:
+            where = f"{self._store}: split {split!r}"
+            dataset = StoreDataset(self._store, split, fields)
+        parameters = dataset.parameters
+        if not len(dataset):
+            raise StoreError(f"{where} holds no samples; annotate some images and build it again")
+        if self._size not in (None, parameters.size):
+            has = "x".join(map(str, parameters.size))
+            wanted = "x".join(map(str, self._size or ()))
+            raise StoreError(
+                f"{where} is of size {has}, but data.size is {wanted}; "
+                "correct data.size, or build the split with that --size"
+            )
+        if self._recipe not in (None, parameters.recipe.name):
+            raise StoreError(
+                f"{where} has labels of recipe {parameters.recipe.name}, but data.recipe is "
+                f"{self._recipe}; correct data.recipe, or build the split with that --recipe"
+            )
+        return dataset
+
+    @property
+    def train_shape(self) -> tuple[tuple[int, int], int]:
+        """Height and width of the images of a training batch, and how many there are."""
+        crop = self._augmentation.crop
+        size = self._datasets["train"].parameters.size if crop is None else (crop, crop)
+        return size, self._batch_size
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled and varied batches; what fills no whole batch is left out of an epoch."""
+        dataset = self._datasets["train"]
+        world = self.trainer.world_size if self.trainer else 1
+        return BatchLoader(
+            AugmentedDataset(dataset, self._augmentation, seed=self._seed),
+            self._batch_size,
+            shuffle=True,
+            threads=self._threads,
+            seed=self._seed,
+            # A batch of another size would count for more than its samples, or for less.
+            drop_last=len(dataset) >= self._batch_size * world,
+        )
+
+    def val_dataloader(self) -> BatchLoader:
+        """The split val in order, every sample once."""
+        return self._in_order("val")
+
+    def test_dataloader(self) -> BatchLoader:
+        """The split test in order, every sample once."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The images to predict on, every one once."""
+        return self._in_order("predict")
+
+    def _in_order(self, role: str) -> BatchLoader:
+        return BatchLoader(self._datasets[role], self._batch_size, threads=self._threads)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: the data hash of the training split, empty for live data."""
+        return {"data_hash": self._data_hash(), "split": self._splits["train"]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare with a checkpoint's data. Raises StoreError if a training cannot go on."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        before, now = state.get("data_hash", ""), self._data_hash()
+        if fitting and before and now and before != now:
+            raise StoreError(
+                f"{self._store}: split {self._splits['train']!r} is not what the checkpoint was "
+                f"trained on (data hash {now[:12]}, then {before[:12]}); bring that store back, or "
+                "start anew from the checkpoint's weights with --model.weights"
+            )
+
+    def _data_hash(self) -> str:
+        train = self._datasets.get("train")
+        return train.split.manifest.data_hash if isinstance(train, StoreDataset) else ""
+
+
+def _parsed_size(size: int | str) -> tuple[int, int]:
+    parts = str(size).split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise ValueError(f"size {size!r} is neither N nor HxW, as in 640 or 480x640")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,214 @@
+"""Train-time transforms that keep labels right.
+
+Whatever moves pixels moves the polygons too, and the maps are drawn again from them by the
+compiler's own kernel. Maps are taken as they are only where nothing moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ocr.datasets.samples import SampleDataset
+from ocr_precompute.samples import Polygons
+from ocr_precompute.shard import MAPS
+from ocr_precompute.targets import draw_targets
+
+_WINDOWS = 10  # places that are tried for a crop
+_VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-care
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples are varied; every value 0, and no crop, leaves them as they are.
+
+    crop: side in pixels of the square that is cut out, chosen so that it cuts through as little
+    text as can be; none trains on whole samples. flip: how often left and right are swapped.
+    rotation: largest angle, degrees. scale: largest factor, of which the logarithm is drawn evenly
+    (0.5 is 1 / 1.5 to 1.5). colour: largest change of brightness, contrast and saturation.
+    """
+
+    crop: int | None = None
+    flip: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and self.crop < 32:
+            raise ValueError(f"crop is {self.crop}; it must be at least 32 pixels")
+        limits = {"flip": 1, "rotation": 180, "scale": 3, "colour": 1}
+        for name, high in limits.items():
+            if not 0 <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {high}")
+
+    def placement(
+        self, polygons: Polygons, size: tuple[int, int], random: np.random.Generator
+    ) -> np.ndarray:
+        """Where a sample's pixels go: float64 (2, 3), pixels before to pixels after.
+
+        size: (H, W) of the sample. Exactly the identity if nothing moves.
+        """
+        height, width = size
+        angle = random.uniform(-self.rotation, self.rotation) if self.rotation else 0.0
+        reach = math.log1p(self.scale)
+        factor = math.exp(random.uniform(-reach, reach)) if self.scale else 1.0
+        matrix = np.eye(2, 3)
+        if angle or factor != 1.0:
+            matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
+        if self.flip and random.random() < self.flip:
+            matrix = np.array([[-1.0, 0, width - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
+        if self.crop is not None:
+            matrix[:, 2] -= self._corner(transformed(polygons, matrix), size, matrix, random)
+        return matrix
+
+    def _corner(
+        self,
+        polygons: Polygons,
+        size: tuple[int, int],
+        matrix: np.ndarray,
+        random: np.random.Generator,
+    ) -> np.ndarray:
+        """Top left of the crop, int (2,) xy, of several tries the one that cuts the least text."""
+        side = self.crop or 0
+        height, width = size
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+        page = corners @ matrix[:, :2].T + matrix[:, 2]
+        low, high = page.min(axis=0), page.max(axis=0)
+        # Where the page is smaller than the crop, the crop holds all of it.
+        first, last = np.minimum(low, high - side), np.maximum(low, high - side)
+        tries = np.rint(random.uniform(first, last, (_WINDOWS, 2)))
+        if not len(polygons.lengths):
+            return tries[0]
+        boxes_low, boxes_high = _boxes(polygons)
+        whole = ((boxes_low >= tries[:, None]) & (boxes_high <= tries[:, None] + side)).all(axis=2)
+        apart = ((boxes_high <= tries[:, None]) | (boxes_low >= tries[:, None] + side)).any(axis=2)
+        cut = (~whole & ~apart).sum(axis=1)
+        return tries[np.lexsort((cut, ~whole.any(axis=1)))[0]]
+
+    def recoloured(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The image, uint8 (H, W, 3), in other light."""
+        if not self.colour:
+            return image
+        brightness, contrast, saturation = random.uniform(-self.colour, self.colour, 3)
+        # On 256 levels first, then towards grey: one pass over the pixels each.
+        levels = np.arange(256, dtype=np.float32) * (1 + contrast)
+        levels = np.clip(levels + 255 * brightness - 127.5 * contrast, 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, levels)
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return cv2.addWeighted(image, 1 + saturation, grey, -saturation, 0)
+
+
+def transformed(polygons: Polygons, matrix: np.ndarray) -> Polygons:
+    """Polygons moved by a (2, 3) matrix, points in float64."""
+    return replace(polygons, points=polygons.points @ matrix[:, :2].T + matrix[:, 2])
+
+
+def visible_polygons(polygons: Polygons, size: tuple[int, int]) -> Polygons:
+    """The polygons that an image of size (H, W) shows; those cut by more than half are don't-care.
+
+    What counts is the share of a polygon's bounding box.
+    """
+    if not len(polygons.lengths):
+        return polygons
+    low, high = _boxes(polygons)
+    inside = np.clip(np.minimum(high, size[::-1]) - np.maximum(low, 0), 0, None)
+    share = inside.prod(axis=1) / np.maximum((high - low).prod(axis=1), 1e-9)
+    kept = share > 0
+    return Polygons(
+        polygons.points[np.repeat(kept, polygons.lengths)],
+        polygons.lengths[kept],
+        (polygons.ignore | (share < _VISIBLE))[kept],
+    )
+
+
+def _boxes(polygons: Polygons) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest xy of each polygon, (N, 2) each."""
+    starts = polygons.starts[:-1]
+    return (
+        np.minimum.reduceat(polygons.points, starts),
+        np.maximum.reduceat(polygons.points, starts),
+    )
+
+
+class AugmentedDataset(SampleDataset):
+    """The maps of another dataset's samples, varied anew each epoch.
+
+    What a sample becomes depends on seed, epoch and index alone, so that a training can go on in
+    the middle of an epoch, and does not depend on threads or processes.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        augmentation: Augmentation,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+    ) -> None:
+        """Vary a dataset, which must have the fields polygons and ignore."""
+        missing = {"image", "polygons", "ignore"} - set(dataset.fields)
+        if missing:
+            raise ValueError(f"the dataset lacks the fields {', '.join(sorted(missing))}")
+        side = augmentation.crop
+        parameters = dataset.parameters
+        if side is not None:
+            parameters = parameters.model_copy(update={"size": (side, side)})
+        super().__init__([field for field in dataset.fields if field in MAPS], parameters)
+        self._dataset, self._augmentation = dataset, augmentation
+        self._seed, self._epoch = seed, epoch
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every sample's name, in order."""
+        return self._dataset.names
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def at_epoch(self, epoch: int) -> AugmentedDataset:
+        """The dataset with the variations of one epoch."""
+        return AugmentedDataset(self._dataset, self._augmentation, seed=self._seed, epoch=epoch)
+
+    def fill(
+        self, indices: Sequence[int], out: Mapping[str, np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """Write varied samples into out. Raises as the dataset does."""
+        cv2.setNumThreads(1)  # the loader's threads are the parallel part
+        dtype, shape = self._dataset.layout["image"]
+        images = np.empty((len(indices), *shape), dtype)
+        annotations = self._dataset.fill(indices, {"image": images})
+        for position, (index, annotation) in enumerate(zip(indices, annotations, strict=True)):
+            random = np.random.default_rng([self._seed, self._epoch, index])
+            rows = {field: array[position : position + 1] for field, array in out.items()}
+            self._vary(index, images[position], annotation, random, rows)
+        return [{} for _ in indices]
+
+    def _vary(
+        self,
+        index: int,
+        image: np.ndarray,
+        annotation: Mapping[str, Any],
+        random: np.random.Generator,
+        rows: Mapping[str, np.ndarray],
+    ) -> None:
+        polygons = Polygons.from_list(annotation["polygons"], annotation["ignore"].tolist())
+        size = self.parameters.size
+        matrix = self._augmentation.placement(polygons, image.shape[:2], random)
+        if size == image.shape[:2] and np.array_equal(matrix, np.eye(2, 3)):
+            maps = {field: row for field, row in rows.items() if field != "image"}
+            self._dataset.fill([index], maps)
+        else:
+            image = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
+            moved = visible_polygons(transformed(polygons, matrix), size)
+            targets = draw_targets(moved, size, self.parameters.recipe)
+            for field, row in rows.items():
+                if field != "image":
+                    row[0] = getattr(targets, field)
+        if "image" in rows:
+            rows["image"][0] = self._augmentation.recoloured(image, random)

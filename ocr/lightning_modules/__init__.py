@@ -1,0 +1,5 @@
+"""Where models meet Lightning."""
+
+from ocr.lightning_modules.detector import TextDetector
+
+__all__ = ["TextDetector"]

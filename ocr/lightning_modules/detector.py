@@ -1,0 +1,269 @@
+"""DBNet as a LightningModule: thin, for the work is done in ocr.models and ocr.metrics."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import joblib
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from ocr.errors import CheckpointError
+from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
+from ocr.models import DBLoss, DBNet, Detections, PostProcess
+from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
+from ocr.models.dbnet import Norm
+
+Batch = dict[str, Any]
+_KEY = "text_detector"  # what a checkpoint holds of this module besides weights
+_PENDING = 64  # images that may wait for post-processing; each holds a map of its size
+
+
+class TextDetector(lightning.LightningModule):
+    """Trains, validates and predicts with a DBNet.
+
+    Logs train/loss and its parts, and val/hmean, val/precision, val/recall.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet-18",
+        pretrained: bool = False,
+        channels: int = 256,
+        norm: Norm = "batch",
+        loss: DBLoss = DBLoss(),  # noqa: B008
+        postprocess: PostProcess = PostProcess(),  # noqa: B008
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        weights: str | None = None,
+        activation_checkpointing: Literal["none", "selective", "full", "auto"]
+        | dict[str, Literal["none", "selective", "full"]] = "none",
+        memory_budget: float | None = None,
+        channels_last: bool = False,
+        offload_activations: bool = False,
+    ) -> None:
+        """Settings of model and optimiser.
+
+        Args:
+            backbone: resnet-18, resnet-34, resnet-50, or what transformers' AutoBackbone takes: a
+                folder, or a name on its hub.
+            pretrained: Load the backbone's weights; a name is then asked from the hub.
+            channels: Channels of the neck, a multiple of 16; the paper has 256.
+            norm: batch; group, the same for any number of processes; or frozen batch statistics.
+            loss: Weights and constants of the loss.
+            postprocess: How probability maps become polygons.
+            learning_rate: The highest, of AdamW; it rises evenly at first and then falls to zero as
+                (1 - step / steps) ^ 0.9.
+            weight_decay: Of AdamW.
+            warmup: Share of the steps in which the learning rate rises.
+            weights: Checkpoint whose weights to start from, without its progress.
+            activation_checkpointing: none, selective, full, auto, or a mode for each stage by name.
+            memory_budget: For auto: GB that a process may keep as activations.
+            channels_last: Memory layout of the weights.
+            offload_activations: Keep activations in the host's memory until they are needed.
+        """
+        super().__init__()
+        if activation_checkpointing == "auto" and memory_budget is None:
+            raise ValueError("activation_checkpointing auto needs memory_budget, in GB")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is {warmup}; it must be from 0 to below 1")
+        self.model = DBNet(backbone, pretrained=pretrained, channels=channels, norm=norm)
+        if isinstance(activation_checkpointing, dict):  # names are checked here, before any work
+            apply_checkpointing(self.model, activation_checkpointing)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.postprocess = loss, postprocess
+        self.hmean = DetectionHmean()
+        self.step_outputs: Tensor | None = None
+        self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
+        self._learning_rate, self._weight_decay, self._warmup = learning_rate, weight_decay, warmup
+        self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
+        self._offload = offload_activations
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[MatchCounts]] = deque()
+        if weights is not None:
+            self._load_weights(Path(weights))
+
+    # ------------------------------------------------------------------------------- training
+
+    def setup(self, stage: str) -> None:
+        """Choose what is checkpointed."""
+        if stage != "fit" or isinstance(self._checkpointing, dict):
+            return
+        stages = self.model.stages()
+        if self._checkpointing in MODES:
+            apply_checkpointing(self.model, dict.fromkeys(stages, self._checkpointing))
+            return
+        size, samples = self.trainer.datamodule.train_shape  # type: ignore[attr-defined]
+        images = torch.zeros((samples, *size, 3), dtype=torch.uint8, device=self.device)
+        budget = (self._memory_budget or 0) * 1e9
+        modes: dict[str, Mode] = fitting_modes(self.model, images, budget)
+        apply_checkpointing(self.model, modes)
+        self.print(f"activation checkpointing within {self._memory_budget:g} GB: {modes}")
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Loss of a batch."""
+        offload = (
+            torch.autograd.graph.save_on_cpu(pin_memory=torch.cuda.is_available())
+            if self._offload
+            else nullcontext()
+        )
+        with offload:
+            losses = self.loss(self.model(batch["image"]), batch)
+        samples = len(batch["image"])
+        self.log("train/loss", losses.total.detach(), prog_bar=True, batch_size=samples)
+        for name in ("prob", "thresh", "binary"):
+            value = getattr(losses, name).detach()
+            self.log(f"train/{name}_loss", value, batch_size=samples)
+        return losses.total
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; norms and biases do not decay."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self._weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self._learning_rate)
+        steps = self.trainer.estimated_stepping_batches
+        rising = max(1, round(steps * self._warmup))
+
+        def factor(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            return max(0.0, 1 - (step - rising) / max(1, steps - rising)) ** 0.9
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    # ----------------------------------------------------------------------------- evaluation
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Start to find and match the polygons of a batch, on threads."""
+        for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True):
+            self._pending.append(self._threads.submit(_evaluate, self.postprocess, prob, row))
+        while len(self._pending) > _PENDING:
+            self.hmean.update(self._pending.popleft().result())
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metric over all images of all processes."""
+        self._log_metric("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metric over all images of all processes."""
+        self._log_metric("test")
+
+    def predict_step(self, batch: Batch, index: int) -> list[tuple[str, Future[Detections]]]:
+        """Name and polygons, in pixels of the original image, of each image of a batch."""
+        return [
+            (row["name"], self._threads.submit(_predict, self.postprocess, prob, row))
+            for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True)
+        ]
+
+    def teardown(self, stage: str) -> None:
+        """Let the threads go."""
+        self._pending.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _log_metric(self, role: str) -> None:
+        while self._pending:
+            self.hmean.update(self._pending.popleft().result())
+        for name, value in self.hmean.compute().items():  # summed over processes by the metric
+            self.log(f"{role}/{name}", value, prog_bar=name == "hmean")
+        self.hmean.reset()
+
+    def _probabilities(self, batch: Batch) -> np.ndarray:
+        """Probability maps of a batch, float32 (B, H, W)."""
+        prob = torch.sigmoid(self.model(batch["image"]).prob.float())
+        return prob.cpu().numpy()
+
+    @property
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="postprocess")
+        return self._pool
+
+    # ---------------------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what network the weights belong to."""
+        checkpoint[_KEY] = dict(self._architecture)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises CheckpointError for the checkpoint of another network."""
+        self._check(checkpoint, "the checkpoint")
+
+    def _check(self, checkpoint: Mapping[str, Any], where: str) -> None:
+        has = checkpoint.get(_KEY)
+        if not isinstance(has, dict):
+            raise CheckpointError(f"{where} holds no text detector; name one that ocr-train wrote")
+        for name, value in self._architecture.items():
+            if has.get(name) != value:
+                raise CheckpointError(
+                    f"{where} is of another model: its {name} is {has.get(name)!r}, and "
+                    f"model.{name} is {value!r}; correct the setting, or name another checkpoint"
+                )
+
+    def _load_weights(self, path: Path) -> None:
+        checkpoint = read_checkpoint(path)
+        self._check(checkpoint, str(path))
+        self.load_state_dict(checkpoint["state_dict"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint file holds. No code in it is run.
+
+    Raises CheckpointError if the file is missing, damaged, or holds more than plain data.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}; name another checkpoint"
+        raise CheckpointError(f"{path}: {reason}") from error
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        reason = "is no checkpoint of weights and plain data, or is damaged; name another"
+        raise CheckpointError(f"{path}: {reason}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: holds no model; name a checkpoint that ocr-train wrote")
+    return checkpoint
+
+
+def _rows(batch: Batch) -> list[Batch]:
+    """The annotations of each image of a batch."""
+    fields = ("name", "polygons", "ignore", "matrix", "original_size")
+    given = [field for field in fields if field in batch]
+    columns = [
+        batch[field].cpu().numpy() if isinstance(batch[field], Tensor) else batch[field]
+        for field in given
+    ]
+    return [dict(zip(given, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _evaluate(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> MatchCounts:
+    found = postprocess(prob, _content(row))
+    return match_polygons(found.polygons, row["polygons"], row["ignore"])
+
+
+def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detections:
+    return postprocess(prob, _content(row)).mapped(row["matrix"])
+
+
+def _content(row: Batch) -> tuple[int, int]:
+    """Height and width of the canonical image without its padding."""
+    height, width = np.maximum(1, np.rint(row["original_size"] / row["matrix"][0, 0])).astype(int)
+    return int(height), int(width)

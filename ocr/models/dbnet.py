@@ -1,0 +1,212 @@
+"""DBNet: Differentiable Binarization, Liao et al. 2020 (arXiv 1911.08947)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoBackbone, AutoConfig, PretrainedConfig, ResNetConfig
+
+Norm = Literal["batch", "group", "frozen"]
+
+# Architectures known without a download, as the ResNet paper defines them (arXiv 1512.03385).
+BACKBONES = {
+    "resnet-18": {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
+    "resnet-34": {"depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
+    "resnet-50": {"depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
+}
+_LEVELS = (1, 2, 3, 4)  # the stages behind the stem: strides 4, 8, 16, 32
+_STRIDE = 32
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in RGB
+
+
+class DBOutput(NamedTuple):
+    """What the network says of a batch, all (B, H, W), before any sigmoid.
+
+    prob: logits of the probability map. thresh: logits of the threshold map.
+    """
+
+    prob: Tensor
+    thresh: Tensor
+
+
+class DBNet(nn.Module):
+    """Backbone, feature pyramid and differentiable binarization head.
+
+    Takes images as they are stored, uint8 (B, H, W, 3) RGB of any size, and normalises them where
+    it runs. Names of its parts: `backbone` (four feature maps at strides 4, 8, 16 and 32), `neck`
+    (those merged to `channels` channels at stride 4), `prob_head` and `thresh_head`.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet-18",
+        *,
+        pretrained: bool = False,
+        channels: int = 256,
+        norm: Norm = "batch",
+    ) -> None:
+        """Make a network.
+
+        backbone: one of BACKBONES, or whatever transformers' AutoBackbone takes: the name of a
+        model on its hub, or a folder. pretrained: load its weights, which for a name asks the hub;
+        otherwise weights are random. channels: of the neck; the paper has 256. norm: `batch`;
+        `group`, the same for any batch size and number of processes; `frozen`, batch statistics
+        that stay as they were loaded.
+        Raises ValueError if the backbone is unknown or gives no pyramid.
+        """
+        super().__init__()
+        if channels < 16 or channels % 16:
+            raise ValueError(f"channels is {channels}; it must be a multiple of 16")
+        self.backbone = _backbone(backbone, pretrained)
+        self.neck = FeaturePyramid(self.backbone.channels, channels)
+        self.prob_head = Head(channels)
+        self.thresh_head = Head(channels)
+        for part in (self.neck, self.prob_head, self.thresh_head):
+            part.apply(_initialise)
+        self.norm = norm
+        if norm == "group":
+            _replace_batch_norm(self)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1) * 255, persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> DBOutput:
+        """Logits for images, uint8 (B, H, W, 3) RGB."""
+        height, width = images.shape[1:3]
+        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        pixels = functional.pad(pixels, (0, -width % _STRIDE, 0, -height % _STRIDE))
+        merged = self.neck(self.backbone(pixels).feature_maps)
+        prob, thresh = self.prob_head(merged), self.thresh_head(merged)
+        return DBOutput(prob[:, 0, :height, :width], thresh[:, 0, :height, :width])
+
+    def train(self, mode: bool = True) -> DBNet:
+        """As of any module; frozen batch statistics stay frozen."""
+        super().train(mode)
+        if mode and self.norm == "frozen":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The network's large parts in the order they run, by name."""
+        encoder = getattr(self.backbone, "encoder", None)
+        blocks = getattr(encoder, "stages", None) or getattr(encoder, "layers", None)
+        if blocks is None:
+            found: dict[str, nn.Module] = {"backbone": self.backbone}
+        else:
+            found = {f"stage{number}": block for number, block in enumerate(blocks, 1)}
+            stem = getattr(self.backbone, "embedder", None) or getattr(
+                self.backbone, "embeddings", None
+            )
+            found = {"stem": stem, **found} if stem is not None else found
+        found |= {"neck": self.neck, "prob_head": self.prob_head, "thresh_head": self.thresh_head}
+        # A stage may lie in a wrapper that checkpoints it.
+        return {
+            name: getattr(stage, "_checkpoint_wrapped_module", stage)
+            for name, stage in found.items()
+        }
+
+
+class FeaturePyramid(nn.Module):
+    """Feature maps of four strides, merged from the coarsest down.
+
+    Source: Lin et al. 2017 (arXiv 1612.03144), with the concatenation of the DBNet paper.
+    """
+
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
+        super().__init__()
+        part = channels // len(widths)
+        self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1, bias=False) for width in widths)
+        self.smooth = nn.ModuleList(
+            nn.Conv2d(channels, part, 3, padding=1, bias=False) for _ in widths
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """(B, channels, H / 4, W / 4) from feature maps, the finest first."""
+        merged: Tensor | None = None
+        levels = []
+        size = features[0].shape[-2:]
+        for feature, lateral, smooth in reversed(
+            list(zip(features, self.lateral, self.smooth, strict=True))
+        ):
+            level = lateral(feature)
+            if merged is not None:
+                level = level + functional.interpolate(merged, level.shape[-2:])
+            merged = level
+            levels.append(functional.interpolate(smooth(level), size))
+        return torch.cat(levels, dim=1)
+
+
+class Head(nn.Module):
+    """Logits at four times the neck's resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, inner, 3, padding=1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner, inner, 2, 2, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.ConvTranspose2d(inner, 1, 2, 2),
+        )
+
+    def forward(self, merged: Tensor) -> Tensor:
+        """(B, 1, 4 h, 4 w) from (B, channels, h, w)."""
+        return self.layers(merged)
+
+
+def _backbone(name: str, pretrained: bool) -> nn.Module:
+    if name in BACKBONES and not pretrained:
+        layer = "bottleneck" if name == "resnet-50" else "basic"
+        config: PretrainedConfig = ResNetConfig(
+            layer_type=layer, out_indices=list(_LEVELS), **BACKBONES[name]
+        )
+        return AutoBackbone.from_config(config)
+    path = f"microsoft/{name}" if name in BACKBONES else name
+    try:
+        config = AutoConfig.from_pretrained(path, out_indices=list(_LEVELS))
+        backbone = AutoBackbone.from_config(config)
+        if not pretrained:
+            return backbone
+        # Not AutoBackbone's own from_pretrained, which takes no folders. Safetensors hold numbers
+        # alone; a pickle could run code.
+        return type(backbone).from_pretrained(path, config=config, use_safetensors=True)
+    except Exception as error:  # whatever the hub, a file or a configuration makes it raise
+        known = ", ".join(BACKBONES)
+        raise ValueError(
+            f"backbone {name!r} cannot be loaded ({' '.join(str(error).split())[:160]}); "
+            f"name one of {known}, a folder, or a model of the hub that can be reached"
+        ) from error
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _batch_norms(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.BatchNorm2d]]:
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                yield parent, name, child
+
+
+def _replace_batch_norm(module: nn.Module) -> None:
+    """Group norm in the place of every batch norm, 16 channels a group at most.
+
+    Source: Wu and He 2018 (arXiv 1803.08494).
+    """
+    for parent, name, child in _batch_norms(module):
+        groups = max(1, child.num_features // 16)
+        setattr(parent, name, nn.GroupNorm(groups, child.num_features))

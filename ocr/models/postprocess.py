@@ -1,0 +1,134 @@
+"""From a probability map to polygons: DBNet's post-processing, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import pyclipper
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Text found in one image: polygons, float32 (V, 2) xy in pixels each, and scores (N,)."""
+
+    polygons: list[np.ndarray]
+    scores: np.ndarray
+
+    def mapped(self, matrix: np.ndarray) -> Detections:
+        """The same in the pixels that a (3, 3) matrix maps to, such as a sample's `matrix`."""
+        moved = [
+            (polygon @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+            for polygon in self.polygons
+        ]
+        return Detections(moved, self.scores)
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """Turns probability maps into polygons.
+
+    Pixels above `threshold` form regions; a region's score is its mean probability. Regions below
+    `min_score`, or less than `min_size` pixels thick, are dropped; the others are dilated by
+    D' = area * unclip_ratio / perimeter, which undoes the shrinking of the labels (Liao et al.
+    2020, section 3.3). mode: `box` gives rotated rectangles of four points, `polygon` outlines of
+    any shape. At most `max_candidates` regions are looked at.
+    """
+
+    mode: Literal["box", "polygon"] = "box"
+    threshold: float = 0.3
+    min_score: float = 0.6
+    unclip_ratio: float = 1.5
+    min_size: float = 3.0
+    max_candidates: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("box", "polygon"):
+            raise ValueError(f"mode is {self.mode!r}; one of box, polygon")
+        for name in ("threshold", "min_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        for name in ("unclip_ratio", "min_size", "max_candidates"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+    def __call__(self, prob: np.ndarray, content: tuple[int, int] | None = None) -> Detections:
+        """Text in a probability map, float32 (H, W) in 0 to 1.
+
+        content: height and width of the part, at the top left, that holds the image; what lies
+        beyond is padding, where nothing is looked for.
+        Never raises for what a map holds: what cannot be made a polygon is dropped.
+        """
+        height, width = content or prob.shape
+        prob = np.nan_to_num(prob[:height, :width])
+        bitmap = (prob > self.threshold).astype(np.uint8)
+        contours, levels = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        # Outer borders only: the hole of a letter is no text, an island in a hole is.
+        outer = [c for c, level in zip(contours, _hierarchy(levels), strict=True) if level[3] < 0]
+        polygons, scores = [], []
+        for contour in outer[: self.max_candidates]:
+            found = self._region(contour[:, 0].astype(np.float32), prob)
+            if found is not None:
+                polygon, score = found
+                polygons.append(np.clip(polygon, 0, [width, height]).astype(np.float32))
+                scores.append(score)
+        return Detections(polygons, np.array(scores, np.float32))
+
+    def _region(self, contour: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """The dilated polygon of one region, and its score; None if there is none."""
+        outline = self._outline(contour)
+        if outline is None:
+            return None
+        score = _mean_inside(prob, outline)
+        if score < self.min_score:
+            return None
+        area = abs(cv2.contourArea(outline))
+        perimeter = cv2.arcLength(outline, True)
+        if area <= 0 or perimeter <= 0:
+            return None
+        parts = _dilate(outline, area * self.unclip_ratio / perimeter)
+        if len(parts) != 1:
+            return None
+        dilated = self._outline(parts[0].astype(np.float32))
+        return None if dilated is None else (dilated, score)
+
+    def _outline(self, contour: np.ndarray) -> np.ndarray | None:
+        """A region's border as the mode has it; None if it is too thin."""
+        rectangle = cv2.minAreaRect(contour)
+        if min(rectangle[1]) < self.min_size:
+            return None
+        if self.mode == "box":
+            return cv2.boxPoints(rectangle).astype(np.float32)
+        simple = cv2.approxPolyDP(contour, 0.002 * cv2.arcLength(contour, True), True)[:, 0]
+        return simple.astype(np.float32) if len(simple) >= 4 else None
+
+
+def _hierarchy(levels: np.ndarray | None) -> np.ndarray:
+    return np.zeros((0, 4), np.int32) if levels is None else levels[0]
+
+
+def _mean_inside(prob: np.ndarray, polygon: np.ndarray) -> float:
+    """Mean of the map inside a polygon."""
+    height, width = prob.shape
+    x, y, across, down = cv2.boundingRect(polygon)
+    left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    right, bottom = min(max(x + across, left + 1), width), min(max(y + down, top + 1), height)
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(mask, [np.round(polygon - [left, top]).astype(np.int32)], 1)
+    return float(cv2.mean(prob[top:bottom, left:right], mask)[0])
+
+
+def _dilate(polygon: np.ndarray, distance: float) -> Sequence[np.ndarray]:
+    """What a polygon becomes when it is offset outwards; empty if it cannot be."""
+    offset = pyclipper.PyclipperOffset()
+    # The library counts in integers: in sixteenths of a pixel the corners keep their places.
+    grid = 16
+    try:
+        offset.AddPath((polygon * grid).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+        parts = offset.Execute(distance * grid)
+    except pyclipper.ClipperException:
+        return []
+    return [np.array(part, np.float32) / grid for part in parts]

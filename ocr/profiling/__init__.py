@@ -1,0 +1,5 @@
+"""What the time of a training goes to."""
+
+from ocr.profiling.sync_times import SyncTimes
+
+__all__ = ["SyncTimes"]

@@ -1,0 +1,91 @@
+"""The command line of training: `ocr-train fit --config configs/train.yaml`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ocr.datasets import SampleError
+from ocr.datasets.data_module import DetectionData
+from ocr.lightning_modules import TextDetector
+from ocr.lightning_modules.callbacks import PredictionWriter, StepTimes
+from ocr.lightning_modules.detector import read_checkpoint
+from ocr_precompute.errors import PrecomputeError, printable
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI for a TextDetector and DetectionData.
+
+    Clocks and the writer of predictions are always there; all else is in the configuration.
+    """
+
+    def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
+        super().__init__(
+            TextDetector,
+            DetectionData,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={
+                "prog": "ocr-train",
+                "description": "Train a DBNet text detector from a store.",
+            },
+            args=args,
+            run=run,
+            auto_configure_optimizers=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is always there."""
+        parser.add_lightning_class_args(StepTimes, "step_times")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and look at the checkpoint, if one is named, before anything else is done."""
+        super().parse_arguments(parser, args)
+        chosen = self.config.get(self.config.get("subcommand") or "", {})
+        path = chosen.get("ckpt_path")
+        if path and path not in ("best", "last", "hpc", "registry"):
+            read_checkpoint(Path(path))
+        if "ckpt_path" in chosen:
+            chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code
+        if self.config.get("subcommand") == "predict":
+            chosen["return_predictions"] = False  # they are written as they come
+
+    def instantiate_classes(self) -> None:
+        """Make the objects. Raises PrecomputeError for a setting that an object refuses."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise PrecomputeError(str(error)) from error
+
+
+def main() -> None:
+    """Run the command. Exit status: 0 done, 2 bad input or usage."""
+    # What Lightning recommends for loaders with worker processes; ours has threads.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    try:
+        TrainCLI()
+    except (PrecomputeError, SampleError, MisconfigurationException) as error:
+        message = "\n".join(printable(line) for line in str(error).splitlines())
+        print(f"error: {message}", file=sys.stderr)
+        # Other processes may wait for this one: leave without waiting for them.
+        sys.stderr.flush()
+        os._exit(2) if int(os.environ.get("LOCAL_RANK", 0)) else sys.exit(2)
+
+
+def config(*files: str) -> Any:
+    """The configuration that files make together, the later over the earlier.
+
+    Raises SystemExit if one is not valid.
+    """
+    arguments = [part for file in files for part in ("--config", file)]
+    return TrainCLI(["fit", *arguments, "--print_config"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""The network, its loss, post-processing and activation checkpointing."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ocr.models import DBLoss, DBNet, DBOutput, PostProcess
+from ocr.models.checkpointing import MODES, apply_checkpointing, fitting_modes, saved_bytes
+from ocr_precompute.targets import make_targets
+
+# -------------------------------------------------------------------------------------- network
+
+
+@pytest.fixture(scope="module")
+def network() -> DBNet:
+    torch.manual_seed(0)
+    return DBNet(channels=32)
+
+
+def images(count: int = 2, height: int = 64, width: int = 96) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(
+        0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 71), (16, 16)])
+def test_logits_have_the_size_of_the_images(network: DBNet, size: tuple[int, int]) -> None:
+    output = network(images(2, *size))
+    assert output.prob.shape == output.thresh.shape == (2, *size)
+    assert output.prob.dtype == torch.float32
+
+
+def test_feature_maps_and_stages(network: DBNet) -> None:
+    features = network.backbone(torch.zeros(1, 3, 64, 96)).feature_maps
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (64, 16, 24),
+        (128, 8, 12),
+        (256, 4, 6),
+        (512, 2, 3),
+    ]
+    assert network.neck(features).shape == (1, 32, 16, 24)
+    names = ["stem", "stage1", "stage2", "stage3", "stage4", "neck", "prob_head", "thresh_head"]
+    assert list(network.stages()) == names
+
+
+def test_images_are_normalised_inside(network: DBNet) -> None:
+    seen = []
+    handle = network.backbone.register_forward_hook(lambda _, given, out: seen.append(given[0]))
+    network.eval()(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))
+    handle.remove()
+    expected = [(128 / 255 - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
+    assert seen[0][0, :, 5, 5].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_backbone_from_a_folder_and_one_that_is_none(tmp_path: Path) -> None:
+    DBNet("resnet-18", channels=32).backbone.config.save_pretrained(tmp_path)
+    network = DBNet(str(tmp_path), channels=32)
+    assert network(images(1)).prob.shape == (1, 64, 96)
+    with pytest.raises(ValueError, match=r"backbone '.*nothing' cannot be loaded .*resnet-18"):
+        DBNet(str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="channels is 40; it must be a multiple of 16"):
+        DBNet(channels=40)
+
+
+def test_weights_of_a_backbone_are_loaded_from_safetensors_alone(tmp_path: Path) -> None:
+    original = DBNet("resnet-18", channels=32).backbone
+    original.save_pretrained(tmp_path)
+    loaded = DBNet(str(tmp_path), pretrained=True, channels=32).backbone
+    for name, value in original.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    (weights,) = tmp_path.glob("*.safetensors")
+    torch.save(original.state_dict(), tmp_path / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        DBNet(str(tmp_path), pretrained=True)
+
+
+def test_group_norm_does_not_depend_on_the_batch() -> None:
+    torch.manual_seed(0)
+    network = DBNet(channels=32, norm="group").train()
+    batch = images(3)
+    together, alone = network(batch).prob, network(batch[:1]).prob
+    assert torch.allclose(together[:1], alone, atol=1e-5)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+
+
+def test_frozen_batch_statistics_do_not_move() -> None:
+    network = DBNet(channels=32, norm="frozen").train()
+    before = copy.deepcopy(dict(network.named_buffers()))
+    network(images())
+    for name, value in network.named_buffers():
+        assert torch.equal(value, before[name]), name
+
+
+# ----------------------------------------------------------------------------------------- loss
+
+
+def labels(*texts: str, size: int = 32) -> dict[str, Tensor]:
+    """One sample each: none, ignored, all, or some text."""
+    maps = []
+    for text in texts:
+        polygons = {
+            "none": [],
+            "ignored": [[[4, 4], [28, 4], [28, 20], [4, 20]]],
+            "all": [[[-90, -90], [122, -90], [122, 122], [-90, 122]]],
+            "some": [[[4, 4], [28, 4], [28, 20], [4, 20]]],
+        }[text]
+        arrays = [np.array(polygon, float) for polygon in polygons]
+        maps.append(make_targets(arrays, [text == "ignored"] * len(arrays), size))
+    fields = ("prob", "prob_mask", "thresh", "thresh_mask")
+    return {
+        field: torch.from_numpy(np.stack([getattr(m, field) for m in maps])) for field in fields
+    }
+
+
+def logits(count: int, size: int = 32, scale: float = 1.0, seed: int = 0) -> DBOutput:
+    generator = torch.Generator().manual_seed(seed)
+    prob, thresh = torch.randn(2, count, size, size, generator=generator) * scale
+    return DBOutput(prob.requires_grad_(), thresh.requires_grad_())
+
+
+def by_hand(output: DBOutput, truth: dict[str, Tensor], loss: DBLoss) -> float:
+    """The loss of one sample, pixel by pixel in plain Python."""
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    rows = zip(
+        output.prob.detach().flatten().tolist(),
+        output.thresh.detach().flatten().tolist(),
+        *(truth[f].flatten().tolist() for f in ("prob", "prob_mask", "thresh", "thresh_mask")),
+        strict=True,
+    )
+    positive, negative, distance, inside = [], [], 0.0, 0
+    both = either = 0.0
+    for p, t, text, mask, thresh, near in rows:
+        if mask:
+            chance = sigmoid(p)
+            (positive if text else negative).append(-math.log(chance if text else 1 - chance))
+            binary = sigmoid(loss.k * (chance - sigmoid(t)))
+            both, either = both + binary * text, either + binary + text
+        if near:
+            distance, inside = distance + abs(sigmoid(t) - thresh), inside + 1
+    count = min(
+        len(negative),
+        int(loss.negative_ratio * len(positive)) if positive else loss.fallback_negatives,
+    )
+    chosen = positive + sorted(negative, reverse=True)[:count]
+    return (
+        loss.prob_weight * sum(chosen) / max(1, len(chosen))
+        + loss.thresh_weight * distance / max(1, inside)
+        + loss.binary_weight * ((1 - 2 * both / either) if positive else 0.0)
+    )
+
+
+@pytest.mark.parametrize("text", ["none", "ignored", "all", "some"])
+def test_the_loss_is_what_it_is_by_hand(text: str) -> None:
+    loss = DBLoss(prob_weight=2, fallback_negatives=100)
+    output, truth = logits(1), labels(text)
+    assert loss(output, truth).total.item() == pytest.approx(by_hand(output, truth, loss), rel=1e-5)
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_samples() -> None:
+    kinds = ("none", "ignored", "all", "some")
+    output, truth = logits(4), labels(*kinds)
+    singles = [
+        DBLoss()(DBOutput(*(x[i : i + 1] for x in output)), {k: v[i : i + 1] for k, v in truth.items()})
+        for i in range(4)
+    ]
+    mean = sum(single.total.item() for single in singles) / 4
+    assert DBLoss()(output, truth).total.item() == pytest.approx(mean, rel=1e-6)
+
+
+@pytest.mark.parametrize("kinds", [("none", "none"), ("ignored",), ("all",), ("none", "some")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_the_loss_is_finite_and_differentiable(
+    kinds: tuple[str, ...], dtype: torch.dtype, scale: float
+) -> None:
+    raw = logits(len(kinds), scale=1.0)
+    extreme = [torch.where(x.detach() > 0, scale, -scale) if scale > 1 else x.detach() for x in raw]
+    output = DBOutput(*(x.to(dtype).requires_grad_() for x in extreme))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = DBLoss()(output, labels(*kinds))
+    assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in losses)
+    losses.total.backward()
+    for x in output:
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all()
+    if "some" in kinds or "all" in kinds or "none" in kinds:
+        assert output.prob.grad is not None
+        assert output.prob.grad.abs().sum() > 0
+
+
+def test_masked_pixels_do_not_count() -> None:
+    truth = labels("ignored", "some")
+    output = logits(2)
+    with torch.no_grad():
+        moved = DBOutput(output.prob.clone(), output.thresh.clone())
+        moved.prob[truth["prob_mask"] == 0] += 9
+    first, second = DBLoss()(output, truth), DBLoss()(moved, truth)
+    assert first.prob.item() == second.prob.item()
+    assert first.binary.item() == second.binary.item()
+    with torch.no_grad():
+        moved.thresh[truth["thresh_mask"] == 0] += 9
+    assert DBLoss()(moved, truth).thresh.item() == first.thresh.item()
+
+
+def test_settings_of_the_loss_are_checked() -> None:
+    with pytest.raises(ValueError, match="k is nan; it must be 0 or more"):
+        DBLoss(k=math.nan)
+
+
+# -------------------------------------------------------------------------------- post-processing
+
+
+def drawn(*polygons: list[list[float]], size: int = 200) -> np.ndarray:
+    """What a perfect network says of polygons."""
+    return make_targets([np.array(p, float) for p in polygons], [False] * len(polygons), size).prob
+
+
+def overlap(a: np.ndarray, b: np.ndarray, size: int = 200) -> float:
+    first, second = (
+        cv2.fillPoly(np.zeros((size, size), np.uint8), [np.rint(p).astype(np.int32)], 1)
+        for p in (a, b)
+    )
+    return float((first & second).sum() / (first | second).sum())
+
+
+BOX = [[30, 40], [150, 55], [147, 85], [27, 70]]
+RIBBON = [[20, 60], [60, 30], [120, 30], [170, 60], [160, 90], [118, 62], [64, 62], [30, 90]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "polygon", "least"), [("box", BOX, 0.8), ("polygon", BOX, 0.7), ("polygon", RIBBON, 0.6)]
+)
+def test_labels_come_back_as_polygons(mode: str, polygon: list, least: float) -> None:
+    prob = drawn(polygon).astype(np.float32) * 0.9
+    found = PostProcess(mode=mode)(prob)  # type: ignore[arg-type]
+    assert len(found.polygons) == 1
+    assert found.scores.tolist() == pytest.approx([0.9], abs=0.06)
+    assert overlap(found.polygons[0], np.array(polygon)) > least
+    if mode == "box":
+        assert found.polygons[0].shape == (4, 2)
+
+
+def test_what_is_faint_or_thin_is_dropped() -> None:
+    prob = np.zeros((100, 100), np.float32)
+    prob[10:30, 10:60] = 0.5  # a region, but not a sure one
+    prob[50:52, 10:60] = 0.9  # sure, but thin
+    assert PostProcess()(prob).polygons == []
+    assert len(PostProcess(min_score=0.4)(prob).polygons) == 1
+    assert PostProcess()(np.full((9, 9), np.nan, np.float32)).polygons == []
+
+
+def test_an_island_in_a_hole_is_found_and_the_hole_is_not() -> None:
+    prob = np.zeros((200, 200), np.float32)
+    prob[10:190, 10:190] = 1
+    prob[20:180, 20:180] = 0
+    prob[90:110, 60:140] = 1
+    found = PostProcess(min_score=0.0)(prob)
+    areas = sorted(cv2.contourArea(p) for p in found.polygons)
+    assert len(areas) == 2
+    assert areas[0] < 8000
+
+
+def test_nothing_is_looked_for_in_the_padding() -> None:
+    prob = np.ones((64, 64), np.float32)
+    found = PostProcess()(prob, (32, 64))
+    assert len(found.polygons) == 1
+    assert found.polygons[0][:, 1].max() <= 32
+
+
+def test_polygons_are_mapped_to_original_pixels() -> None:
+    found = PostProcess()(drawn(BOX).astype(np.float32))
+    moved = found.mapped(np.diag([2.5, 2.5, 1.0]))
+    assert np.allclose(moved.polygons[0], found.polygons[0] * 2.5)
+    assert moved.polygons[0].dtype == np.float32
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["box", "polygon"]), st.floats(0.1, 5))
+@settings(max_examples=60, deadline=None)
+def test_no_map_makes_it_raise(seed: int, mode: str, unclip: float) -> None:
+    random = np.random.default_rng(seed)
+    noise = random.random((random.integers(1, 40), random.integers(1, 40)), np.float32)
+    noise[random.random(noise.shape) < 0.05] = np.nan
+    noise = cv2.resize(noise, None, fx=3, fy=3)
+    found = PostProcess(mode=mode, unclip_ratio=unclip, min_score=0.0, min_size=1)(noise)  # type: ignore[arg-type]
+    assert len(found.polygons) == len(found.scores)
+    for polygon in found.polygons:
+        assert np.isfinite(polygon).all()
+        assert len(polygon) >= 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "circle"}, "mode is 'circle'; one of box, polygon"),
+        ({"threshold": 2}, "threshold is 2; it must be from 0 to 1"),
+        ({"unclip_ratio": 0}, "unclip_ratio is 0; it must be above 0"),
+    ],
+)
+def test_settings_of_post_processing_are_checked(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PostProcess(**settings)
+
+
+# ----------------------------------------------------------------------- activation checkpointing
+
+
+def step(network: DBNet) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Gradients of a training step, and the running statistics after it."""
+    network.train().zero_grad()
+    output = network(images(2, 64, 64))
+    (output.prob.square().mean() + output.thresh.mean()).backward()
+    gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    return gradients, {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_checkpointing_changes_neither_gradients_nor_statistics(
+    network: DBNet, mode: str
+) -> None:
+    plain, other = copy.deepcopy(network), copy.deepcopy(network)
+    apply_checkpointing(other, dict.fromkeys(other.stages(), mode))  # type: ignore[arg-type]
+    assert list(other.state_dict()) == list(plain.state_dict())
+    for _ in range(2):
+        (gradients, statistics), (others, other_statistics) = step(plain), step(other)
+        assert len(gradients) == len(others)
+        assert all(torch.equal(a, b) for a, b in zip(gradients, others, strict=True))
+        assert list(statistics) == list(other_statistics)
+        for name, value in statistics.items():
+            assert torch.equal(value, other_statistics[name]), name
+
+
+def hooked_bytes(network: DBNet) -> int:
+    """What autograd saves, as its own hooks count it, parameters left out."""
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = network(images())
+    del output
+    return sum(seen.values())
+
+
+def kept(network: DBNet, mode: str) -> int:
+    apply_checkpointing(network, dict.fromkeys(network.stages(), mode))  # type: ignore[arg-type]
+    return saved_bytes(lambda: network(images()))
+
+
+def test_checkpointing_keeps_fewer_activations(network: DBNet) -> None:
+    network = copy.deepcopy(network).train()
+    none, selective, full = (kept(network, mode) for mode in MODES)
+    assert selective < 0.7 * none
+    assert full < 0.5 * selective
+    # Autograd's hooks do not see what checkpointing keeps; where there is none, they must agree.
+    apply_checkpointing(network, {})
+    assert hooked_bytes(network) == pytest.approx(none, rel=0.05)
+    apply_checkpointing(network, dict.fromkeys(network.stages(), "selective"))
+    assert hooked_bytes(network) < 0.7 * none
+
+
+def test_auto_fits_the_budget_with_as_little_as_it_can(network: DBNet) -> None:
+    network = copy.deepcopy(network).train()
+    none, selective, full = (kept(network, mode) for mode in MODES)
+    before = copy.deepcopy(network.state_dict())
+    assert set(fitting_modes(network, images(), 1.1 * none).values()) == {"none"}
+    some = fitting_modes(network, images(), (none + selective) / 2)
+    assert set(some.values()) == {"none", "selective"}
+    apply_checkpointing(network, some)
+    assert saved_bytes(lambda: network(images())) <= (none + selective) / 2
+    assert set(fitting_modes(network, images(), full / 2).values()) == {"full"}
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) or "running" in name or "num_batches" in name
+
+
+def test_unknown_stages_and_modes(network: DBNet) -> None:
+    with pytest.raises(ValueError, match=r"no stage 'stage9'; one of stem, stage1"):
+        apply_checkpointing(network, {"stage9": "full"})
+    with pytest.raises(ValueError, match="stage stem: mode 'some'; one of none, selective, full"):
+        apply_checkpointing(network, {"stem": "some"})  # type: ignore[dict-item]

@@ -1,0 +1,410 @@
+"""Training from a store: what it learns does not depend on how it is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import Dataset
+from train_once import Record, train
+
+from ocr import train as command
+from ocr.lightning_modules.detector import read_checkpoint
+from ocr_precompute.build import build
+from ocr_precompute.config import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs" / "train.yaml"
+EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
+VARIED = {"crop": 48, "flip": 0.5, "rotation": 10, "scale": 0.3, "colour": 0.2}
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """23 pages: an odd number, so that two processes cannot share them evenly."""
+    made = Dataset(tmp_path_factory.mktemp("data"), count=23)
+    made.document["images"]["page_004.jpg"]["words"] = {}
+    made.document["images"]["page_003.jpg"]["words"]["0001"]["ignore"] = True
+    made.save()
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The pages as splits train and val, at 64 px."""
+    settings = Settings(
+        store=tmp_path_factory.mktemp("store") / "s", size=64, shard_length=8, backend="sequential"
+    )
+    for split in ("train", "val"):
+        build(split, dataset.source, settings)
+    return str(settings.store)
+
+
+@pytest.fixture(scope="module")
+def live(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration of the compiler for the same splits."""
+    source = {"images": str(dataset.images), "annotations": str(dataset.annotations)}
+    path = tmp_path_factory.mktemp("config") / "precompute.yaml"
+    path.write_text(yaml.safe_dump({"size": 64, "splits": {"train": source, "val": source}}))
+    return str(path)
+
+
+def data(store: str, **changes: Any) -> dict[str, Any]:
+    return {"store": store, "batch_size": 4, "threads": 2, "augmentation": VARIED, **changes}
+
+
+def test_twenty_steps_are_the_same_from_the_store_and_live(
+    store: str, live: str, tmp_path: Path
+) -> None:
+    loops = {"max_epochs": 4}  # of 5 steps
+    stored = train(str(tmp_path / "a"), data(store), trainer=loops)
+    computed = train(str(tmp_path / "b"), data("nowhere", live=live), trainer=loops)
+    assert len(stored.losses) == 20
+    assert stored.losses == computed.losses
+    assert stored.metrics["val/hmean"] == computed.metrics["val/hmean"]
+
+
+def test_an_interrupted_training_goes_on_with_the_batches_that_were_left(
+    store: str, tmp_path: Path
+) -> None:
+    loops = {"max_epochs": 3}
+    whole = train(str(tmp_path / "whole"), data(store), trainer=loops)
+    out = str(tmp_path / "cut")
+    cut = train(out, data(store), trainer=loops, stop_after=9, checkpoint_every=7)
+    assert cut.losses == whole.losses[:9]
+    again = train(out, data(store), trainer=loops, ckpt_path=f"{out}/step7.ckpt")
+    assert again.losses == whole.losses[7:]
+    assert again.metrics["val/hmean"] == whole.metrics["val/hmean"]
+
+
+def test_a_training_that_ended_with_an_epoch_goes_on_with_the_next(
+    store: str, tmp_path: Path
+) -> None:
+    loops = {"max_epochs": 3}
+    whole = train(str(tmp_path / "whole"), data(store), trainer=loops)
+    out = str(tmp_path / "cut")
+    train(out, data(store), trainer=loops, stop_after=6, checkpoint_every=5)
+    again = train(out, data(store), trainer=loops, ckpt_path=f"{out}/step5.ckpt")
+    assert again.losses == whole.losses[5:]
+
+
+def in_processes(out: Path, count: int, **arguments: Any) -> list[dict[str, Any]]:
+    """What each of several processes saw of a training."""
+    loops = {"devices": count, "strategy": "ddp" if count > 1 else "auto"}
+    loops |= arguments.pop("trainer", {})
+    subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("train_once.py")),
+            json.dumps({"out": str(out), "trainer": loops, **arguments}),
+        ],
+        check=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    )
+    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(count)]
+
+
+def test_two_processes_do_what_one_does(store: str, dataset: Dataset, tmp_path: Path) -> None:
+    loops, model = {"max_epochs": 2}, {"norm": "group"}
+    (one,) = in_processes(
+        tmp_path / "one", 1, data=data(store, batch_size=4), model=model, trainer=loops
+    )
+    two = in_processes(
+        tmp_path / "two", 2, data=data(store, batch_size=2), model=model, trainer=loops
+    )
+    together = np.mean([rank["losses"] for rank in two], axis=0)
+    assert together.shape == (10,)
+    assert np.allclose(together, one["losses"], atol=1e-5, rtol=0)
+    # every sample of validation exactly once, however unevenly they are shared
+    names = sorted(dataset.document["images"])
+    counts = [len(rank["names"]) for rank in two]
+    assert counts[0] != counts[1]
+    assert sorted(two[0]["names"] + two[1]["names"]) == sorted(one["names"]) == sorted(names * 2)
+    metrics = [{k: v for k, v in r["metrics"].items() if k.startswith("val/")} for r in (one, *two)]
+    assert metrics[0] == metrics[1] == metrics[2]
+    assert two[0]["metrics"]["time/sync"] > 0
+
+
+def test_a_process_without_any_validation_sample(store: str, dataset: Dataset, tmp_path: Path) -> None:
+    one = Dataset(tmp_path / "one", count=1, seed=5)
+    build("single", one.source, Settings(store=store, size=64, backend="sequential"))
+    ranks = in_processes(
+        tmp_path / "out", 2, data=data(store, batch_size=2, val="single"), trainer={"max_steps": 2}
+    )
+    assert [len(rank["names"]) for rank in ranks] == [1, 0]
+    assert ranks[0]["metrics"]["val/recall"] == ranks[1]["metrics"]["val/recall"]
+
+
+def test_checkpointed_activations_change_no_loss(store: str, tmp_path: Path) -> None:
+    losses = [
+        train(
+            str(tmp_path / str(number)),
+            data(store),
+            model={"activation_checkpointing": mode, **more},
+        ).losses
+        for number, (mode, more) in enumerate(
+            [
+                ("none", {}),
+                ("selective", {}),
+                ("full", {}),
+                ({"stage1": "full", "neck": "selective"}, {}),
+                ("auto", {"memory_budget": 0.001}),
+            ]
+        )
+    ]
+    assert all(other == losses[0] for other in losses[1:])
+
+
+def test_offloaded_activations_and_memory_format_change_no_loss(store: str, tmp_path: Path) -> None:
+    plain = train(str(tmp_path / "a"), data(store))
+    offloaded = train(str(tmp_path / "b"), data(store), model={"offload_activations": True})
+    assert offloaded.losses == plain.losses
+    last = train(str(tmp_path / "c"), data(store), model={"channels_last": True})
+    assert np.allclose(last.losses, plain.losses, atol=0.05)
+
+
+def test_bf16_follows_full_precision(store: str, tmp_path: Path) -> None:
+    full = train(str(tmp_path / "a"), data(store))
+    half = train(str(tmp_path / "b"), data(store), trainer={"precision": "bf16-mixed"})
+    assert np.isfinite(half.losses).all()
+    assert np.allclose(half.losses, full.losses, rtol=0.1)
+    assert half.losses != full.losses
+
+
+# -------------------------------------------------------------------------------- the command
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["ocr-train", *map(str, arguments)])
+    command.main()
+
+
+def quick(store: str, out: Path) -> list[str]:
+    """Arguments for a training of seconds."""
+    return [
+        *("--config", str(CONFIG)),
+        *("--data.store", store, "--data.batch_size", "4", "--data.augmentation.crop", "48"),
+        *("--model.channels", "16"),
+        *("--trainer.default_root_dir", str(out), "--trainer.logger.init_args.save_dir", str(out)),
+        *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+        *("--trainer.accelerator", "cpu"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of checkpoints of a short training by the command."""
+    out = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        run(patch, "fit", *quick(store, out), "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1)
+    return next(out.rglob("checkpoints"))
+
+
+def test_fit_writes_the_best_and_the_last(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {"best.ckpt", "last.ckpt"}
+    checkpoint = read_checkpoint(trained / "last.ckpt")
+    assert checkpoint["text_detector"] == {"backbone": "resnet-18", "channels": 16, "norm": "batch"}
+    metrics = (trained.parent / "metrics.csv").read_text()
+    for name in ("train/loss", "val/hmean", "val/precision", "time/loader_wait", "time/val_sample"):
+        assert name in metrics.splitlines()[0]
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test"])
+def test_validate_and_test(
+    subcommand: str,
+    store: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(monkeypatch, subcommand, *quick(store, tmp_path), "--ckpt_path", trained / "best.ckpt")
+    assert "hmean" in capsys.readouterr().out
+
+
+def test_what_predict_writes_can_be_built(
+    store: str,
+    dataset: Dataset,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "found"
+    arguments = [*quick(store, tmp_path), "--ckpt_path", trained / "last.ckpt"]
+    arguments += ["--predictions.out", out, "--data.images", dataset.images]
+    arguments += ["--model.postprocess.min_score", 0, "--model.postprocess.threshold", 0.01]
+    run(monkeypatch, "predict", *arguments)
+    document = json.loads((out / "predictions.json").read_text())
+    assert list(document["images"]) == sorted(dataset.document["images"])
+    words = [w for entry in document["images"].values() for w in entry["words"].values()]
+    assert words
+    assert all(0 <= word["score"] <= 1 and len(word["points"]) >= 4 for word in words)
+    points = np.array([point for word in words for point in word["points"]])
+    assert points.max() > 64  # original pixels, not canonical ones
+    assert points.min() >= 0
+    assert (points <= [80, 96]).all()
+    assert len(list((out / "overlays").glob("*.png"))) == len(document["images"])
+    source = {"images": dataset.images, "annotations": out / "predictions.json"}
+    settings = Settings(store=tmp_path / "again", size=64, backend="sequential", splits={"p": source})
+    assert build("p", settings.source("p"), settings).samples == len(document["images"])
+
+
+def failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> str:
+    """The one line that a failing command says."""
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, *arguments)
+    assert caught.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+FAULTS = [
+    (["--data.size", "128"], "split 'train' is of size 64x64, but data.size is 128x128; correct"),
+    (["--data.recipe", "seed"], "split 'train' has labels of recipe dbnet, but data.recipe is seed"),
+    (["--data.train", "trian"], "no split 'trian' in this store; splits: empty, "),
+    (["--data.train", "empty"], "split 'empty' holds no samples; annotate some images"),
+    (["--data.val", "empty"], "split 'empty' holds no samples"),
+    (["--data.store", "nowhere"], "nowhere: there is no store here; `ocr-precompute build` makes"),
+    (["--data.batch_size", "0"], "batch_size is 0; it must be at least 1"),
+    (["--data.augmentation.flip", "3"], "flip is 3.0; it must be from 0 to 1"),
+    (["--model.backbone", "./nothing"], "backbone './nothing' cannot be loaded"),
+    (["--model.activation_checkpointing", "auto"], "auto needs memory_budget, in GB"),
+    (["--model.activation_checkpointing", "{stage7: full}"], "no stage 'stage7'; one of stem"),
+    (["--model.weights", "none.ckpt"], "none.ckpt: cannot be read: No such file"),
+    (["--model.chanels", "16"], "chanels"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), FAULTS, ids=[f"{a[0]} {a[1]}" for a, _ in FAULTS])
+def test_faults_are_one_clear_line(
+    arguments: list[str],
+    message: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"images": {}}')
+    source = {"images": tmp_path, "annotations": empty}
+    settings = Settings(store=store, size=64, backend="sequential", splits={"empty": source})
+    build("empty", settings.source("empty"), settings)
+    assert message in failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *arguments)
+
+
+def test_a_checkpoint_of_another_model(
+    store: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    best = trained / "best.ckpt"
+    wrong = [*quick(store, tmp_path), "--model.channels", 32]
+    said = failure(monkeypatch, capsys, "validate", *wrong, "--ckpt_path", best)
+    assert "of another model: its channels is 16, and model.channels is 32; correct" in said
+    said = failure(monkeypatch, capsys, "fit", *wrong, "--model.weights", best)
+    assert f"{best} is of another model" in said
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.0.0"}, foreign)
+    said = failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), "--model.weights", foreign)
+    assert "holds no text detector" in said
+
+
+class Payload:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("kind", ["code", "garbage", "empty"])
+def test_a_hostile_or_damaged_checkpoint(
+    kind: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, touched = tmp_path / "bad.ckpt", tmp_path / "touched"
+    if kind == "code":
+        torch.save({"state_dict": {}, "x": Payload(touched)}, path)
+    else:
+        path.write_bytes(b"" if kind == "empty" else os.urandom(999))
+    for flag in ("--ckpt_path", "--model.weights"):
+        said = failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), flag, path)
+        assert "is no checkpoint of weights and plain data, or is damaged" in said
+    assert not touched.exists()
+
+
+def test_a_store_that_changed_since_the_checkpoint(
+    dataset: Dataset,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = Dataset(tmp_path / "other", count=12, seed=9)
+    settings = Settings(store=tmp_path / "changed", size=64, backend="sequential")
+    for split in ("train", "val"):
+        build(split, other.source, settings)
+    changed = quick(str(settings.store), tmp_path)
+    last = trained / "last.ckpt"
+    said = failure(monkeypatch, capsys, "fit", *changed, "--ckpt_path", last)
+    assert "split 'train' is not what the checkpoint was trained on (data hash " in said
+    # its weights may be used all the same, and it may be validated on anything
+    run(monkeypatch, "validate", *changed, "--ckpt_path", last)
+    run(monkeypatch, "fit", *changed, "--model.weights", last, "--trainer.fast_dev_run", "true")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_every_experiment_is_a_small_override_that_loads(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, "fit", "--config", CONFIG, "--config", path, "--print_config")
+    assert caught.value.code == 0
+    merged = yaml.safe_load(capsys.readouterr().out)
+
+    def check(part: Any, whole: Any) -> None:
+        for key, value in part.items():
+            if key.endswith("+"):
+                assert all(
+                    any(v["class_path"] == w["class_path"] for w in whole[key[:-1]]) for v in value
+                )
+            elif isinstance(value, dict):
+                check(value, whole[key])
+            else:
+                assert whole[key] == value
+
+    check(yaml.safe_load(path.read_text()), merged)
+
+
+def test_the_configuration_fits_the_store_of_the_quickstart() -> None:
+    settings = yaml.safe_load(CONFIG.read_text())
+    compiled = load_settings(ROOT / "configs" / "precompute.yaml", {})
+    assert settings["data"]["store"] == str(compiled.store)
+    assert {settings["data"]["train"], settings["data"]["val"]} <= set(compiled.splits)

@@ -1,0 +1,102 @@
+"""Train a small network, and write what each process saw: run as a script by the tests.
+
+Arguments: a JSON object with the keyword arguments of `train`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ocr.datasets.data_module import DetectionData
+from ocr.datasets.transforms import Augmentation
+from ocr.lightning_modules import TextDetector
+from ocr.lightning_modules.callbacks import StepTimes
+
+
+class Record(lightning.Callback):
+    """Losses, samples and metrics of this process."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.names: list[str] = []
+        self.metrics: dict[str, float] = {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
+        self.losses.append(outputs["loss"].item())
+
+    def on_validation_batch_end(self, trainer, module, outputs, batch, index, *_) -> None:
+        if not trainer.sanity_checking:
+            self.names += batch["name"]
+
+    def on_fit_end(self, trainer, module) -> None:
+        self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+class Stop(lightning.Callback):
+    """Ends the training like a lost process would, after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def on_train_batch_start(self, trainer, module, batch, index) -> None:
+        if trainer.global_step == self._steps:
+            raise KeyboardInterrupt
+
+
+def train(
+    out: str,
+    data: dict[str, Any],
+    model: dict[str, Any] | None = None,
+    trainer: dict[str, Any] | None = None,
+    stop_after: int | None = None,
+    checkpoint_every: int | None = None,
+    ckpt_path: str | None = None,
+) -> Record:
+    """One training; everything in it is decided by its arguments."""
+    lightning.seed_everything(0, verbose=False)
+    augmentation = Augmentation(**data.pop("augmentation", {}))
+    module = TextDetector(**{"channels": 16, "learning_rate": 2e-3, **(model or {})})
+    record = Record()
+    callbacks: list[lightning.Callback] = [record, StepTimes()]
+    if checkpoint_every:
+        callbacks.append(
+            ModelCheckpoint(out, "step{step}", every_n_train_steps=checkpoint_every, save_top_k=-1, auto_insert_metric_name=False)
+        )
+    if stop_after is not None:
+        callbacks.append(Stop(stop_after))
+    loop = lightning.Trainer(
+        **{
+            "accelerator": "cpu",
+            "devices": 1,
+            "max_epochs": 1,
+            "logger": False,
+            "enable_checkpointing": bool(checkpoint_every),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "callbacks": callbacks,
+            **(trainer or {}),
+        }
+    )
+    try:
+        loop.fit(module, DetectionData(augmentation=augmentation, **data), ckpt_path=ckpt_path, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):
+        if stop_after is None:
+            raise
+    seen = {"losses": record.losses, "names": record.names, "metrics": record.metrics}
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"rank{loop.global_rank}.json").write_text(json.dumps(seen))
+    return record
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    train(**json.loads(sys.argv[1]))
