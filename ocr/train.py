@@ -6,10 +6,9 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ocr.datasets import SampleError
 from ocr.datasets.data_module import DetectionData
@@ -68,6 +67,7 @@ def main() -> None:
     """Run the command. Exit status: 0 done, 2 bad input or usage."""
     # What Lightning recommends for loaders with worker processes; ours has threads.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
     try:
         TrainCLI()
     except (PrecomputeError, SampleError, MisconfigurationException) as error:
@@ -76,15 +76,6 @@ def main() -> None:
         # Other processes may wait for this one: leave without waiting for them.
         sys.stderr.flush()
         os._exit(2) if int(os.environ.get("LOCAL_RANK", 0)) else sys.exit(2)
-
-
-def config(*files: str) -> Any:
-    """The configuration that files make together, the later over the earlier.
-
-    Raises SystemExit if one is not valid.
-    """
-    arguments = [part for file in files for part in ("--config", file)]
-    return TrainCLI(["fit", *arguments, "--print_config"])
 
 
 if __name__ == "__main__":

@@ -158,7 +158,12 @@ def test_ranks_share_an_epoch(
         assert left_out == samples % (batch_size * world)
     else:
         assert left_out == 0 or (shuffle and left_out < world)
-    assert all(0 < len(batch) <= batch_size for batches in ranks for batch in batches)
+    assert all(len(batch) <= batch_size for batches in ranks for batch in batches)
+    for batches in ranks:
+        # only the one batch of a rank that would have none is empty
+        assert all(len(batch) for batch in batches) or (len(batches) == 1 and not shuffle)
+    if samples and not (shuffle or drop_last):
+        assert min(lengths) > 0
 
 
 def test_a_step_sees_the_same_samples_however_many_ranks_share_it() -> None:
@@ -332,7 +337,7 @@ def test_a_live_image_that_went_away_is_named(dataset: Dataset) -> None:
     with pytest.raises(InputError, match=r"page_007\.jpg: cannot be read: No such file"):
         live[7]
     with pytest.raises(SampleError, match=r"sample 'page_009\.jpg': .* is not a JPEG, PNG"):
-        list(BatchLoader(live, 2)._run([np.array([9])]))
+        list(BatchLoader(live, 2)._run(live, [np.array([9])]))
 
 
 def test_ctrl_c_ends_the_process_at_once(store: Path) -> None:
@@ -395,3 +400,63 @@ def test_lightning_takes_the_loader(store: Path, tmp_path: Path) -> None:
     expected = BatchLoader(dataset, 5, shuffle=True)
     assert epochs == [flat(names(expected)) for _ in range(2)]
     assert flat(module.seen["val"]) == [*dataset.names, *dataset.names]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_loader_goes_on_where_another_was(stored: StoreDataset, shuffle: bool) -> None:
+    def make() -> BatchLoader:
+        return BatchLoader(stored, 5, shuffle=shuffle, threads=2)
+
+    def names(loader: BatchLoader) -> list[list[str]]:
+        return [batch["name"] for batch in loader]
+
+    whole = make()
+    epochs = [names(whole) for _ in range(3)]
+    first = make()
+    for _ in first:
+        pass
+    for number, _ in enumerate(first, 1):
+        state = first.state_dict()
+        assert state == (
+            {"epoch": 1, "batches": number} if number < 5 else {"epoch": 2, "batches": 0}
+        )
+        second = make()
+        second.load_state_dict(state)
+        assert second.state_dict() == state
+        left = epochs[1][number:] or epochs[2]
+        assert names(second) == left
+        if number < 5:
+            assert names(second) == epochs[2]
+        third = make()
+        third.load_state_dict(state)
+        third.set_epoch(2)  # another epoch than the one that was left
+        assert names(third) == epochs[2]
+
+
+def test_a_rank_without_samples_gets_one_empty_batch(stored: StoreDataset) -> None:
+    loader = BatchLoader(stored, 24, rank=1, world_size=2)
+    whole = list(BatchLoader(stored, 24, rank=0, world_size=2))
+    assert [len(batch["name"]) for batch in whole] == [12]
+    few = BatchLoader(First(stored.split.store, "val", ALL), 24, rank=1, world_size=2)
+    (batch,) = few
+    assert len(few) == 1
+    assert batch["image"].shape == (0, 64, 64, 3)
+    assert batch["matrix"].shape == (0, 3, 3)
+    assert batch["original_size"].shape == (0, 2)
+    assert batch["name"] == batch["polygons"] == []
+    assert len(loader) == 1
+
+
+class First(StoreDataset):
+    """The first sample of a split alone."""
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_the_loader_says_how_long_it_was_waited_for(stored: StoreDataset) -> None:
+    loader = BatchLoader(stored, 4, threads=2)
+    assert loader.waited == 0.0
+    for _ in loader:
+        pass
+    assert loader.waited > 0

@@ -52,7 +52,9 @@ def test_by_hand(detected: list, annotated: list, ignore: list, counts: tuple) -
 
 def brute_force(detected: list, annotated: list, ignore: list) -> tuple[int, int, int]:
     """Every pair, one after the other, as the competition's rules are worded."""
-    found, wanted = [[shapely.make_valid(shapely.Polygon(p)) for p in x] for x in (detected, annotated)]
+    found, wanted = [
+        [shapely.make_valid(shapely.Polygon(p)) for p in x] for x in (detected, annotated)
+    ]
     care = [
         d
         for d in found
@@ -80,7 +82,9 @@ def test_against_brute_force(seed: int) -> None:
     def polygons(count: int) -> list[np.ndarray]:
         shapes = []
         for _ in range(count):
-            x, y, width, height = random.uniform(0, 60, 2).tolist() + random.uniform(3, 30, 2).tolist()
+            x, y, width, height = (
+                random.uniform(0, 60, 2).tolist() + random.uniform(3, 30, 2).tolist()
+            )
             shapes.append(box(x, y, width, height) + random.normal(0, 1.5, (4, 2)))
         return shapes
 

@@ -29,9 +29,7 @@ def network() -> DBNet:
 
 def images(count: int = 2, height: int = 64, width: int = 96) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(
-        0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator
-    )
+    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (50, 71), (16, 16)])
@@ -59,7 +57,10 @@ def test_images_are_normalised_inside(network: DBNet) -> None:
     handle = network.backbone.register_forward_hook(lambda _, given, out: seen.append(given[0]))
     network.eval()(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))
     handle.remove()
-    expected = [(128 / 255 - m) / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
+    expected = [
+        (128 / 255 - m) / s
+        for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+    ]
     assert seen[0][0, :, 5, 5].tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -132,6 +133,7 @@ def logits(count: int, size: int = 32, scale: float = 1.0, seed: int = 0) -> DBO
 
 def by_hand(output: DBOutput, truth: dict[str, Tensor], loss: DBLoss) -> float:
     """The loss of one sample, pixel by pixel in plain Python."""
+
     def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
@@ -174,7 +176,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_samples() -> None:
     kinds = ("none", "ignored", "all", "some")
     output, truth = logits(4), labels(*kinds)
     singles = [
-        DBLoss()(DBOutput(*(x[i : i + 1] for x in output)), {k: v[i : i + 1] for k, v in truth.items()})
+        DBLoss()(
+            DBOutput(*(x[i : i + 1] for x in output)), {k: v[i : i + 1] for k, v in truth.items()}
+        )
         for i in range(4)
     ]
     mean = sum(single.total.item() for single in singles) / 4
@@ -242,7 +246,8 @@ RIBBON = [[20, 60], [60, 30], [120, 30], [170, 60], [160, 90], [118, 62], [64, 6
 
 
 @pytest.mark.parametrize(
-    ("mode", "polygon", "least"), [("box", BOX, 0.8), ("polygon", BOX, 0.7), ("polygon", RIBBON, 0.6)]
+    ("mode", "polygon", "least"),
+    [("box", BOX, 0.8), ("polygon", BOX, 0.7), ("polygon", RIBBON, 0.6)],
 )
 def test_labels_come_back_as_polygons(mode: str, polygon: list, least: float) -> None:
     prob = drawn(polygon).astype(np.float32) * 0.9
@@ -328,9 +333,7 @@ def step(network: DBNet) -> tuple[list[Tensor], dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("mode", ["selective", "full"])
-def test_checkpointing_changes_neither_gradients_nor_statistics(
-    network: DBNet, mode: str
-) -> None:
+def test_checkpointing_changes_neither_gradients_nor_statistics(network: DBNet, mode: str) -> None:
     plain, other = copy.deepcopy(network), copy.deepcopy(network)
     apply_checkpointing(other, dict.fromkeys(other.stages(), mode))  # type: ignore[arg-type]
     assert list(other.state_dict()) == list(plain.state_dict())

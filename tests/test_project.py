@@ -123,10 +123,12 @@ def test_everything_public_is_documented() -> None:
     assert undocumented == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
-def test_every_config_loads(path: Path) -> None:
-    settings = load_settings(path, {})
+def test_the_compilers_config_loads() -> None:
+    settings = load_settings(ROOT / "configs" / "precompute.yaml", {})
     assert {"train", "val"} <= set(settings.splits)
+    # all others belong to ocr-train, and are loaded where that is tested
+    others = {path.parent.name for path in (ROOT / "configs").rglob("*.yaml")}
+    assert others == {"configs", "experiment"}
 
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,14 @@ import pytest
 import torch
 import yaml
 from conftest import Dataset
-from train_once import Record, train
+from train_once import train
 
 from ocr import train as command
 from ocr.lightning_modules.detector import read_checkpoint
 from ocr_precompute.build import build
 from ocr_precompute.config import Settings, load_settings
+from ocr_precompute.fingerprint import data_hash
+from ocr_precompute.store import manifest_path, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "train.yaml"
@@ -31,6 +36,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
     pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
 ]
 
 
@@ -142,11 +150,13 @@ def test_two_processes_do_what_one_does(store: str, dataset: Dataset, tmp_path: 
     assert two[0]["metrics"]["time/sync"] > 0
 
 
-def test_a_process_without_any_validation_sample(store: str, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_process_without_any_validation_sample(
+    store: str, dataset: Dataset, tmp_path: Path
+) -> None:
     one = Dataset(tmp_path / "one", count=1, seed=5)
     build("single", one.source, Settings(store=store, size=64, backend="sequential"))
     ranks = in_processes(
-        tmp_path / "out", 2, data=data(store, batch_size=2, val="single"), trainer={"max_steps": 2}
+        tmp_path / "out", 2, data=data(store, batch_size=2, val="single"), trainer={"max_epochs": 1}
     )
     assert [len(rank["names"]) for rank in ranks] == [1, 0]
     assert ranks[0]["metrics"]["val/recall"] == ranks[1]["metrics"]["val/recall"]
@@ -213,7 +223,15 @@ def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of checkpoints of a short training by the command."""
     out = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        run(patch, "fit", *quick(store, out), "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1)
+        run(
+            patch,
+            "fit",
+            *quick(store, out),
+            "--trainer.max_epochs",
+            2,
+            "--trainer.check_val_every_n_epoch",
+            1,
+        )
     return next(out.rglob("checkpoints"))
 
 
@@ -262,7 +280,9 @@ def test_what_predict_writes_can_be_built(
     assert (points <= [80, 96]).all()
     assert len(list((out / "overlays").glob("*.png"))) == len(document["images"])
     source = {"images": dataset.images, "annotations": out / "predictions.json"}
-    settings = Settings(store=tmp_path / "again", size=64, backend="sequential", splits={"p": source})
+    settings = Settings(
+        store=tmp_path / "again", size=64, backend="sequential", splits={"p": source}
+    )
     assert build("p", settings.source("p"), settings).samples == len(document["images"])
 
 
@@ -280,7 +300,10 @@ def failure(
 
 FAULTS = [
     (["--data.size", "128"], "split 'train' is of size 64x64, but data.size is 128x128; correct"),
-    (["--data.recipe", "seed"], "split 'train' has labels of recipe dbnet, but data.recipe is seed"),
+    (
+        ["--data.recipe", "seed"],
+        "split 'train' has labels of recipe dbnet, but data.recipe is seed",
+    ),
     (["--data.train", "trian"], "no split 'trian' in this store; splits: empty, "),
     (["--data.train", "empty"], "split 'empty' holds no samples; annotate some images"),
     (["--data.val", "empty"], "split 'empty' holds no samples"),
@@ -295,7 +318,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), FAULTS, ids=[f"{a[0]} {a[1]}" for a, _ in FAULTS])
+@pytest.mark.parametrize(
+    ("arguments", "message"), FAULTS, ids=[f"{a[0]} {a[1]}" for a, _ in FAULTS]
+)
 def test_faults_are_one_clear_line(
     arguments: list[str],
     message: str,
@@ -304,11 +329,10 @@ def test_faults_are_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    empty = tmp_path / "empty.json"
-    empty.write_text('{"images": {}}')
-    source = {"images": tmp_path, "annotations": empty}
-    settings = Settings(store=store, size=64, backend="sequential", splits={"empty": source})
-    build("empty", settings.source("empty"), settings)
+    manifest = read_manifest(Path(store), "val")
+    assert manifest is not None
+    empty = replace(manifest, split="empty", shards=(), data_hash=data_hash([]))
+    manifest_path(Path(store), "empty").write_bytes(empty.to_bytes())
     assert message in failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *arguments)
 
 
@@ -401,6 +425,30 @@ def test_every_experiment_is_a_small_override_that_loads(
                 assert whole[key] == value
 
     check(yaml.safe_load(path.read_text()), merged)
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "scripts" / "quickstart"]
+LINES = sorted(
+    {
+        " ".join(line.replace("\\\n", " ").split())
+        for path in DOCUMENTS
+        for line in re.findall(r"ocr-train ((?:[^\n\\]|\\\n)*)", path.read_text())
+        if line.startswith(("fit -", "validate -", "test -", "predict -"))
+    }
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_in_the_documents_are_real(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    # a checkpoint that a document names is there only after a training
+    monkeypatch.setattr(command, "read_checkpoint", lambda path: {})
+    arguments = shlex.split(line.split("`")[0].replace("...", "some.ckpt"), comments=True)
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, *arguments, "--print_config")
+    assert caught.value.code == 0, capsys.readouterr().err
 
 
 def test_the_configuration_fits_the_store_of_the_quickstart() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
 from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import (
-    AugmentedDataset,
     Augmentation,
+    AugmentedDataset,
     transformed,
     visible_polygons,
 )
@@ -80,27 +80,29 @@ def test_pixels_and_polygons_move_alike() -> None:
     polygon = np.array([[60, 70], [150, 78], [148, 108], [58, 100]], float)
     page = cv2.fillPoly(np.zeros((200, 240, 3), np.uint8), [polygon.astype(np.int32)], (255,) * 3)
     augmentation = Augmentation(crop=160, flip=0.5, rotation=30, scale=0.6)
-    polygons = Polygons.from_list([polygon], [False])
+    polygons, shown = Polygons.from_list([polygon], [False]), 0
     for seed in range(40):
         matrix = augmentation.placement(polygons, (200, 240), np.random.default_rng(seed))
         seen = cv2.warpAffine(page, matrix, (160, 160))[..., 0] > 127
         moved = transformed(polygons, matrix).points
         drawn = cv2.fillPoly(np.zeros((160, 160), np.uint8), [np.rint(moved).astype(np.int32)], 1)
-        union = (seen | (drawn > 0)).sum()
-        assert union > 0
-        assert (seen & (drawn > 0)).sum() / union > 0.9
+        shown += bool(seen.any())
+        if seen.any() or drawn.any():
+            assert (seen & (drawn > 0)).sum() / (seen | (drawn > 0)).sum() > 0.9
+    assert shown > 30
 
 
-def test_the_same_seed_epoch_and_index_give_the_same_sample(
-    store: Path, dataset: Dataset
-) -> None:
+def test_the_same_seed_epoch_and_index_give_the_same_sample(store: Path, dataset: Dataset) -> None:
     stored = StoreDataset(store, "val", FIELDS)
     live = LiveDataset(dataset.images, dataset.annotations, FIELDS, size=64)
     first = samples(AugmentedDataset(stored, ALL, seed=1))
     for again in (AugmentedDataset(stored, ALL, seed=1), AugmentedDataset(live, ALL, seed=1)):
         for a, b in zip(first, samples(again), strict=True):
             assert all(same(a[field], b[field]) for field in TRAINING)
-    others = (AugmentedDataset(stored, ALL, seed=2), AugmentedDataset(stored, ALL, seed=1).at_epoch(1))
+    others = (
+        AugmentedDataset(stored, ALL, seed=2),
+        AugmentedDataset(stored, ALL, seed=1).at_epoch(1),
+    )
     for other in others:
         pairs = zip(first, samples(other), strict=True)
         assert any(not same(a["image"], b["image"]) for a, b in pairs)
@@ -112,7 +114,10 @@ def test_batches_do_not_depend_on_threads(store: Path) -> None:
     def epochs(threads: int) -> list[bytes]:
         loader = BatchLoader(varied, 4, shuffle=True, threads=threads)
         return [
-            batch[field].numpy().tobytes() for _ in range(2) for batch in loader for field in TRAINING
+            batch[field].numpy().tobytes()
+            for _ in range(2)
+            for batch in loader
+            for field in TRAINING
         ]
 
     one = epochs(1)
@@ -134,20 +139,22 @@ def test_a_crop_avoids_cutting_text(seed: int, count: int) -> None:
     assert same(polygons.points, before)
     assert np.array_equal(matrix[:, :2], np.eye(2))
     # the crop lies on the page
-    assert (-100 <= matrix[:, 2]).all()
+    assert (matrix[:, 2] >= -100).all()
     assert (matrix[:, 2] <= 0).all()
     if count == 1:  # there is always a place that does not cut it, and ten tries find one
         moved = transformed(polygons, matrix).points
-        assert ((moved >= 0) & (moved <= 100)).all() or not (
-            (moved > 0) & (moved < 100)
-        ).all(axis=1).any()
+        assert ((moved >= 0) & (moved <= 100)).all() or not ((moved > 0) & (moved < 100)).all(
+            axis=1
+        ).any()
 
 
 def test_what_is_cut_by_more_than_half_is_dont_care_and_what_is_outside_is_gone() -> None:
     def box(x: float) -> np.ndarray:
         return np.array([[x, 10], [x + 20, 10], [x + 20, 20], [x, 20]], float)
 
-    polygons = Polygons.from_list([box(5), box(-8), box(-12), box(-30)], [True, False, False, False])
+    polygons = Polygons.from_list(
+        [box(5), box(-8), box(-12), box(-30)], [True, False, False, False]
+    )
     seen = visible_polygons(polygons, (40, 40))
     assert seen.ignore.tolist() == [True, False, True]
     assert [p[0, 0] for p in seen.as_list()] == [5, -8, -12]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ocr.datasets.data_module import DetectionData
@@ -60,6 +61,7 @@ def train(
     ckpt_path: str | None = None,
 ) -> Record:
     """One training; everything in it is decided by its arguments."""
+    torch.set_num_threads(1)  # so small a network gains nothing from more
     lightning.seed_everything(0, verbose=False)
     augmentation = Augmentation(**data.pop("augmentation", {}))
     module = TextDetector(**{"channels": 16, "learning_rate": 2e-3, **(model or {})})
@@ -67,7 +69,13 @@ def train(
     callbacks: list[lightning.Callback] = [record, StepTimes()]
     if checkpoint_every:
         callbacks.append(
-            ModelCheckpoint(out, "step{step}", every_n_train_steps=checkpoint_every, save_top_k=-1, auto_insert_metric_name=False)
+            ModelCheckpoint(
+                out,
+                "step{step}",
+                every_n_train_steps=checkpoint_every,
+                save_top_k=-1,
+                auto_insert_metric_name=False,
+            )
         )
     if stop_after is not None:
         callbacks.append(Stop(stop_after))
@@ -86,7 +94,12 @@ def train(
         }
     )
     try:
-        loop.fit(module, DetectionData(augmentation=augmentation, **data), ckpt_path=ckpt_path, weights_only=True)
+        loop.fit(
+            module,
+            DetectionData(augmentation=augmentation, **data),
+            ckpt_path=ckpt_path,
+            weights_only=True,
+        )
     except (KeyboardInterrupt, SystemExit):
         if stop_after is None:
             raise

@@ -13,7 +13,7 @@ from ocr.datasets.live import LiveDataset
 from ocr.datasets.loader import BatchLoader
 from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
 from ocr.datasets.store import StoreDataset
-from ocr.datasets.transforms import AugmentedDataset, Augmentation
+from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr_precompute.config import load_settings
 from ocr_precompute.errors import StoreError
 
@@ -23,12 +23,9 @@ _EVALUATION = ("image", *ANNOTATIONS)
 class DetectionData(lightning.LightningDataModule):
     """Loaders for training, validation, test and prediction.
 
-    Its state in a checkpoint is the data hash of what was trained on; a training goes on only with
-    the same data.
+    Its state in a checkpoint is the data hash of what was trained on, and the place in the epoch: a
+    training goes on with the same data, and there with the batches that were left.
     """
-
-    # A process that has no validation sample of its own must not stop the others.
-    allow_zero_length_dataloader_with_multiple_devices = True
 
     def __init__(
         self,
@@ -72,6 +69,8 @@ class DetectionData(lightning.LightningDataModule):
         self._batch_size, self._threads, self._seed = batch_size, threads, seed
         self._augmentation = augmentation
         self._datasets: dict[str, SampleDataset] = {}
+        self._loader: BatchLoader | None = None
+        self._left_at: dict[str, int] | None = None
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs.
@@ -124,7 +123,7 @@ class DetectionData(lightning.LightningDataModule):
         """Shuffled and varied batches; what fills no whole batch is left out of an epoch."""
         dataset = self._datasets["train"]
         world = self.trainer.world_size if self.trainer else 1
-        return BatchLoader(
+        self._loader = BatchLoader(
             AugmentedDataset(dataset, self._augmentation, seed=self._seed),
             self._batch_size,
             shuffle=True,
@@ -133,6 +132,9 @@ class DetectionData(lightning.LightningDataModule):
             # A batch of another size would count for more than its samples, or for less.
             drop_last=len(dataset) >= self._batch_size * world,
         )
+        if self._left_at is not None:
+            self._loader.load_state_dict(self._left_at)
+        return self._loader
 
     def val_dataloader(self) -> BatchLoader:
         """The split val in order, every sample once."""
@@ -150,14 +152,23 @@ class DetectionData(lightning.LightningDataModule):
         return BatchLoader(self._datasets[role], self._batch_size, threads=self._threads)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the data hash of the training split, empty for live data."""
-        return {"data_hash": self._data_hash(), "split": self._splits["train"]}
+        """For a checkpoint: the data hash of the training split, empty for live data, and where the
+        loader is.
+        """
+        # Lightning keeps the state of loaders too, but does not give it back to those that were
+        # made before the checkpoint was read, and the schedule of the learning rate needs one.
+        loader = self._loader.state_dict() if self._loader is not None else None
+        return {"data_hash": self._data_hash(), "loader": loader}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Compare with a checkpoint's data. Raises StoreError if a training cannot go on."""
-        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        """Go on where a checkpoint was. Raises StoreError if a training cannot, on other data."""
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._left_at = state.get("loader")
+        if self._loader is not None and self._left_at is not None:
+            self._loader.load_state_dict(self._left_at)
         before, now = state.get("data_hash", ""), self._data_hash()
-        if fitting and before and now and before != now:
+        if before and now and before != now:
             raise StoreError(
                 f"{self._store}: split {self._splits['train']!r} is not what the checkpoint was "
                 f"trained on (data hash {now[:12]}, then {before[:12]}); bring that store back, or "

@@ -32,7 +32,7 @@ class ImageFolder(SampleDataset):
         )
         if not self._names:
             reason = "there is no image in this folder; name another"
-            raise InputError([Problem("images", str(images), "", reason)])
+            raise InputError([Problem("image", str(images), "", reason)])
 
     @property
     def names(self) -> Sequence[str]:
@@ -42,9 +42,7 @@ class ImageFolder(SampleDataset):
     def __len__(self) -> int:
         return len(self._names)
 
-    def fill(
-        self, indices: Sequence[int], out: Mapping[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Decode images into out. Raises InputError, naming the image, if one cannot be."""
         cv2.setNumThreads(1)  # the loader's threads are the parallel part
         rest = []

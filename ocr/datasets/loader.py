@@ -20,7 +20,8 @@ from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import SampleDataset
 
-_STACKED = ("matrix", "original_size")  # the fields besides maps that have one shape for all
+# The fields besides maps that have one shape for all.
+_STACKED = {"matrix": (np.float64, (3, 3)), "original_size": (np.int64, (2,))}
 
 
 class SampleError(RuntimeError):
@@ -158,7 +159,9 @@ class BatchLoader:
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batch-loader")
         try:
             coming = (
-                self._start(pool, stop, dataset, indices.tolist(), self._parts(len(batches) - number))
+                self._start(
+                    pool, stop, dataset, indices.tolist(), self._parts(len(batches) - number)
+                )
                 for number, indices in enumerate(batches)
             )
             under_way = deque(itertools.islice(coming, self._prefetch))
@@ -200,7 +203,7 @@ class BatchLoader:
             except Exception as error:
                 raise self._sample_error(dataset, indices[part], error) from error
 
-        parts = min(parts, len(indices))
+        parts = max(1, min(parts, len(indices)))
         bounds = [len(indices) * part // parts for part in range(parts + 1)]
         work = [pool.submit(fill, slice(*part)) for part in itertools.pairwise(bounds)]
         return _Batch(maps, rest, work)
@@ -234,4 +237,7 @@ class BatchLoader:
 
     def _gather(self, batch: _Batch, field: str) -> Any:
         values = [rest[field] for rest in batch.rest]
-        return torch.from_numpy(np.stack(values)) if field in _STACKED else values
+        if field not in _STACKED:
+            return values
+        dtype, shape = _STACKED[field]
+        return torch.from_numpy(np.array(values, dtype).reshape(-1, *shape))

@@ -30,7 +30,8 @@ class BatchOrder:
 
         The ranks' batches are disjoint. Together they hold every sample once, save what drop_last
         leaves out, and when shuffling up to world_size - 1 samples that could not give each rank
-        one: ranks that train together need equal numbers of batches.
+        one: ranks that train together need equal numbers of batches. In order, a rank that has no
+        sample gets an empty batch, so that each takes part in what they do together.
         """
         order = np.arange(self.samples)
         if self.shuffle:
@@ -44,7 +45,7 @@ class BatchOrder:
         rest = order[whole:]
         if len(rest) and not self.drop_last and not (self.shuffle and len(rest) < world_size):
             share = np.array_split(rest, world_size)[rank]
-            batches += [share] if len(share) else []
+            batches += [share] if len(share) or not (batches or self.shuffle) else []
         return batches
 
     def length(self, rank: int = 0, world_size: int = 1) -> int:
@@ -52,4 +53,5 @@ class BatchOrder:
         whole, rest = divmod(self.samples, self.batch_size * world_size)
         if self.drop_last or (self.shuffle and rest < world_size):
             return whole
-        return whole + (rank < rest)
+        batches = whole + (rank < rest)
+        return batches or int(self.samples > 0 and not self.shuffle)

@@ -58,7 +58,7 @@ class Augmentation:
         angle = random.uniform(-self.rotation, self.rotation) if self.rotation else 0.0
         reach = math.log1p(self.scale)
         factor = math.exp(random.uniform(-reach, reach)) if self.scale else 1.0
-        matrix = np.eye(2, 3)
+        matrix: np.ndarray = np.eye(2, 3)
         if angle or factor != 1.0:
             matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
         if self.flip and random.random() < self.flip:
@@ -82,14 +82,16 @@ class Augmentation:
         low, high = page.min(axis=0), page.max(axis=0)
         # Where the page is smaller than the crop, the crop holds all of it.
         first, last = np.minimum(low, high - side), np.maximum(low, high - side)
-        tries = np.rint(random.uniform(first, last, (_WINDOWS, 2)))
-        if not len(polygons.lengths):
-            return tries[0]
-        boxes_low, boxes_high = _boxes(polygons)
-        whole = ((boxes_low >= tries[:, None]) & (boxes_high <= tries[:, None] + side)).all(axis=2)
-        apart = ((boxes_high <= tries[:, None]) | (boxes_low >= tries[:, None] + side)).any(axis=2)
-        cut = (~whole & ~apart).sum(axis=1)
-        return tries[np.lexsort((cut, ~whole.any(axis=1)))[0]]
+        tries: np.ndarray = np.rint(random.uniform(first, last, (_WINDOWS, 2)))
+        best: np.ndarray = tries[0]
+        if len(polygons.lengths):
+            boxes_low, boxes_high = _boxes(polygons)
+            ends = tries[:, None] + side
+            whole = np.all((boxes_low >= tries[:, None]) & (boxes_high <= ends), axis=2)
+            apart = np.any((boxes_high <= tries[:, None]) | (boxes_low >= ends), axis=2)
+            cut = np.sum(~whole & ~apart, axis=1)
+            best = tries[np.lexsort((cut, ~np.any(whole, axis=1)))[0]]
+        return best
 
     def recoloured(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The image, uint8 (H, W, 3), in other light."""
@@ -175,9 +177,7 @@ class AugmentedDataset(SampleDataset):
         """The dataset with the variations of one epoch."""
         return AugmentedDataset(self._dataset, self._augmentation, seed=self._seed, epoch=epoch)
 
-    def fill(
-        self, indices: Sequence[int], out: Mapping[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
+    def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write varied samples into out. Raises as the dataset does."""
         cv2.setNumThreads(1)  # the loader's threads are the parallel part
         dtype, shape = self._dataset.layout["image"]

@@ -139,7 +139,7 @@ class TextDetector(lightning.LightningModule):
         def factor(step: int) -> float:
             if step < rising:
                 return (step + 1) / rising
-            return max(0.0, 1 - (step - rising) / max(1, steps - rising)) ** 0.9
+            return float(max(0.0, 1 - (step - rising) / max(1, steps - rising)) ** 0.9)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {

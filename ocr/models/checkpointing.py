@@ -45,8 +45,9 @@ _COSTLY = {
 def apply_checkpointing(model: DBNet, modes: Mapping[str, Mode]) -> None:
     """Checkpoint stages of a model, in place; names in its state dict stay as they are.
 
-    modes: for each stage (a name of `model.stages()`) its mode, `none` where not given. Gradients and running statistics
-    are those of the model without checkpointing. Works under DistributedDataParallel.
+    modes: for each stage (a name of `model.stages()`) its mode, `none` where not given.
+    Gradients and running statistics are those of the model without checkpointing. Works under
+    DistributedDataParallel.
     Raises ValueError for an unknown stage or mode.
     """
     stages = model.stages()
@@ -59,7 +60,7 @@ def apply_checkpointing(model: DBNet, modes: Mapping[str, Mode]) -> None:
     for parent in list(model.modules()):
         for attribute, child in list(parent.named_children()):
             wrapped = isinstance(child, CheckpointWrapper)
-            stage = child._checkpoint_wrapped_module if wrapped else child
+            stage: Any = child._checkpoint_wrapped_module if wrapped else child
             if id(stage) in names:
                 mode = modes.get(names[id(stage)], "none")
                 setattr(parent, attribute, stage if mode == "none" else _checkpointed(stage, mode))
@@ -78,7 +79,8 @@ def _contexts(
 ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """What the first and the second computation of a stage run in."""
     if mode == "selective":
-        first, second = create_selective_checkpoint_contexts(_policy)
+        contexts: Any = create_selective_checkpoint_contexts
+        first, second = contexts(_policy)
         return first, _both(second, stage)
     return nullcontext(), _statistics_kept(stage)
 
@@ -158,16 +160,14 @@ def saved_bytes(run: Callable[[], Any]) -> int:
     return total
 
 
-class _Ledger(TorchDispatchMode):
+class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every storage that operations allocate, by weak reference."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._storages: dict[int, tuple[weakref.ref[Any], int]] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         given = {_memory(a) for a in _tensors((args, kwargs or {}))}
         for tensor in _tensors(result):
@@ -183,7 +183,7 @@ class _Ledger(TorchDispatchMode):
 
 def _memory(tensor: Tensor) -> int:
     """What tensors over the same memory share, as long as it is there."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoBackbone, AutoConfig, PretrainedConfig, ResNetConfig
+from transformers import AutoBackbone, AutoConfig, ResNetConfig
 
 Norm = Literal["batch", "group", "frozen"]
 
 # Architectures known without a download, as the ResNet paper defines them (arXiv 1512.03385).
-BACKBONES = {
+BACKBONES: dict[str, dict[str, Any]] = {
     "resnet-18": {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
     "resnet-34": {"depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]},
     "resnet-50": {"depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},
@@ -62,7 +62,7 @@ class DBNet(nn.Module):
         if channels < 16 or channels % 16:
             raise ValueError(f"channels is {channels}; it must be a multiple of 16")
         self.backbone = _backbone(backbone, pretrained)
-        self.neck = FeaturePyramid(self.backbone.channels, channels)
+        self.neck = FeaturePyramid(list(self.backbone.channels), channels)
         self.prob_head = Head(channels)
         self.thresh_head = Head(channels)
         for part in (self.neck, self.prob_head, self.thresh_head):
@@ -161,20 +161,20 @@ class Head(nn.Module):
 
     def forward(self, merged: Tensor) -> Tensor:
         """(B, 1, 4 h, 4 w) from (B, channels, h, w)."""
-        return self.layers(merged)
+        logits: Tensor = self.layers(merged)
+        return logits
 
 
-def _backbone(name: str, pretrained: bool) -> nn.Module:
+def _backbone(name: str, pretrained: bool) -> Any:
+    from_config: Any = AutoBackbone.from_config
     if name in BACKBONES and not pretrained:
         layer = "bottleneck" if name == "resnet-50" else "basic"
-        config: PretrainedConfig = ResNetConfig(
-            layer_type=layer, out_indices=list(_LEVELS), **BACKBONES[name]
-        )
-        return AutoBackbone.from_config(config)
+        resnet: Any = ResNetConfig
+        return from_config(resnet(layer_type=layer, out_indices=list(_LEVELS), **BACKBONES[name]))
     path = f"microsoft/{name}" if name in BACKBONES else name
     try:
         config = AutoConfig.from_pretrained(path, out_indices=list(_LEVELS))
-        backbone = AutoBackbone.from_config(config)
+        backbone = from_config(config)
         if not pretrained:
             return backbone
         # Not AutoBackbone's own from_pretrained, which takes no folders. Safetensors hold numbers

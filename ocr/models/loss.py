@@ -46,7 +46,9 @@ class DBLoss:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not 0 <= getattr(self, field.name) < math.inf:
-                raise ValueError(f"{field.name} is {getattr(self, field.name)}; it must be 0 or more")
+                raise ValueError(
+                    f"{field.name} is {getattr(self, field.name)}; it must be 0 or more"
+                )
 
     def __call__(self, output: DBOutput, labels: Mapping[str, Tensor]) -> Losses:
         """Losses of a batch.

@@ -12,7 +12,7 @@ import lightning
 import numpy as np
 import torch.distributed
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 
 from ocr.models import Detections
 from ocr_precompute.files import json_bytes, replace_file

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 from torch.nn.parallel import DistributedDataParallel
 
 from ocr.datasets import BatchLoader
@@ -100,6 +100,9 @@ class StepTimes(lightning.Callback):
             line += f"; validation {figures['val_sample']:.1f} ms a sample"
         hmean = trainer.callback_metrics.get("val/hmean")
         rank_zero_info(line + (f"; val/hmean {float(hmean):.4f}" if hmean is not None else ""))
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            rank_zero_info(f"best checkpoint: {best}")
 
     @staticmethod
     def _loader_waited(trainer: Trainer) -> float:
