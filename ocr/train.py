@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -16,6 +17,8 @@ from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import PredictionWriter, StepTimes
 from ocr.lightning_modules.detector import read_checkpoint
 from ocr_precompute.errors import PrecomputeError, printable
+
+rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
 
 class TrainCLI(LightningCLI):
@@ -67,6 +70,7 @@ def main() -> None:
     """Run the command. Exit status: 0 done, 2 bad input or usage."""
     # What Lightning recommends for loaders with worker processes; ours has threads.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    rank_zero_log.addFilter(lambda record: "litlogger" not in record.getMessage())  # advertising
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
     try:
         TrainCLI()

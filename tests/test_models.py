@@ -261,7 +261,7 @@ def test_labels_come_back_as_polygons(mode: str, polygon: list, least: float) ->
 
 def test_what_is_faint_or_thin_is_dropped() -> None:
     prob = np.zeros((100, 100), np.float32)
-    prob[10:30, 10:60] = 0.5  # a region, but not a sure one
+    prob[10:30, 10:60] = 0.45  # a region, but not a sure one
     prob[50:52, 10:60] = 0.9  # sure, but thin
     assert PostProcess()(prob).polygons == []
     assert len(PostProcess(min_score=0.4)(prob).polygons) == 1

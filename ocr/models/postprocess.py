@@ -40,7 +40,7 @@ class PostProcess:
 
     mode: Literal["box", "polygon"] = "box"
     threshold: float = 0.3
-    min_score: float = 0.6
+    min_score: float = 0.5
     unclip_ratio: float = 1.5
     min_size: float = 3.0
     max_candidates: int = 1000
@@ -82,7 +82,7 @@ class PostProcess:
         outline = self._outline(contour)
         if outline is None:
             return None
-        score = _mean_inside(prob, outline)
+        score = _mean_inside(prob, contour)
         if score < self.min_score:
             return None
         area = abs(cv2.contourArea(outline))

@@ -92,7 +92,8 @@ class StepTimes(lightning.Callback):
         line = (
             f"trained on {self._samples['train']} samples in {self._total['train']:.1f} s, "
             f"{figures['train_sample']:.1f} ms each; "
-            f"waited for the loader {100 * figures['loader_wait']:.2f} % of the time"
+            f"waited for the loader {self._total['wait']:.2f} s, "
+            f"{100 * figures['loader_wait']:.2f} % of the time"
         )
         if self._sync is not None:
             line += f"; gradients were under way {100 * figures['sync']:.1f} %"
