@@ -72,9 +72,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     rank_zero_log.addFilter(lambda record: "litlogger" not in record.getMessage())  # advertising
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
+    # The metric is summed over processes already.
+    warnings.filterwarnings("ignore", r".*self\.log\('(val|test)/.*sync_dist=True.*")
+    # Of a function that is named in the configuration, such as one that prunes.
+    warnings.filterwarnings("ignore", "(?s).*Unable to serialize instance.*")
     try:
         TrainCLI()
-    except (PrecomputeError, SampleError, MisconfigurationException) as error:
+    except (PrecomputeError, SampleError, MisconfigurationException, OSError) as error:
         message = "\n".join(printable(line) for line in str(error).splitlines())
         print(f"error: {message}", file=sys.stderr)
         # Other processes may wait for this one: leave without waiting for them.

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def safe_name(name: str) -> str:
+    """A sample's name as part of a file's name: it chooses no folder, and is not too long."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[-80:]
 
 
 def json_bytes(document: Mapping[str, Any]) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ocr_precompute.errors import StoreError
+from ocr_precompute.files import safe_name
 from ocr_precompute.reader import Split, open_store
 from ocr_precompute.samples import CanonicalSample
 
@@ -47,9 +47,7 @@ def write_previews(
     written = []
     for index in _chosen(split, count, names):
         sample = split[index]
-        # The name comes from the store: it must not choose a folder.
-        safe = re.sub(r"[^A-Za-z0-9._-]", "_", sample.name).lstrip(".")[-80:]
-        path = out / f"{index:06d}-{safe}.png"
+        path = out / f"{index:06d}-{safe_name(sample.name)}.png"
         try:
             out.mkdir(parents=True, exist_ok=True)
             path.write_bytes(cv2.imencode(".png", render(sample))[1].tobytes())

@@ -103,9 +103,11 @@ class TextDetector(lightning.LightningModule):
             apply_checkpointing(self.model, dict.fromkeys(stages, self._checkpointing))
             return
         size, samples = self.trainer.datamodule.train_shape  # type: ignore[attr-defined]
-        images = torch.zeros((samples, *size, 3), dtype=torch.uint8, device=self.device)
+        device = self.trainer.strategy.root_device
+        images = torch.zeros((samples, *size, 3), dtype=torch.uint8, device=device)
         budget = (self._memory_budget or 0) * 1e9
-        modes: dict[str, Mode] = fitting_modes(self.model, images, budget)
+        with self.trainer.precision_plugin.train_step_context():
+            modes: dict[str, Mode] = fitting_modes(self.model.to(device), images, budget)
         apply_checkpointing(self.model, modes)
         self.print(f"activation checkpointing within {self._memory_budget:g} GB: {modes}")
 

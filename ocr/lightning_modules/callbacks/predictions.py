@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from ocr.models import Detections
-from ocr_precompute.files import json_bytes, replace_file
+from ocr_precompute.files import json_bytes, replace_file, safe_name
 
 _COLOUR = (0, 180, 0)  # BGR
 
@@ -74,8 +74,9 @@ class PredictionWriter(lightning.Callback):
         picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         vertices = [np.rint(polygon).astype(np.int32) for polygon in found.polygons]
         cv2.polylines(picture, vertices, True, _COLOUR, 1, cv2.LINE_AA)
-        # The name must not choose a folder.
-        safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[-80:]
+        safe = safe_name(name)
+        if safe != name:  # two such names could become one
+            safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
         folder = self._out / "overlays"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{safe}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())

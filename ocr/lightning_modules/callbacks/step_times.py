@@ -82,15 +82,16 @@ class StepTimes(lightning.Callback):
         spent = {name: value - before[name] for name, value in self._total.items()}
         seen = {name: value - samples[name] for name, value in self._samples.items()}
         for name, value in _figures(spent, seen).items():
-            module.log(f"time/{name}", value)
+            module.log(f"time/{name}", value, sync_dist=True)
 
     def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Say what the training's time went to."""
         figures = _figures(self._total, self._samples)
         if not figures:
             return
+        who = f"each of {trainer.world_size} processes " if trainer.world_size > 1 else ""
         line = (
-            f"trained on {self._samples['train']} samples in {self._total['train']:.1f} s, "
+            f"{who}trained on {self._samples['train']} samples in {self._total['train']:.1f} s, "
             f"{figures['train_sample']:.1f} ms each; "
             f"waited for the loader {self._total['wait']:.2f} s, "
             f"{100 * figures['loader_wait']:.2f} % of the time"
