@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, StoreDataset
+from ocr.datasets.folder import ImageFolder
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
 from ocr_precompute.build import build
@@ -460,3 +461,23 @@ def test_the_loader_says_how_long_it_was_waited_for(stored: StoreDataset) -> Non
     for _ in loader:
         pass
     assert loader.waited > 0
+
+
+def test_a_folder_of_images_is_seen_as_a_split_is(dataset: Dataset, tmp_path: Path) -> None:
+    live = LiveDataset(dataset.images, dataset.annotations, ALL, size=64)
+    folder = ImageFolder(dataset.images, live.parameters)
+    assert list(folder.names) == list(live.names)
+    assert len(folder) == len(live)
+    for index in range(len(live)):
+        for field, value in folder[index].items():
+            assert same(value, live[index][field]), field
+    (dataset.images / "deeper").mkdir()
+    (dataset.images / "page_001.jpg").rename(dataset.images / "deeper" / "page_001.jpg")
+    (dataset.images / "notes.txt").write_text("no image")
+    again = ImageFolder(dataset.images, live.parameters)
+    assert again.names[0] == "deeper/page_001.jpg"
+    (dataset.images / "page_002.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"page_002\.jpg: is not a JPEG"):
+        again[again.names.index("page_002.jpg")]
+    with pytest.raises(InputError, match="there is no image in this folder; name another"):
+        ImageFolder(tmp_path / "nothing", live.parameters)
