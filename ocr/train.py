@@ -72,8 +72,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     rank_zero_log.addFilter(lambda record: "litlogger" not in record.getMessage())  # advertising
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
-    # The metric is summed over processes already.
-    warnings.filterwarnings("ignore", r".*self\.log\('(val|test)/.*sync_dist=True.*")
+    # The metric is summed over processes already; times are those of the first process.
+    warnings.filterwarnings("ignore", r".*self\.log\('(val|test|time)/.*sync_dist=True.*")
+    # Of the one-channel layer at the end of each head, whose copy costs nothing.
+    warnings.filterwarnings("ignore", "(?s).*Grad strides do not match bucket view strides.*")
     # Of a function that is named in the configuration, such as one that prunes.
     warnings.filterwarnings("ignore", "(?s).*Unable to serialize instance.*")
     try:

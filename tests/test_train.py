@@ -115,17 +115,18 @@ def in_processes(out: Path, count: int, **arguments: Any) -> list[dict[str, Any]
     """What each of several processes saw of a training."""
     loops = {"devices": count, "strategy": "ddp" if count > 1 else "auto"}
     loops |= arguments.pop("trainer", {})
-    subprocess.run(
+    done = subprocess.run(
         [
             sys.executable,
             str(Path(__file__).with_name("train_once.py")),
             json.dumps({"out": str(out), "trainer": loops, **arguments}),
         ],
-        check=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(count)]
 
 

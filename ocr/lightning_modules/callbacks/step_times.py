@@ -77,12 +77,14 @@ class StepTimes(lightning.Callback):
         self._mark = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
-        """Log the epoch's figures."""
+        """Log the epoch's figures, those of the first process."""
+        if not trainer.is_global_zero:
+            return
         before, samples = self._epoch
         spent = {name: value - before[name] for name, value in self._total.items()}
         seen = {name: value - samples[name] for name, value in self._samples.items()}
         for name, value in _figures(spent, seen).items():
-            module.log(f"time/{name}", value, sync_dist=True)
+            module.log(f"time/{name}", value, rank_zero_only=True)
 
     def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Say what the training's time went to."""
