@@ -49,13 +49,16 @@ class TrainCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and look at the checkpoint, if one is named, before anything else is done."""
         super().parse_arguments(parser, args)
-        chosen = self.config.get(self.config.get("subcommand") or "", {})
+        subcommand = self.config.get("subcommand") or ""
+        chosen = self.config.get(subcommand, {})
         path = chosen.get("ckpt_path")
+        if subcommand in ("validate", "test", "predict") and not (path or chosen.model.weights):
+            raise PrecomputeError(f"{subcommand} needs a trained model; name one with --ckpt_path")
         if path and path not in ("best", "last", "hpc", "registry"):
             read_checkpoint(Path(path))
         if "ckpt_path" in chosen:
             chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code
-        if self.config.get("subcommand") == "predict":
+        if subcommand == "predict":
             chosen["return_predictions"] = False  # they are written as they come
 
     def instantiate_classes(self) -> None:

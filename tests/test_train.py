@@ -356,6 +356,18 @@ def test_a_checkpoint_of_another_model(
     assert "holds no text detector" in said
 
 
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_only_a_trained_model_is_evaluated(
+    subcommand: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = failure(monkeypatch, capsys, subcommand, *quick(store, tmp_path))
+    assert f"{subcommand} needs a trained model; name one with --ckpt_path" in said
+
+
 class Payload:
     """Runs code when it is unpickled."""
 
