@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import numba
 import numcodecs
 import numcodecs.blosc
 import numpy as np
 from crc32c import crc32c
-from numba import types
-from numba.core.typing.templates import Signature
 
 from ocr_precompute.config import Compression
 
@@ -97,17 +92,13 @@ def decompress(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) 
 @lru_cache(maxsize=1)
 def _decompress_all() -> Callable[[Sequence[bytes | memoryview], Sequence[np.ndarray]], int]:
     """What decompresses a list of chunks and returns the position of a damaged one, or -1."""
+    # The compiler takes half a second to import, and whoever reads one sample does not need it.
+    from ocr_precompute.blosc import together
+
     try:
-        blosc = _Blosc()
+        return together(numcodecs.blosc.__file__)
     except (OSError, AttributeError):  # numcodecs was built so that its Blosc cannot be found
         return _one_by_one
-
-    def together(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
-        sizes = np.array([array.nbytes for array in out], np.int64)
-        views = [np.frombuffer(chunk, np.uint8) for chunk in packed]
-        return int(_decompress_at(blosc, _addresses(views), _addresses(out), sizes))
-
-    return together
 
 
 def _one_by_one(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
@@ -115,47 +106,6 @@ def _one_by_one(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray])
         try:
             numcodecs.blosc.decompress(chunk, array)
         except RuntimeError:
-            return position
-    return -1
-
-
-def _addresses(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.array([array.__array_interface__["data"][0] for array in arrays], np.int64)
-
-
-_BLOSC_CALL = types.int32(types.int64, types.int64, types.int64, types.int32)
-
-
-class _Blosc(types.WrapperAddressProtocol):
-    """`blosc_decompress_ctx` of the library that numcodecs brings, for compiled code to call."""
-
-    def __init__(self) -> None:
-        library = ctypes.CDLL(numcodecs.blosc.__file__)
-        self._address = ctypes.cast(library.blosc_decompress_ctx, ctypes.c_void_p).value or 0
-
-    def __wrapper_address__(self) -> int:
-        return self._address
-
-    def signature(self) -> Signature:
-        return _BLOSC_CALL
-
-
-@numba.njit(
-    types.int64(
-        types.FunctionType(_BLOSC_CALL), types.int64[::1], types.int64[::1], types.int64[::1]
-    ),
-    nogil=True,
-    cache=True,
-)
-def _decompress_at(
-    blosc: Any,
-    sources: np.ndarray,
-    targets: np.ndarray,
-    sizes: np.ndarray,
-) -> int:
-    for position in range(sources.size):
-        size = sizes[position]
-        if blosc(sources[position], targets[position], size, np.int32(1)) != size:
             return position
     return -1
 

@@ -129,6 +129,17 @@ class Source(_Frozen):
     format: str = Field(default="auto", description="annotation format")
 
 
+def parse_size(value: Any) -> Any:
+    """The (H, W) that N, "N" or "HxW" means; a pair stays as it is. Raises ValueError."""
+    size = value
+    if isinstance(value, str | int):
+        match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", str(value))
+        size = match and (int(match[1]), int(match[2] or match[1]))
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f"size {value!r} is neither N nor HxW, as in 640 or 480x640")
+    return size
+
+
 class Settings(_Frozen):
     """A configuration file, with the command line's choices laid over it."""
 
@@ -149,13 +160,7 @@ class Settings(_Frozen):
     @field_validator("size", mode="before")
     @classmethod
     def _parse_size(cls, value: Any) -> Any:
-        size = value
-        if isinstance(value, str | int):
-            match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", str(value))
-            size = match and (int(match[1]), int(match[2] or match[1]))
-        if not isinstance(size, list | tuple) or len(size) != 2:
-            raise ValueError(f"size {value!r} is neither N nor HxW, as in 640 or 480x640")
-        return size
+        return parse_size(value)
 
     @field_validator("splits")
     @classmethod

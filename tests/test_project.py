@@ -61,6 +61,7 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 LAYERS = [
     {"errors"},
     {"config", "files", "samples"},
+    {"blosc"},
     {"annotations", "chunks", "images", "targets"},
     {"compute", "fingerprint"},
     {"manifest", "shard"},
@@ -93,6 +94,14 @@ def test_the_base_package_loads_lightly() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"torch", "zarr", "numba", "cv2", "joblib"} & set(loaded)
+
+
+def test_reading_one_sample_needs_no_compiler() -> None:
+    code = "import sys, ocr_precompute.reader; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "zarr", "numba"} & set(loaded)
 
 
 def public_objects() -> list[tuple[str, object]]:

@@ -429,3 +429,10 @@ def test_decompressing_several_chunks_at_once(
 
 def test_blosc_is_found_in_the_library_that_decompresses() -> None:
     assert _decompress_all() is not _one_by_one
+
+
+def test_without_that_blosc_chunks_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    _decompress_all.cache_clear()
+    monkeypatch.setattr("numcodecs.blosc.__file__", "nothing.so")
+    assert _decompress_all() is _one_by_one
+    _decompress_all.cache_clear()

@@ -87,28 +87,20 @@ def test_twenty_steps_are_the_same_from_the_store_and_live(
     assert stored.metrics["val/hmean"] == computed.metrics["val/hmean"]
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "stop"), [(7, 9), (5, 6)], ids=["in an epoch", "at its end"]
+)
 def test_an_interrupted_training_goes_on_with_the_batches_that_were_left(
-    store: str, tmp_path: Path
+    store: str, tmp_path: Path, checkpoint: int, stop: int
 ) -> None:
-    loops = {"max_epochs": 3}
+    loops = {"max_epochs": 3}  # of 5 steps
     whole = train(str(tmp_path / "whole"), data(store), trainer=loops)
     out = str(tmp_path / "cut")
-    cut = train(out, data(store), trainer=loops, stop_after=9, checkpoint_every=7)
-    assert cut.losses == whole.losses[:9]
-    again = train(out, data(store), trainer=loops, ckpt_path=f"{out}/step7.ckpt")
-    assert again.losses == whole.losses[7:]
+    cut = train(out, data(store), trainer=loops, stop_after=stop, checkpoint_every=checkpoint)
+    assert cut.losses == whole.losses[:stop]
+    again = train(out, data(store), trainer=loops, ckpt_path=f"{out}/step{checkpoint}.ckpt")
+    assert again.losses == whole.losses[checkpoint:]
     assert again.metrics["val/hmean"] == whole.metrics["val/hmean"]
-
-
-def test_a_training_that_ended_with_an_epoch_goes_on_with_the_next(
-    store: str, tmp_path: Path
-) -> None:
-    loops = {"max_epochs": 3}
-    whole = train(str(tmp_path / "whole"), data(store), trainer=loops)
-    out = str(tmp_path / "cut")
-    train(out, data(store), trainer=loops, stop_after=6, checkpoint_every=5)
-    again = train(out, data(store), trainer=loops, ckpt_path=f"{out}/step5.ckpt")
-    assert again.losses == whole.losses[5:]
 
 
 def in_processes(out: Path, count: int, **arguments: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ocr.datasets.loader import BatchLoader
 from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
 from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
-from ocr_precompute.config import load_settings
+from ocr_precompute.config import load_settings, parse_size
 from ocr_precompute.errors import StoreError
 
 _EVALUATION = ("image", *ANNOTATIONS)
@@ -64,7 +64,7 @@ class DetectionData(lightning.LightningDataModule):
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self._store, self._live, self._images = store, live, images
         self._splits = {"train": train, "val": val, "test": test or val}
-        self._size = None if size is None else _parsed_size(size)
+        self._size = None if size is None else parse_size(size)
         self._recipe = recipe
         self._batch_size, self._threads, self._seed = batch_size, threads, seed
         self._augmentation = augmentation
@@ -115,16 +115,17 @@ class DetectionData(lightning.LightningDataModule):
     @property
     def train_shape(self) -> tuple[tuple[int, int], int]:
         """Height and width of the images of a training batch, and how many there are."""
-        crop = self._augmentation.crop
-        size = self._datasets["train"].parameters.size if crop is None else (crop, crop)
-        return size, self._batch_size
+        return self._varied().parameters.size, self._batch_size
+
+    def _varied(self) -> AugmentedDataset:
+        return AugmentedDataset(self._datasets["train"], self._augmentation, seed=self._seed)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled and varied batches; what fills no whole batch is left out of an epoch."""
-        dataset = self._datasets["train"]
+        dataset = self._varied()
         world = self.trainer.world_size if self.trainer else 1
         self._loader = BatchLoader(
-            AugmentedDataset(dataset, self._augmentation, seed=self._seed),
+            dataset,
             self._batch_size,
             shuffle=True,
             threads=self._threads,
@@ -178,10 +179,3 @@ class DetectionData(lightning.LightningDataModule):
     def _data_hash(self) -> str:
         train = self._datasets.get("train")
         return train.split.manifest.data_hash if isinstance(train, StoreDataset) else ""
-
-
-def _parsed_size(size: int | str) -> tuple[int, int]:
-    parts = str(size).split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise ValueError(f"size {size!r} is neither N nor HxW, as in 640 or 480x640")
-    return int(parts[0]), int(parts[-1])

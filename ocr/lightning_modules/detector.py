@@ -82,7 +82,6 @@ class TextDetector(lightning.LightningModule):
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss, self.postprocess = loss, postprocess
         self.hmean = DetectionHmean()
-        self.step_outputs: Tensor | None = None
         self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
         self._learning_rate, self._weight_decay, self._warmup = learning_rate, weight_decay, warmup
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
@@ -233,7 +232,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises CheckpointError if the file is missing, damaged, or holds more than plain data.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}; name another checkpoint"
         raise CheckpointError(f"{path}: {reason}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -195,18 +195,13 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _batch_norms(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.BatchNorm2d]]:
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                yield parent, name, child
-
-
 def _replace_batch_norm(module: nn.Module) -> None:
     """Group norm in the place of every batch norm, 16 channels a group at most.
 
     Source: Wu and He 2018 (arXiv 1803.08494).
     """
-    for parent, name, child in _batch_norms(module):
-        groups = max(1, child.num_features // 16)
-        setattr(parent, name, nn.GroupNorm(groups, child.num_features))
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                groups = max(1, child.num_features // 16)
+                setattr(parent, name, nn.GroupNorm(groups, child.num_features))

@@ -28,7 +28,7 @@ class StepTimes(lightning.Callback):
         self._total = dict.fromkeys(("train", "wait", "sync", "val"), 0.0)
         self._samples = {"train": 0, "val": 0}
         self._epoch = dict(self._total), dict(self._samples)
-        self._mark = self._waited = 0.0
+        self._mark = self._mark_val = self._waited = 0.0
 
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Count all-reduces, if there are processes to share gradients with."""
