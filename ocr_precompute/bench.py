@@ -156,10 +156,11 @@ def bench(
 
 def _items(split: Split, source: Source, samples: int) -> list[_Item]:
     """Samples spread over the split, with the annotation each was made from."""
-    annotations, problems = read_annotations(source.annotations, source.images, source.format)
-    if not annotations:
-        raise InputError(problems or [_problem(source.annotations, "holds no annotated image")])
-    annotated = {annotation.name: annotation.polygons for annotation in annotations}
+    reading = read_annotations(source.annotations, source.images, source.format)
+    if not reading.annotations:
+        nothing = _problem(source.annotations, "holds no annotated image")
+        raise InputError(reading.problems or [nothing])
+    annotated = {annotation.name: annotation.polygons for annotation in reading.annotations}
     spread = np.linspace(0, len(split) - 1, min(samples, len(split))).round().astype(int)
     names = split.names
     missing = [names[i] for i in spread if names[i] not in annotated]

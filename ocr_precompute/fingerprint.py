@@ -15,7 +15,7 @@ import numpy as np
 from ocr_precompute.config import Parameters
 from ocr_precompute.samples import Polygons
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the layout on disk and of all that is computed; part of every geometry hash."""
 
 _TAG = f"ocr-precompute {FORMAT_VERSION} ".encode()

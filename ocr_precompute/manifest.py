@@ -104,7 +104,9 @@ def _one_line(error: Exception) -> str:
 def check_format_version(version: Any, origin: Path) -> None:
     """Raises VersionError unless this version of the package can read that format version."""
     if version != FORMAT_VERSION:
+        older = type(version) is int and version < FORMAT_VERSION
+        remedy = "build it again into another store" if older else "install the version it needs"
         raise VersionError(
             f"{origin}: has format version {version}, this ocr-precompute reads version "
-            f"{FORMAT_VERSION}; install the version that wrote it, or build into another store"
+            f"{FORMAT_VERSION}; {remedy}"
         )

@@ -46,12 +46,13 @@ def scan(
     Raises InputError with all problems found, unless skip_bad and each can be skipped.
     """
     try:
-        annotations, problems = read_annotations(source.annotations, source.images, source.format)
+        reading = read_annotations(source.annotations, source.images, source.format)
         images_are_there = source.images.is_dir()
     except OSError as error:
         where = str(error.filename or source.annotations)
         reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
         raise InputError([Problem("annotations", where, "", reason)]) from error
+    annotations, problems = reading.annotations, reading.problems
     if not images_are_there:
         message = "there is no such image folder; correct the path"
         problems.append(Problem("annotations", str(source.images), "", message))

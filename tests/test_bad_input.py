@@ -217,8 +217,10 @@ def test_text_files_and_json_say_the_same(dataset: Dataset, tmp_path: Path) -> N
             for word in page["words"].values()
         ]
         (folder / f"{Path(name).stem}.csv").write_text("\r\n".join(rows) + "\r\n\r\n")
-    a, no_problems = read_annotations(json_file, dataset.images)
-    b, none_here = read_annotations(folder, dataset.images)
+    reading = read_annotations(json_file, dataset.images)
+    a, no_problems = reading.annotations, reading.problems
+    reading = read_annotations(folder, dataset.images)
+    b, none_here = reading.annotations, reading.problems
     assert no_problems == none_here == []
     assert [x.name for x in a] == [x.name for x in b]
     for one, other in zip(a, b, strict=True):
@@ -265,7 +267,8 @@ def test_a_transcription_may_hold_any_character(dataset: Dataset, text_files: Pa
     """Only line ends end a line, not what else Unicode calls a line boundary."""
     text = "0,0,9,0,9,9,0,9,a\x0cb\x1c\x85\u2028c"
     (text_files / "gt_page_003.txt").write_bytes(f"{text}\r\n{text}\n".encode())
-    found, problems = read_annotations(text_files, dataset.images)
+    reading = read_annotations(text_files, dataset.images)
+    found, problems = reading.annotations, reading.problems
     assert problems == []
     assert len(found[3].polygons.lengths) == 2
 
@@ -274,7 +277,8 @@ def test_dont_care_and_byte_order_mark(dataset: Dataset, text_files: Path) -> No
     (text_files / "gt_page_003.txt").write_text(
         "0,0,9,0,9,9,0,9,###\n0,0,9,0,9,9,0,9,a###\n0,0,9,0,9,9,0,9\n", "utf-8-sig"
     )
-    found, problems = read_annotations(text_files, dataset.images)
+    reading = read_annotations(text_files, dataset.images)
+    found, problems = reading.annotations, reading.problems
     assert problems == []
     assert found[3].polygons.ignore.tolist() == [True, False, False]
 
@@ -429,7 +433,12 @@ def test_wrong_splits_from_the_command(tmp_path: Path, dataset: Dataset) -> None
 # ------------------------------------------------------------------------------------- the store
 
 
-def test_a_store_of_a_newer_version(dataset: Dataset, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(99, "install the version"), (1, "build it again into another store")]
+)
+def test_a_store_of_another_version(
+    version: int, remedy: str, dataset: Dataset, settings: Settings
+) -> None:
     build("val", dataset.source, settings)
     for path, key in (
         (settings.store / "splits" / "val.json", "format_version"),
@@ -440,10 +449,10 @@ def test_a_store_of_a_newer_version(dataset: Dataset, settings: Settings) -> Non
         inner = document
         for parent in parents:
             inner = inner[parent]
-        inner[leaf] = 99
+        inner[leaf] = version
         path.write_text(json.dumps(document))
         before = published(settings.store)
-        message = r"has format version 99, this ocr-precompute reads version 1; install"
+        message = f"has format version {version}, this ocr-precompute reads version 2; {remedy}"
         with pytest.raises(StoreError, match=message):
             build("val", dataset.source, settings)
         with pytest.raises(StoreError, match=message):
@@ -455,7 +464,7 @@ def test_a_store_of_a_newer_version(dataset: Dataset, settings: Settings) -> Non
         result = run(command, "--store", settings.store)
         assert result.returncode == 2
         assert "error: " in result.stderr
-        assert "has format version 99" in result.stderr
+        assert f"has format version {version}" in result.stderr
 
 
 def test_not_a_store(tmp_path: Path) -> None:
@@ -532,7 +541,8 @@ def test_a_full_disk(dataset: Dataset, tmp_path: Path, backend: str) -> None:
 def test_a_real_source_of_text_files(shared: Path) -> None:
     folder = shared / "icdar2015"
     source = Source(images=folder / "img", annotations=folder / "gt")
-    found, problems = read_annotations(source.annotations, source.images)
+    reading = read_annotations(source.annotations, source.images)
+    found, problems = reading.annotations, reading.problems
     assert problems == []
     assert len(found) == 35
     assert sum(int(a.polygons.ignore.sum()) for a in found) > 35

@@ -18,7 +18,11 @@ from ocr_precompute.config import RECIPES
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets import Targets, make_targets, offset_distances
 
-GOLDEN = sorted((SHARED / "golden").glob("*.npz"))
+GOLDEN = sorted(
+    path
+    for kind in ("sroie", "icdar2015", "curved")
+    for path in (SHARED / "golden").glob(f"{kind}_*.npz")
+)
 SQUARE = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
 # Two rooms joined by a corridor, which the shrink parts.
 WALLS = ([0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16])

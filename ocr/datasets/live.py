@@ -66,9 +66,8 @@ class LiveDataset(SampleDataset):
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
         super().__init__(fields, settings.parameters)
         self._images, self._max_pixels = source.images, settings.max_pixels
-        self._annotated, problems = read_annotations(
-            source.annotations, source.images, source.format
-        )
+        reading = read_annotations(source.annotations, source.images, source.format)
+        self._annotated, problems = reading.annotations, reading.problems
         if not self._images.is_dir():
             reason = "there is no such image folder; correct the path"
             problems.append(Problem("annotations", str(self._images), "", reason))

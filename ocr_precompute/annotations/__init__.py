@@ -47,6 +47,8 @@ class Entry:
 class AnnotationFormat(Protocol):
     """What a format module offers."""
 
+    __name__: str
+
     def recognises(self, path: Path) -> bool:
         """Whether the file or folder at path looks like this format."""
 
@@ -56,10 +58,50 @@ class AnnotationFormat(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """The checked annotation of one image: its name and polygons, original pixels."""
+    """The checked annotation of one image: its name and polygons, original pixels.
+
+    declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
+    """
 
     name: str
     polygons: Polygons
+    declared_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something about one image or word that is no error and yet not as its author wrote it.
+
+    kind: what, as a fixed word such as `repaired`; see `read_annotations`. entry: which word, as in
+    messages; empty for a whole image.
+    """
+
+    kind: str
+    sample: str
+    entry: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """All that was understood of an annotation file or folder.
+
+    format, dialect: what it was read as; dialect is empty for a format that has none.
+    annotations: ordered by name, a bad polygon left out of its image and a bad image left out.
+    problems: all that is wrong. notes: all that is no error but worth saying.
+    unannotated: names of images below the image folder that nothing annotates, in order.
+    left_out: (path, reason) of entries of a folder that are known not to be annotations.
+    warnings: one line each about the whole, such as how lines of an uncertain dialect were read.
+    """
+
+    format: str
+    annotations: list[Annotation]
+    problems: list[Problem]
+    dialect: str = ""
+    notes: tuple[Note, ...] = ()
+    unannotated: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def format_names() -> list[str]:
@@ -67,13 +109,10 @@ def format_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def read_annotations(
-    path: Path, images: Path, format_name: str = "auto"
-) -> tuple[list[Annotation], list[Problem]]:
-    """All annotated images, ordered by name, and everything wrong with them.
+def read_annotations(path: Path, images: Path, format_name: str = "auto") -> Reading:
+    """All annotated images, and everything wrong with them or worth saying.
 
     path: annotation file or folder. images: folder that image names are relative to.
-    A bad polygon is left out of its image and a bad image out of the list; each is a Problem.
     Raises InputError if there is nothing at path, or no format fits.
     """
     module = _format(path, format_name)
@@ -90,7 +129,9 @@ def read_annotations(
                 polygons, bad = _check_words(entry)
                 found[entry.name] = Annotation(entry.name, polygons)
                 problems += bad
-    return [found[name] for name in sorted(found)], problems
+    return Reading(
+        module.__name__.rpartition(".")[2], [found[name] for name in sorted(found)], problems
+    )
 
 
 @contextmanager

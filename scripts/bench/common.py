@@ -54,8 +54,9 @@ def checked_annotations(images: Path, annotations: Path) -> list[Annotation]:
     """All annotations; ends the program if there are none."""
     if not annotations.exists():
         sys.exit(f"{annotations}: there is none; make it with scripts/make_sample_data.py")
-    found, _ = read_annotations(annotations, images)
-    return found or sys.exit(f"{annotations}: holds no annotated image")
+    return read_annotations(annotations, images).annotations or sys.exit(
+        f"{annotations}: holds no annotated image"
+    )
 
 
 def link(source: Path, target: Path) -> None:
