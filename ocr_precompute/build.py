@@ -25,6 +25,7 @@ from ocr_precompute.store import (
     create_store,
     digest_cache,
     find_rows,
+    forget_unnamed,
     publish_manifest,
     read_manifest,
     record_source,
@@ -125,6 +126,7 @@ def build(
             progress.planned(planned)
             if dry_run:
                 break
+            forget_unnamed(store, [shard.key for shard in planned.shards])
             bad: list[tuple[str, str]] = []
             for result in encode(
                 store, planned.to_build, planned.donors, settings, progress.notice
