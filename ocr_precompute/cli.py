@@ -14,7 +14,15 @@ import typer
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
-from ocr_precompute.config import DEFAULT_CONFIG, Backend, Decode, Settings, Source, load_settings
+from ocr_precompute.config import (
+    DEFAULT_CONFIG,
+    Backend,
+    Decode,
+    Settings,
+    Source,
+    Unannotated,
+    load_settings,
+)
 from ocr_precompute.errors import InputError, PrecomputeError, Problem
 
 app = typer.Typer(
@@ -88,6 +96,14 @@ def build(
     ] = None,
     jobs: JobsOption = None,
     backend: Annotated[Backend | None, typer.Option(help="How workers run.")] = None,
+    unannotated: Annotated[
+        Unannotated | None,
+        typer.Option(
+            "--unannotated",
+            help="Images without annotation: skip (the default), take as pages without text "
+            "(empty), or stop (error).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -119,6 +135,7 @@ def build(
         }
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
+        source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
         with BuildScreen() as screen:
             report = building.build(
                 split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen

@@ -96,12 +96,8 @@ def publish_manifest(store: Path, manifest: Manifest) -> None:
 
 def record_source(store: Path, split: str, source: Source) -> None:
     """Remember on this machine where a split was built from."""
-    resolved = {
-        "images": str(source.images.resolve()),
-        "annotations": str(source.annotations.resolve()),
-        "format": source.format,
-    }
-    data = json_bytes(resolved)
+    paths = {name: getattr(source, name).resolve() for name in ("images", "annotations")}
+    data = json_bytes(source.model_copy(update=paths).model_dump(mode="json"))
     path = store / "sources" / f"{split}.json"
     if not path.exists() or path.read_bytes() != data:
         replace_file(path, data)

@@ -62,7 +62,7 @@ LAYERS = [
     {"errors"},
     {"config", "files", "samples"},
     {"blosc"},
-    {"annotations", "chunks", "images", "targets"},
+    {"annotations", "chunks", "images", "targets", "unannotated"},
     {"compute", "fingerprint"},
     {"manifest", "shard"},
     {"store"},
