@@ -16,6 +16,7 @@ import numpy as np
 
 from ocr.datasets.samples import SampleDataset
 from ocr_precompute.config import Recipe
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import Polygons
 from ocr_precompute.shard import MAPS
 from ocr_precompute.targets import draw_targets
@@ -203,9 +204,9 @@ class AugmentedDataset(SampleDataset):
         """The dataset with the variations of one epoch."""
         return AugmentedDataset(self._dataset, self._augmentation, seed=self._seed, epoch=epoch)
 
+    @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write varied samples into out. Raises as the dataset does."""
-        cv2.setNumThreads(1)  # the loader's threads are the parallel part
         dtype, shape = self._dataset.layout["image"]
         images = np.empty((len(indices), *shape), dtype)
         annotations = self._dataset.fill(indices, {"image": images})
