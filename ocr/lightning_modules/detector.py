@@ -19,7 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ocr.errors import CheckpointError
-from ocr.lightning_modules.schedule import WarmupPolynomialLR
+from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
 from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
@@ -95,7 +95,7 @@ class TextDetector(lightning.LightningModule):
         self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._decay_norms = decay_norms
-        self._optimizer_settings = _tried(optimizer, lr_scheduler)
+        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
         self._offload = offload_activations
         self._pool: ThreadPoolExecutor | None = None
@@ -141,13 +141,7 @@ class TextDetector(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule. Norms and biases do not decay, unless decay_norms is set."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": parameters}]
-        if not self._decay_norms:
-            groups = [
-                {"params": [p for p in parameters if p.ndim > 1]},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ]
-        optimizer = self._optimizer(groups)
+        optimizer = self._optimizer(parameter_groups(parameters, self._decay_norms))
         scheduler = self._lr_scheduler(optimizer)
         plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, WarmupPolynomialLR):
@@ -243,20 +237,6 @@ class TextDetector(lightning.LightningModule):
         checkpoint = read_checkpoint(path)
         self._check(checkpoint, str(path))
         self.load_state_dict(checkpoint["state_dict"])
-
-
-def _tried(optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable) -> set[str]:
-    """Names of an optimiser's settings, found by making one.
-
-    Raises ValueError if optimiser or schedule refuse their settings.
-    """
-    try:
-        made = optimizer([torch.nn.Parameter(torch.zeros(1))])
-        names = set(made.param_groups[0])
-        lr_scheduler(made)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"optimizer or lr_scheduler: {error}; correct its settings") from error
-    return names
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
