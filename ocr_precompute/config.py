@@ -10,7 +10,6 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,10 +125,15 @@ class Parameters(_Frozen):
     compression: Compression = Compression()
     libraries: dict[str, str] = Field(default_factory=_libraries)
 
-    @cached_property
+    @property
     def canonical(self) -> bytes:
         """The parameters as they go into keys: JSON with its names in order."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        # Kept by hand: functools.cached_property takes a lock, which a fork could find held.
+        kept: bytes | None = self.__dict__.get("_canonical")
+        if kept is None:
+            kept = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+            self.__dict__["_canonical"] = kept
+        return kept
 
     @field_validator("size")
     @classmethod

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
-import numba
 import numpy as np
 import pyclipper
 
+from ocr_precompute.compiled import compiled
 from ocr_precompute.config import RECIPES, Recipe
 from ocr_precompute.samples import Polygons
 
@@ -158,7 +158,7 @@ def _parts(offset: pyclipper.PyclipperOffset, distance: float) -> list[np.ndarra
     return [np.array(part, np.int32) for part in offset.Execute(distance)]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def raise_thresholds(
     thresh: np.ndarray,
     points: np.ndarray,
