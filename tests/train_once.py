@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def train(
     torch.set_num_threads(1)  # so small a network gains nothing from more
     lightning.seed_everything(0, verbose=False)
     augmentation = Augmentation(**data.pop("augmentation", {}))
-    module = TextDetector(**{"channels": 16, "learning_rate": 2e-3, **(model or {})})
+    optimizer = partial(torch.optim.AdamW, lr=2e-3, weight_decay=1e-4)
+    module = TextDetector(**{"channels": 16, "optimizer": optimizer, **(model or {})})
     record = Record()
     callbacks: list[lightning.Callback] = [record, StepTimes()]
     if checkpoint_every:
