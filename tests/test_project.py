@@ -42,7 +42,8 @@ def test_import_rules(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     assert not tops & {"torch", "lightning", "ocr", "PIL"}
     assert "zarr" not in tops or path.name == "reader.py"
-    assert "numcodecs" not in tops or path.name == "chunks.py"
+    assert "numcodecs" not in tops or path.name == "blosc.py"
+    assert "numba" not in tops or path.name in {"compiled.py", "together.py"}
     assert not {"rich", "typer"} & tops or path.name in {"cli.py", "screen.py"}
 
 
@@ -59,8 +60,9 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 
 
 LAYERS = [
-    {"errors"},
-    {"config", "files", "samples"},
+    {"errors", "forks"},
+    {"compiled", "config", "files", "opencv", "samples"},
+    {"together"},
     {"blosc"},
     {"annotations", "chunks", "images", "targets"},
     {"compute", "fingerprint"},

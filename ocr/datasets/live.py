@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
@@ -14,6 +13,7 @@ from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Decode, Settings, Source
 from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
 
 
@@ -82,12 +82,12 @@ class LiveDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self._annotated)
 
+    @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Compute samples; write their chosen maps into out, return their other chosen fields.
 
         Raises IndexError, or InputError, naming the image, if it cannot be read or decoded.
         """
-        cv2.setNumThreads(1)  # the loader's threads are the parallel part
         rest = []
         for position, index in enumerate(indices):
             sample = self._compute(index)
