@@ -120,7 +120,7 @@ def build(
                 known_bad(published),
                 progress.scanning,
             )
-        computed = copied = built = 0
+        written: dict[str, ShardResult] = {}
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
             progress.planned(planned)
@@ -131,9 +131,8 @@ def build(
             for result in encode(
                 store, planned.to_build, planned.donors, settings, progress.notice
             ):
-                built += not result.bad
-                computed += result.computed
-                copied += result.copied
+                if not result.bad:
+                    written[result.key] = result
                 bad += result.bad
                 progress.encoded(result)
             if not bad:
@@ -147,6 +146,12 @@ def build(
             skipped=scanned.skipped,
         )
         up_to_date = published == manifest and not planned.to_build
+        # Shards of an earlier round that the split does not name after all count as if they had
+        # lain there before.
+        results = [written[shard.key] for shard in planned.shards if shard.key in written]
+        built = len(results)
+        computed = sum(result.computed for result in results)
+        copied = sum(result.copied for result in results)
         if dry_run:
             built = len(planned.to_build)
             rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
