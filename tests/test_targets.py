@@ -29,6 +29,7 @@ WALLS = ([0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 3
 ROOMS = np.array([*WALLS, [30, 16], [30, 30], [0, 30]], np.float32)
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 @pytest.mark.parametrize("recipe", ["seed", "dbnet"])
 def test_labels_equal_the_published_ones(path: Path, recipe: str) -> None:
