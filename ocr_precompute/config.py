@@ -55,7 +55,9 @@ class Recipe(_Frozen):
 
     name: str
     integer_vertices: bool = Field(description="cut vertices to whole pixels first")
+    clip: bool = Field(description="move vertices that leave the image to its nearest pixel first")
     min_size: float = Field(description="ignore polygons with a box side below this, pixels")
+    min_area: float = Field(description="ignore polygons of an area below this, square pixels")
     masks: bool = Field(description="mask out ignored and collapsed polygons")
     every_part: bool = Field(description="draw every part of a polygon that an offset splits")
     shrink_ratio: float = Field(default=0.4, gt=0, lt=1, description="r of the paper")
@@ -70,8 +72,24 @@ class Recipe(_Frozen):
 
 
 RECIPES = {
-    "seed": Recipe(name="seed", integer_vertices=True, min_size=0, masks=False, every_part=True),
-    "dbnet": Recipe(name="dbnet", integer_vertices=False, min_size=8, masks=True, every_part=False),
+    "seed": Recipe(
+        name="seed",
+        integer_vertices=True,
+        clip=False,
+        min_size=0,
+        min_area=0,
+        masks=False,
+        every_part=True,
+    ),
+    "dbnet": Recipe(
+        name="dbnet",
+        integer_vertices=False,
+        clip=True,
+        min_size=8,
+        min_area=1,
+        masks=True,
+        every_part=False,
+    ),
 }
 
 
