@@ -25,6 +25,7 @@ from ocr_precompute.store import (
     create_store,
     digest_cache,
     find_rows,
+    forget_unnamed,
     publish_manifest,
     read_manifest,
     record_source,
@@ -125,6 +126,7 @@ def build(
             progress.planned(planned)
             if dry_run:
                 break
+            forget_unnamed(store, [shard.key for shard in planned.shards])
             bad: list[tuple[str, str]] = []
             for result in encode(
                 store, planned.to_build, planned.donors, settings, progress.notice
@@ -211,9 +213,9 @@ def plan(
 
 def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -> None:
     """Give the split its new manifest, in one step; nothing to do if it is up to date."""
+    record_source(store, manifest.split, source)  # first: if it cannot be, nothing is published
     if not up_to_date:
         publish_manifest(store, manifest)
-    record_source(store, manifest.split, source)
 
 
 @contextmanager
