@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def test_the_last_checkpoint_is_the_last_state(
     limits: dict[str, int], steps: int, store: str, tmp_path: Path
 ) -> None:
     # The rate does not depend on how long the training is to be.
-    model, out = {"warmup": 0.9, "learning_rate": 0.0}, str(tmp_path / "out")
+    constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+    model, out = {"lr_scheduler": constant}, str(tmp_path / "out")
     whole = train(str(tmp_path / "whole"), data(store), model, {"max_epochs": 4})
     first = train(out, data(store), model, limits, last=True)
     assert first.losses == whole.losses[:steps]
