@@ -7,8 +7,11 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -20,7 +23,8 @@ from lightning.pytorch.cli import (
 from ocr.datasets import SampleError
 from ocr.datasets.data_module import DetectionData
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import PredictionWriter, StepTimes
+from ocr.lightning_modules.callbacks import PredictionWriter, Resume, StepTimes
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 from ocr.lightning_modules.detector import read_checkpoint
 from ocr_precompute.errors import PrecomputeError, printable
 
@@ -63,6 +67,7 @@ class TrainCLI(LightningCLI):
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
             parser.link_arguments(name, f"model.{name}")
         parser.add_lightning_class_args(StepTimes, "step_times")
+        parser.add_lightning_class_args(Resume, "resume")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -79,6 +84,13 @@ class TrainCLI(LightningCLI):
             chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code
         if subcommand == "predict":
             chosen["return_predictions"] = False  # they are written as they come
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, which writes whole checkpoints unless told how to write them."""
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
 
     def instantiate_classes(self) -> None:
         """Make the objects. Raises PrecomputeError for a setting that an object refuses."""
