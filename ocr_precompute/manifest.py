@@ -12,6 +12,9 @@ from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 
+MOST_SAMPLES = 2 * 4096
+"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
+
 
 @dataclass(frozen=True)
 class ShardEntry:
@@ -74,7 +77,7 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             shards = tuple(ShardEntry(**shard) for shard in document["shards"])
-            if not all(is_key(shard.key) and shard.samples > 0 for shard in shards):
+            if not all(is_key(shard.key) and _is_length(shard.samples) for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
             skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
             texts = [document["split"], *(text for s in skipped for text in astuple(s))]
@@ -96,6 +99,10 @@ class Manifest:
 def is_key(key: Any) -> bool:
     """Whether it is a key as shards have them: 64 lower-case hexadecimal digits."""
     return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
+
+
+def _is_length(samples: Any) -> bool:
+    return type(samples) is int and 0 < samples <= MOST_SAMPLES
 
 
 def _one_line(error: Exception) -> str:
