@@ -161,6 +161,9 @@ def verify(
     check_sources: Annotated[
         bool, typer.Option("--sources/--no-sources", help="Compare with the source files.")
     ] = True,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build damaged shards again from their sources.")
+    ] = False,
     images: ImagesOption = None,
     annotations: AnnotationsOption = None,
     format_name: FormatOption = None,
@@ -171,11 +174,13 @@ def verify(
 
     Sources are those the split was built from; give --images and --annotations if they moved, or
     --no-sources to leave them out. With --recompute 0.1 (or 1) that share of samples is computed
-    again from source and compared bit for bit. Exit status 1 if anything is wrong.
+    again from source and compared bit for bit. With --repair a damaged shard is built again, if its
+    sources are still what they were. Exit status 1 if anything is, or stays, wrong.
     """
     with _reporting(as_json):
+        from ocr_precompute import repair as repairing
         from ocr_precompute import verify as verifying
-        from ocr_precompute.screen import VerifyScreen, print_verify
+        from ocr_precompute.screen import VerifyScreen, print_verify, say
         from ocr_precompute.store import check_store, recorded_source, split_names
 
         settings = load_settings(config, {"store": store, "jobs": jobs})
@@ -188,19 +193,30 @@ def verify(
                 found = _override(found, name, images, annotations, format_name)
             if found:
                 sources[name] = found
-        with VerifyScreen() as screen:
-            report = verifying.verify(
-                settings.store,
-                splits,
-                sources=sources,
-                recompute=recompute,
-                max_pixels=settings.max_pixels,
-                jobs=settings.jobs,
-                on_shard=screen.checked,
-            )
-        print_verify(report, set(splits) - set(sources))
+
+        def check() -> verifying.VerifyReport:
+            with VerifyScreen() as screen:
+                return verifying.verify(
+                    settings.store,
+                    [split] if split else None,
+                    sources=sources,
+                    recompute=recompute,
+                    max_pixels=settings.max_pixels,
+                    jobs=settings.jobs,
+                    on_shard=screen.checked,
+                )
+
+        report = check()
+        done = repairing.Repair((), ())
+        if repair and not report.ok:
+            say(f"{len(report.problems)} problems; building damaged shards again")
+            done = repairing.repair(settings.store, report, sources, max_pixels=settings.max_pixels)
+            report = check()
+        print_verify(report, done, set(splits) - set(sources))
         if as_json:
-            _print_json(asdict(report))
+            failed = [asdict(finding) for finding in done.failed]
+            document = asdict(report) | {"repaired": done.repaired}
+            _print_json({**document, "problems": [*document["problems"], *failed]})
         if not report.ok:
             raise typer.Exit(1)
 

@@ -12,7 +12,8 @@ from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 
-_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
+MOST_SAMPLES = 2 * 4096
+"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def is_key(key: Any) -> bool:
 
 
 def _is_length(samples: Any) -> bool:
-    return type(samples) is int and 0 < samples <= _MOST_SAMPLES
+    return type(samples) is int and 0 < samples <= MOST_SAMPLES
 
 
 def _one_line(text: object) -> str:

@@ -24,6 +24,7 @@ from ocr_precompute.bench import BenchReport
 from ocr_precompute.encode import ShardResult
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
 from ocr_precompute.garbage import Garbage, Removal
+from ocr_precompute.repair import Repair
 from ocr_precompute.summary import SplitSummary, StoreSummary
 from ocr_precompute.verify import VerifyReport
 
@@ -137,9 +138,11 @@ def print_build(report: build.BuildReport, store: Path) -> None:
     say(f"store {store}, data hash {report.data_hash}")
 
 
-def print_verify(report: VerifyReport, without_sources: set[str]) -> None:
-    """The result of a verification, one line a finding."""
-    for finding in report.problems[:_MOST_FINDINGS]:
+def print_verify(report: VerifyReport, repair: Repair, without_sources: set[str]) -> None:
+    """The result of a verification, and of a repair before it, one line a finding."""
+    for key in repair.repaired:
+        say(f"repaired: {key[:16]}: built again")
+    for finding in [*report.problems[:_MOST_FINDINGS], *repair.failed[:_MOST_FINDINGS]]:
         where = ": ".join(part for part in (finding.shard[:16], finding.sample) if part)
         say(f"{finding.kind}: {where + ': ' if where else ''}{finding.detail}")
     if len(report.problems) > _MOST_FINDINGS:

@@ -28,7 +28,7 @@ from ocr_precompute.chunks import (
     with_checksum,
 )
 from ocr_precompute.config import Compression, Parameters
-from ocr_precompute.files import flush, inside, is_litter, json_bytes, temporary_name
+from ocr_precompute.files import flush, inside, is_litter, json_bytes, read_bounded, temporary_name
 from ocr_precompute.fingerprint import FORMAT_VERSION
 from ocr_precompute.samples import CanonicalSample
 
@@ -58,6 +58,9 @@ RECORDS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
 polygons sample_offsets[i] to sample_offsets[i + 1], and polygon j the points polygon_offsets[j] to
 polygon_offsets[j + 1].
 """
+
+MOST_RECORD = 2**29
+"""Bytes of a record array; even the points of 4096 crowded pages take less."""
 
 _ZARR_TYPES = {"u1": "uint8", "f4": "float32", "i4": "int32", "i8": "int64", "f8": "float64"}
 
@@ -275,7 +278,7 @@ def _offsets(lengths: Sequence[int]) -> np.ndarray:
 def read_record(shard: Path, field: str) -> np.ndarray:
     """One record array of a shard. Raises ValueError if damaged, OSError if missing."""
     dtype, tail = RECORDS[field]
-    data = strip_checksum((shard / record_file(field)).read_bytes())
+    data = strip_checksum(read_bounded(shard / record_file(field), MOST_RECORD))
     return np.frombuffer(data, dtype).reshape(-1, *tail)
 
 
@@ -297,6 +300,8 @@ def _check_offsets(arrays: Mapping[str, np.ndarray]) -> None:
         fits = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == end
         if not fits or (np.diff(offsets) < 0).any():
             raise ValueError(f"{field} does not fit the array it points into")
+    if (arrays["ignore"].view(np.uint8) > 1).any():
+        raise ValueError("ignore holds flags that are neither 0 nor 1")
     if len(arrays["original_size"]) != samples or len(arrays["matrix"]) != samples:
         raise ValueError("record arrays differ in length")
 

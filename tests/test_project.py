@@ -69,9 +69,11 @@ LAYERS = [
     {"manifest", "shard"},
     {"store"},
     {"scan"},
-    {"encode"},
+    {"values"},
+    {"checking", "encode"},
     {"build", "garbage", "reader", "summary"},
     {"verify", "preview", "bench"},
+    {"repair"},
     {"screen"},
     {"cli"},
 ]
