@@ -95,6 +95,9 @@ def build(
         bool,
         typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse damaged images of which there are pixels.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -121,7 +124,13 @@ def build(
         source = _source(settings, split, images, annotations, format_name)
         with BuildScreen() as screen:
             report = building.build(
-                split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
+                split,
+                source,
+                settings,
+                skip_bad=skip_bad,
+                strict=strict,
+                dry_run=dry_run,
+                progress=screen,
             )
         print_build(report, settings.store)
         if as_json:

@@ -11,6 +11,7 @@ from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
+from ocr_precompute.samples import Damage
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A sample whose image is damaged and was built all the same; words and lost as in Damage."""
+
+    sample: str
+    words: str
+    lost: float | None = None
+
+    @property
+    def damage(self) -> Damage:
+        """What is wrong with the image."""
+        return Damage(self.words, self.lost)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A published split."""
 
@@ -44,6 +59,7 @@ class Manifest:
     parameters: Parameters
     shards: tuple[ShardEntry, ...]
     skipped: tuple[Skipped, ...]
+    damaged: tuple[Damaged, ...]
 
     @property
     def samples(self) -> int:
@@ -62,6 +78,7 @@ class Manifest:
                 "parameters": self.parameters.model_dump(mode="json"),
                 "shards": [asdict(shard) for shard in self.shards],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
+                "damaged": [asdict(damaged) for damaged in self.damaged],
             }
         )
 
@@ -77,7 +94,11 @@ class Manifest:
             if not all(_is_key(shard.key) and shard.samples > 0 for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
             skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
+            damaged = tuple(Damaged(**damaged) for damaged in document["damaged"])
             texts = [document["split"], *(text for s in skipped for text in astuple(s))]
+            texts += [text for each in damaged for text in (each.sample, each.words)]
+            if not all(d.lost is None or 0 <= d.lost <= 1 for d in damaged):
+                raise ValueError("a lost share is none")
             if not (_is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
                 raise ValueError("the data hash is no hash, or a name no text")
             return cls(
@@ -86,6 +107,7 @@ class Manifest:
                 parameters=Parameters.model_validate(document["parameters"]),
                 shards=shards,
                 skipped=skipped,
+                damaged=damaged,
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(

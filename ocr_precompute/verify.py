@@ -17,7 +17,7 @@ from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import ImageError, InputError, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_key
-from ocr_precompute.manifest import Manifest, ShardEntry
+from ocr_precompute.manifest import Damaged, Manifest, ShardEntry
 from ocr_precompute.samples import Sample
 from ocr_precompute.scan import known_bad, scan
 from ocr_precompute.shard import (
@@ -78,6 +78,7 @@ class _ShardCheck:
 
     findings: list[Finding]
     names: tuple[str, ...]
+    damaged: tuple[Damaged, ...] = ()
 
 
 def verify(
@@ -128,10 +129,15 @@ def verify(
             for entry, rows in zip(manifest.shards, chosen, strict=True)
         ]
         held: set[str] = set()
+        damaged: list[Damaged] = []
         for entry, result in zip(manifest.shards, _in_threads(tasks, jobs), strict=True):
             findings += result.findings
             held.update(result.names)
+            damaged += result.damaged
             on_shard(entry.samples)
+        if tuple(damaged) != manifest.damaged:
+            detail = f"split {name}: the damaged images it names are not those of its shards"
+            findings.append(Finding("manifest", "", "", f"{detail}; build the split again"))
         if current is not None:
             detail = "is annotated but not in the store; build the split again"
             added = sorted(set(current.samples) - held)
@@ -241,7 +247,10 @@ def check_shard(
             if row in recompute and record.name in sources.samples:
                 sample = sources.samples[record.name][0]
                 findings += _check_recompute(entry, record, stored, sample, parameters, max_pixels)
-    return _ShardCheck(findings, records.names)
+    damaged = [
+        Damaged(records.names[row], each.words, each.lost) for row, each in records.damage.items()
+    ]
+    return _ShardCheck(findings, records.names, tuple(damaged))
 
 
 _REMEDY = "remove the shard's folder and build the split again"
@@ -366,7 +375,7 @@ def _check_recompute(
         for field, array in stored.items()
         if isinstance(array, np.ndarray)
     }
-    for field in ("original_size", "matrix", "ignore"):
+    for field in ("original_size", "matrix", "ignore", "damage"):
         pairs[field] = (getattr(record, field), getattr(again, field))
     pairs["polygons"] = (_flat(record.polygons), _flat(again.polygons))
     differing = [field for field, (a, b) in pairs.items() if not _same_bits(a, b)]

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ocr.datasets.samples import SampleDataset
+from ocr.datasets.samples import SampleDataset, warn_of_damage
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images import decode, letterbox
@@ -43,21 +43,25 @@ class ImageFolder(SampleDataset):
         return len(self._names)
 
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Decode images into out. Raises InputError, naming the image, if one cannot be."""
+        """Decode images into out; warns of damaged ones.
+
+        Raises InputError, naming the image, if one cannot be decoded.
+        """
         cv2.setNumThreads(1)  # the loader's threads are the parallel part
         rest = []
         for position, index in enumerate(indices):
             name, parameters = self._names[index], self.parameters
             path = self._images / name
             try:
-                pixels, original = decode(
+                decoded = decode(
                     path.read_bytes(), parameters.size, parameters.decode, self._max_pixels
                 )
             except (OSError, ImageError) as error:
                 raise InputError([Problem("image", str(path), "", str(error), name)]) from error
-            image, scale = letterbox(pixels, original, parameters.size)
+            warn_of_damage(path, decoded.damage)
+            image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
             out["image"][position] = image
             matrix = np.diag([1 / scale, 1 / scale, 1.0])
-            size = np.array(original, np.int64)
+            size = np.array(decoded.size, np.int64)
             rest.append({"name": name, "matrix": matrix, "original_size": size})
         return rest
