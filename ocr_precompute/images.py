@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +13,7 @@ from ocr_precompute.apart import decode_apart
 from ocr_precompute.config import Decode
 from ocr_precompute.errors import ImageError
 from ocr_precompute.headers import Header, bmp_header, tiff_header, tiff_holds_jpeg, webp_header
+from ocr_precompute.opencv import without_log
 from ocr_precompute.samples import Damage
 
 _READERS: dict[bytes, Callable[[bytes], Header]] = {
@@ -118,33 +117,13 @@ def _opencv(data: bytes | bytearray) -> np.ndarray:
     """Pixels as OpenCV decodes them, as stored. Raises ImageError."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        with _without_log():
+        with without_log():
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"cannot be decoded ({error.err}); replace the file") from error
     if pixels is None:
         raise ImageError("cannot be decoded: the file is damaged or cut short; copy it again")
     return pixels
-
-
-_log_lock = threading.Lock()
-_log_users: list[int] = []  # the log level before, once for each thread that is decoding
-
-
-@contextmanager
-def _without_log() -> Iterator[None]:
-    """Keep OpenCV's log, which cannot name the file, silent while any thread decodes."""
-    log = cv2.utils.logging
-    with _log_lock:
-        before = log.setLogLevel(log.LOG_LEVEL_SILENT)
-        _log_users.append(_log_users[0] if _log_users else before)
-    try:
-        yield
-    finally:
-        with _log_lock:
-            before = _log_users.pop()
-            if not _log_users:
-                log.setLogLevel(before)
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

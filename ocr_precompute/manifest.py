@@ -91,7 +91,7 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             shards = tuple(ShardEntry(**shard) for shard in document["shards"])
-            if not all(_is_key(shard.key) and shard.samples > 0 for shard in shards):
+            if not all(is_key(shard.key) and shard.samples > 0 for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
             skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
             damaged = tuple(Damaged(**damaged) for damaged in document["damaged"])
@@ -99,7 +99,7 @@ class Manifest:
             texts += [text for each in damaged for text in (each.sample, each.words)]
             if not all(d.lost is None or 0 <= d.lost <= 1 for d in damaged):
                 raise ValueError("a lost share is none")
-            if not (_is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
+            if not (is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
                 raise ValueError("the data hash is no hash, or a name no text")
             return cls(
                 split=document["split"],
@@ -115,7 +115,8 @@ class Manifest:
             ) from error
 
 
-def _is_key(key: Any) -> bool:
+def is_key(key: Any) -> bool:
+    """Whether it is a key as shards have them: 64 lower-case hexadecimal digits."""
     return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
 
 

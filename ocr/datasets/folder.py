@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset, warn_of_damage
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images import decode, letterbox
+from ocr_precompute.opencv import single_thread
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -42,12 +42,12 @@ class ImageFolder(SampleDataset):
     def __len__(self) -> int:
         return len(self._names)
 
+    @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Decode images into out; warns of damaged ones.
 
         Raises InputError, naming the image, if one cannot be decoded.
         """
-        cv2.setNumThreads(1)  # the loader's threads are the parallel part
         rest = []
         for position, index in enumerate(indices):
             name, parameters = self._names[index], self.parameters
