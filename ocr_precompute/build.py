@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from ocr_precompute.config import SPLIT_NAME_RULE, Parameters, Settings, Source,
 from ocr_precompute.encode import ShardPlan, ShardResult, encode, unwritable
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
-from ocr_precompute.manifest import Manifest, ShardEntry
+from ocr_precompute.manifest import Damaged, Manifest, ShardEntry
 from ocr_precompute.samples import Polygons
-from ocr_precompute.scan import Scan, known_bad, scan, without_bad
+from ocr_precompute.scan import Scan, image_problem, known_bad, scan, without_bad
+from ocr_precompute.shard import read_records
 from ocr_precompute.store import (
     build_lock,
     check_target,
@@ -30,6 +31,7 @@ from ocr_precompute.store import (
     read_manifest,
     record_source,
     shard_keys,
+    shard_path,
 )
 
 
@@ -54,7 +56,8 @@ class BuildReport:
     """What a build did, or with dry_run would do.
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
-    left out. zero_area: polygons that draw nothing. seconds: wall clock.
+    left out. damaged: samples whose images are damaged. zero_area: polygons that draw nothing.
+    seconds: wall clock.
     """
 
     split: str
@@ -66,6 +69,7 @@ class BuildReport:
     computed: int
     copied: int
     skipped: int
+    damaged: tuple[Damaged, ...]
     zero_area: int
     up_to_date: bool
     dry_run: bool
@@ -95,11 +99,13 @@ def build(
     settings: Settings,
     *,
     skip_bad: bool = False,
+    strict: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
+    strict: refuse damaged images of which there are pixels.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if a worker is lost. Whatever it raises, the split that was published
     before is intact, and finished shards are used by the next build.
@@ -144,7 +150,10 @@ def build(
             parameters=parameters,
             shards=tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards),
             skipped=scanned.skipped,
+            damaged=damaged(store, planned, published),
         )
+        if strict and manifest.damaged:
+            raise InputError([_refused(each, source) for each in manifest.damaged])
         up_to_date = published == manifest and not planned.to_build
         # Shards of an earlier round that the split does not name after all count as if they had
         # lain there before.
@@ -169,6 +178,7 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
+        damaged=manifest.damaged,
         zero_area=int((Polygons.joined([s.polygons for s in scanned.samples]).areas() == 0).sum()),
         up_to_date=up_to_date,
         dry_run=dry_run,
@@ -209,6 +219,30 @@ def plan(
     wanted = {geometry for shard in to_build for geometry in shard.hashes}
     likely = [entry.key for entry in published.shards] if published else []
     return Plan(tuple(shards), to_build, find_rows(store, wanted, likely) if wanted else {})
+
+
+def damaged(store: Path, planned: Plan, published: Manifest | None) -> tuple[Damaged, ...]:
+    """The split's damaged images, in order, as far as their shards are built.
+
+    published: the split's manifest, which speaks for the shards it names; all others are asked.
+    """
+    known = {entry.key for entry in published.shards} if published else set()
+    told = {each.sample: each for each in published.damaged} if published else {}
+    found: list[Damaged] = []
+    for shard in planned.shards:
+        names = [sample.name for sample in shard.samples]
+        if shard.key in known:
+            found += [told[name] for name in names if name in told]
+            continue
+        with suppress(OSError, ValueError):  # not built yet, or damaged: `verify` finds it
+            rows = read_records(shard_path(store, shard.key)).damage
+            found += [Damaged(names[row], rows[row].words, rows[row].lost) for row in rows]
+    return tuple(found)
+
+
+def _refused(each: Damaged, source: Source) -> Problem:
+    reason = f"{each.damage}; replace it, or build without --strict"
+    return image_problem(source.images / each.sample, each.sample, reason)
 
 
 def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -> None:

@@ -115,6 +115,9 @@ def build(
         bool,
         typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse damaged images of which there are pixels.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -142,7 +145,13 @@ def build(
         source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
         with BuildScreen() as screen:
             report = building.build(
-                split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
+                split,
+                source,
+                settings,
+                skip_bad=skip_bad,
+                strict=strict,
+                dry_run=dry_run,
+                progress=screen,
             )
         print_build(report, settings.store)
         if as_json:

@@ -130,7 +130,8 @@ class Compression(_Frozen):
 def _libraries() -> dict[str, str]:
     """Versions of the libraries that decide a pixel: another version, another key."""
     cv2 = __import__("cv2")
-    return {"opencv": cv2.__version__, "pyclipper": version("pyclipper")}
+    packages = {name: version(name) for name in ("pyclipper", "simplejpeg")}
+    return {"opencv": cv2.__version__, **packages}
 
 
 class Parameters(_Frozen):

@@ -11,6 +11,7 @@ from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
+from ocr_precompute.samples import Damage
 
 MOST_SAMPLES = 2 * 4096
 """Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
@@ -39,6 +40,20 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A sample whose image is damaged and was built all the same; words and lost as in Damage."""
+
+    sample: str
+    words: str
+    lost: float | None = None
+
+    @property
+    def damage(self) -> Damage:
+        """What is wrong with the image."""
+        return Damage(self.words, self.lost)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A published split."""
 
@@ -47,6 +62,7 @@ class Manifest:
     parameters: Parameters
     shards: tuple[ShardEntry, ...]
     skipped: tuple[Skipped, ...]
+    damaged: tuple[Damaged, ...]
 
     @property
     def samples(self) -> int:
@@ -65,6 +81,7 @@ class Manifest:
                 "parameters": self.parameters.model_dump(mode="json"),
                 "shards": [asdict(shard) for shard in self.shards],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
+                "damaged": [asdict(damaged) for damaged in self.damaged],
             }
         )
 
@@ -80,7 +97,11 @@ class Manifest:
             if not all(is_key(shard.key) and _is_length(shard.samples) for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
             skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
+            damaged = tuple(Damaged(**damaged) for damaged in document["damaged"])
             texts = [document["split"], *(text for s in skipped for text in astuple(s))]
+            texts += [text for each in damaged for text in (each.sample, each.words)]
+            if not all(d.lost is None or 0 <= d.lost <= 1 for d in damaged):
+                raise ValueError("a lost share is none")
             if not (is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
                 raise ValueError("the data hash is no hash, or a name no text")
             return cls(
@@ -89,6 +110,7 @@ class Manifest:
                 parameters=Parameters.model_validate(document["parameters"]),
                 shards=shards,
                 skipped=skipped,
+                damaged=damaged,
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(

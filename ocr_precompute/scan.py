@@ -15,13 +15,12 @@ from ocr_precompute.annotations import Annotation, Reading, _unsafe, read_annota
 from ocr_precompute.config import Source
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.fingerprint import DigestCache
-from ocr_precompute.images import check_image
+from ocr_precompute.images import check_image, memory_limit
 from ocr_precompute.manifest import Manifest, Skipped
 from ocr_precompute.samples import Polygons, Sample
 from ocr_precompute.unannotated import unannotated_images
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
-_BYTES_A_PIXEL = 16  # no image format needs more: four channels of 32 bits
 _NO_POLYGONS = Polygons.from_list([], [])
 _UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
 
@@ -128,7 +127,7 @@ def _digest_sample(
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return image_problem(path, annotation.name, "is not a regular file; replace it")
-        if status.st_size > _BYTES_A_PIXEL * max_pixels:
+        if status.st_size > memory_limit(max_pixels):
             return image_problem(
                 path, annotation.name, "is larger than any image within the pixel limit; replace it"
             )

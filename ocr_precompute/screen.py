@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from ocr_precompute.bench import BenchReport
 from ocr_precompute.encode import ShardResult
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
 from ocr_precompute.garbage import Garbage, Removal
+from ocr_precompute.manifest import Damaged
 from ocr_precompute.repair import Repair
 from ocr_precompute.summary import SplitSummary, StoreSummary
 from ocr_precompute.verify import VerifyReport
 
 _MOST_FINDINGS = 200
+_MOST_NAMES = 20  # of samples that are worth a line each
 
 
 def _console() -> Console:
@@ -135,7 +138,16 @@ def print_build(report: build.BuildReport, store: Path) -> None:
         say(f"polygons of no area, which draw nothing: {report.zero_area}")
     if report.skipped:
         say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
+    print_damaged(report.damaged)
     say(f"store {store}, data hash {report.data_hash}")
+
+
+def print_damaged(damaged: Sequence[Damaged], prefix: str = "") -> None:
+    """A line for each damaged image, up to a number that can be read."""
+    for each in damaged[:_MOST_NAMES]:
+        say(f"{prefix}{each.sample}: {each.damage}")
+    if len(damaged) > _MOST_NAMES:
+        say(f"{prefix}{len(damaged) - _MOST_NAMES} more images are damaged; --json lists all")
 
 
 def print_verify(report: VerifyReport, repair: Repair, without_sources: set[str]) -> None:
@@ -178,6 +190,7 @@ def print_summary(summary: StoreSummary) -> None:
         for skipped in split.skipped:
             entry = f": {skipped.entry}" if skipped.entry else ""
             say(f"{split.name}: skipped {skipped.kind}: {skipped.sample}{entry}: {skipped.reason}")
+        print_damaged(split.damaged, f"{split.name}: ")
     if summary.unreferenced:
         say(
             f"{summary.unreferenced} shards belong to no split; `ocr-precompute gc` deletes them "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.manifest import Manifest, Skipped
+from ocr_precompute.manifest import Damaged, Manifest, Skipped
 from ocr_precompute.shard import MAPS
 from ocr_precompute.store import (
     check_store,
@@ -36,6 +36,7 @@ class SplitSummary:
     raw_bytes: int
     parameters: dict[str, Any]
     skipped: tuple[Skipped, ...]
+    damaged: tuple[Damaged, ...]
 
     @property
     def ratio(self) -> float:
@@ -97,4 +98,5 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         raw_bytes=manifest.samples * sample_bytes,
         parameters=manifest.parameters.model_dump(mode="json"),
         skipped=manifest.skipped,
+        damaged=manifest.damaged,
     )

@@ -74,12 +74,15 @@ POLYGONS = {
 }
 
 IMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated": (lambda data: data[: len(data) // 2], "is a truncated JPEG"),
+    "truncated": (lambda data: data[:300], "is a truncated JPEG .it ends before its pixels begin"),
     "text": (lambda _: b"dear diary", "is not a JPEG, PNG, BMP, WebP or TIFF image"),
     "empty": (lambda _: b"", "is not a JPEG, PNG, BMP, WebP or TIFF image"),
-    "header only": (lambda data: data[:30], "has a damaged image header"),
+    "damaged header": (
+        lambda data: data.replace(b"\xff\xc0", b"\xff\xc8"),
+        "has a damaged image head",
+    ),
     "truncated png": (lambda _: png(40, 40)[:-20], "is a truncated PNG"),
-    "damaged png": (damaged_png, "cannot be decoded: the file is damaged or cut short"),
+    "damaged png": (damaged_png, "is a damaged PNG .incorrect header check.; copy it"),
     "bomb": (lambda _: png(60000, 60000, b"x"), "has 60000 x 60000 pixels, more than the limit of"),
 }
 
@@ -332,7 +335,7 @@ def test_all_problems_at_once_from_the_command(dataset: Dataset, tmp_path: Path)
     flags = [*dataset.flags(), "--store", store, "--size", 64, "--json"]
     assert run("build", *flags, cwd=tmp_path).returncode == 0
     before = published(store)
-    as_bytes(lambda data: data[:-100])(dataset)
+    as_bytes(lambda data: data[:300])(dataset)
     (dataset.images / "page_004.jpg").unlink()
     dataset.points("page_005.jpg")[0][0] = float("nan")
     dataset.points("page_006.jpg")[:] = [[1, 1], [2, 2]]
@@ -368,8 +371,8 @@ def test_damaged_only_inside_from_the_command(dataset: Dataset, tmp_path: Path) 
     result = run("build", *dataset.flags(), "--store", store, "--size", 64, cwd=tmp_path)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert f"error: {dataset.images / BAD}: cannot be decoded" in result.stderr
-    assert f"error: {dataset.images / 'page_020.jpg'}: cannot be decoded" in result.stderr
+    assert f"error: {dataset.images / BAD}: is a damaged PNG" in result.stderr
+    assert f"error: {dataset.images / 'page_020.jpg'}: is a damaged PNG" in result.stderr
     assert not (store / "splits" / "val.json").exists()
 
 

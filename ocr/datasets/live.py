@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, SampleDataset
+from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Decode, Settings, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
@@ -89,7 +89,8 @@ class LiveDataset(SampleDataset):
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Compute samples; write their chosen maps into out, return their other chosen fields.
 
-        Raises IndexError, or InputError, naming the image, if it cannot be read or decoded.
+        Warns of damaged images. Raises IndexError, or InputError, naming the image, if it cannot be
+        read or decoded.
         """
         rest = []
         for position, index in enumerate(indices):
@@ -103,7 +104,7 @@ class LiveDataset(SampleDataset):
         annotation = self._annotated[index]
         path = self._images / annotation.name
         try:
-            return compute_sample(
+            sample = compute_sample(
                 annotation.name,
                 path.read_bytes(),
                 annotation.polygons,
@@ -115,3 +116,5 @@ class LiveDataset(SampleDataset):
                 f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             )
             raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
+        warn_of_damage(path, sample.damage)
+        return sample

@@ -106,7 +106,7 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
         record.write_bytes(with_checksum(b"".join(hashes)))
         entries.append(ShardEntry(key, len(part)))
     digest = data_hash(entry.key for entry in entries)
-    publish_manifest(store, Manifest(SPLIT, digest, parameters, tuple(entries), ()))
+    publish_manifest(store, Manifest(SPLIT, digest, parameters, tuple(entries), (), ()))
     return {"shards": len(entries)}
 
 
