@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
-from ocr_precompute.config import DEFAULT_CONFIG, Backend, Decode, Settings, Source, load_settings
+from ocr_precompute.config import (
+    DEFAULT_CONFIG,
+    Backend,
+    Decode,
+    Settings,
+    SkipBad,
+    Source,
+    load_settings,
+)
 from ocr_precompute.errors import InputError, PrecomputeError, Problem
 
 app = typer.Typer(
@@ -72,7 +81,16 @@ def _options(
 ) -> None: ...
 
 
-@app.command()
+class _BuildCommand(typer.core.TyperCommand):
+    """A command whose option `--skip-bad` also stands without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, `--skip-bad` alone as `--skip-bad=polygon`."""
+        alone = [f"{each}=polygon" if each == "--skip-bad" else each for each in args]
+        return super().parse_args(ctx, alone)
+
+
+@app.command(cls=_BuildCommand)
 def build(
     split: Annotated[str, typer.Option("--split", help="Name of the split, as in the config.")],
     config: ConfigOption = None,
@@ -92,9 +110,13 @@ def build(
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
     skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
-    ] = False,
+        SkipBad | None,
+        typer.Option(
+            "--skip-bad",
+            help="Skip bad images, make bad polygons don't-care, record both. "
+            "With --skip-bad=image an image with a bad polygon is skipped too.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -166,7 +188,8 @@ def verify(
             if images or annotations:
                 found = _override(found, name, images, annotations, format_name)
             if found:
-                sources[name] = found
+                rules = found.rules or settings.rules
+                sources[name] = found.model_copy(update={"rules": rules})
         with VerifyScreen() as screen:
             report = verifying.verify(
                 settings.store,
@@ -273,7 +296,7 @@ def bench(
         report = benching.bench(
             settings.store,
             split,
-            source,
+            source.model_copy(update={"rules": source.rules or settings.rules}),
             samples=samples,
             batch_size=batch_size,
             threads=threads or joblib.cpu_count(),

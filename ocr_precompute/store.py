@@ -95,11 +95,12 @@ def publish_manifest(store: Path, manifest: Manifest) -> None:
 
 
 def record_source(store: Path, split: str, source: Source) -> None:
-    """Remember on this machine where a split was built from."""
+    """Remember on this machine where a split was built from, and how that was read."""
     resolved = {
         "images": str(source.images.resolve()),
         "annotations": str(source.annotations.resolve()),
         "format": source.format,
+        "rules": source.rules.model_dump() if source.rules else None,
     }
     data = json_bytes(resolved)
     path = store / "sources" / f"{split}.json"

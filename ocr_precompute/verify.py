@@ -14,7 +14,7 @@ import numpy as np
 
 from ocr_precompute.chunks import ChunkFile, decompress
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Parameters, Source
+from ocr_precompute.config import Parameters, Rules, Source
 from ocr_precompute.errors import ImageError, InputError, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_key
 from ocr_precompute.manifest import Manifest, ShardEntry
@@ -179,9 +179,12 @@ def _read_sources(
     store: Path, source: Source, manifest: Manifest, max_pixels: int
 ) -> tuple[Sources | None, list[Finding]]:
     """The split's sources as they are now, or why they cannot be read at all."""
+    source = source.ruled(Rules(), manifest.parameters.recipe)
+    if source.rules and source.rules.skip_bad == "no":
+        source = source.skipping("polygon")  # what is bad is a finding, not the end
     try:
         with digest_cache(store) as cache:
-            scanned = scan(source, max_pixels, cache, skip_bad=True, known=known_bad(manifest))
+            scanned = scan(source, max_pixels, cache, known_bad(manifest))
     except InputError as error:
         return None, [
             Finding("source-missing", "", problem.sample, str(problem))

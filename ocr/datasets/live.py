@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
-from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Decode, Settings, Source
+from ocr_precompute.config import Decode, Settings, SkipBad, Source
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.scan import live_annotations, read_image
 
 
 class LiveDataset(SampleDataset):
@@ -34,8 +34,13 @@ class LiveDataset(SampleDataset):
         thresh_max: float = 0.7,
         decode: Decode = "exact",
         max_pixels: int = 2**27,
+        repair: bool | None = None,
+        skip_bad: SkipBad | bool = False,
     ) -> None:
         """Read the annotations; settings as in configs/precompute.yaml, fields as in SampleDataset.
+
+        With skip_bad the samples are those that `build` keeps with it: to know which images cannot
+        be decoded, each is decoded once here.
 
         Raises InputError with every problem of the annotations, pydantic's ValidationError (a
         ValueError) for a bad setting, ValueError for an unknown field.
@@ -49,6 +54,8 @@ class LiveDataset(SampleDataset):
                 "thresh_max": thresh_max,
                 "decode": decode,
                 "max_pixels": max_pixels,
+                "repair": repair,
+                "skip_bad": skip_bad,
             }
         )
         source = Source(images=Path(images), annotations=Path(annotations), format=format)
@@ -66,13 +73,9 @@ class LiveDataset(SampleDataset):
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
         super().__init__(fields, settings.parameters)
         self._images, self._max_pixels = source.images, settings.max_pixels
-        reading = read_annotations(source.annotations, source.images, source.format)
-        self._annotated, problems = reading.annotations, reading.problems
-        if not self._images.is_dir():
-            reason = "there is no such image folder; correct the path"
-            problems.append(Problem("annotations", str(self._images), "", reason))
-        if problems:
-            raise InputError(problems)
+        self._annotated = live_annotations(
+            source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels
+        )
 
     @property
     def names(self) -> Sequence[str]:
@@ -102,7 +105,7 @@ class LiveDataset(SampleDataset):
         try:
             return compute_sample(
                 annotation.name,
-                path.read_bytes(),
+                read_image(path, self._max_pixels),
                 annotation.polygons,
                 self.parameters,
                 self._max_pixels,
