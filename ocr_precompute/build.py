@@ -12,7 +12,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocr_precompute.config import SPLIT_NAME_RULE, Parameters, Settings, Source, is_split_name
+from ocr_precompute.config import (
+    SPLIT_NAME_RULE,
+    Parameters,
+    Settings,
+    SkipBad,
+    Source,
+    is_split_name,
+    parse_skip_bad,
+)
 from ocr_precompute.encode import ShardPlan, ShardResult, encode, unwritable
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
@@ -98,13 +106,14 @@ def build(
     source: Source,
     settings: Settings,
     *,
-    skip_bad: bool = False,
+    skip_bad: SkipBad | bool | None = None,
     strict: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
+    skip_bad: as in Settings, over what the settings and the source say; True is `polygon`.
     strict: refuse damaged images of which there are pixels.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if a worker is lost. Whatever it raises, the split that was published
@@ -113,6 +122,9 @@ def build(
     started = time.perf_counter()
     progress = progress or Progress()
     store, parameters = settings.store, settings.parameters
+    source = source.ruled(settings.rules, parameters.recipe)
+    if skip_bad is not None:
+        source = source.skipping(parse_skip_bad(skip_bad))
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     with _writable(store, dry_run):
@@ -122,7 +134,6 @@ def build(
                 source,
                 settings.max_pixels,
                 cache,
-                skip_bad,
                 known_bad(published),
                 progress.scanning,
             )
@@ -143,7 +154,7 @@ def build(
                 progress.encoded(result)
             if not bad:
                 break
-            scanned = without_bad(scanned, bad, source, skip_bad)
+            scanned = without_bad(scanned, bad, source)
         manifest = Manifest(
             split=split,
             data_hash=planned.data_hash,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
@@ -21,6 +22,7 @@ from ocr_precompute.config import (
     Backend,
     Decode,
     Settings,
+    SkipBad,
     Source,
     Unannotated,
     check_local,
@@ -84,7 +86,16 @@ def _options(
 ) -> None: ...
 
 
-@app.command()
+class _BuildCommand(typer.core.TyperCommand):
+    """A command whose option `--skip-bad` also stands without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, `--skip-bad` alone as `--skip-bad=polygon`."""
+        alone = [f"{each}=polygon" if each == "--skip-bad" else each for each in args]
+        return super().parse_args(ctx, alone)
+
+
+@app.command(cls=_BuildCommand)
 def build(
     split: Annotated[str, typer.Option("--split", help="Name of the split, as in the config.")],
     config: ConfigOption = None,
@@ -112,9 +123,13 @@ def build(
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
     skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
-    ] = False,
+        SkipBad | None,
+        typer.Option(
+            "--skip-bad",
+            help="Skip bad images, make bad polygons don't-care, record both. "
+            "With --skip-bad=image an image with a bad polygon is skipped too.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged images of which there are pixels.")
     ] = False,
@@ -201,7 +216,8 @@ def verify(
             if images or annotations:
                 found = _override(found, name, images, annotations, format_name)
             if found:
-                sources[name] = found
+                rules = found.rules or settings.rules
+                sources[name] = found.model_copy(update={"rules": rules})
 
         def check() -> verifying.VerifyReport:
             with VerifyScreen() as screen:
@@ -322,7 +338,7 @@ def bench(
         report = benching.bench(
             settings.store,
             split,
-            source,
+            source.model_copy(update={"rules": source.rules or settings.rules}),
             samples=samples,
             batch_size=batch_size,
             threads=threads or joblib.cpu_count(),

@@ -14,7 +14,7 @@ from pathlib import Path
 import joblib
 
 from ocr_precompute.checking import REMEDY, Finding, ShardCheck, Sources, check_shard, holds
-from ocr_precompute.config import Source, is_split_name
+from ocr_precompute.config import Rules, Source, is_split_name
 from ocr_precompute.errors import InputError, StoreError, printable
 from ocr_precompute.files import is_litter, temporary_stem
 from ocr_precompute.fingerprint import data_hash, geometry_hash
@@ -179,9 +179,12 @@ def read_sources(
     store: Path, source: Source, manifest: Manifest, max_pixels: int
 ) -> tuple[Sources | None, list[Finding]]:
     """A split's sources as they are now; None if they cannot be read at all, and findings why."""
+    source = source.ruled(Rules(), manifest.parameters.recipe)
+    if source.rules and source.rules.skip_bad == "no":
+        source = source.skipping("polygon")  # what is bad is a finding, not the end
     try:
         with digest_cache(store) as cache:
-            scanned = scan(source, max_pixels, cache, skip_bad=True, known=known_bad(manifest))
+            scanned = scan(source, max_pixels, cache, known_bad(manifest))
     except InputError as error:
         return None, [
             Finding("source-missing", "", problem.sample, str(problem))
