@@ -247,9 +247,9 @@ def _refused(each: Damaged, source: Source) -> Problem:
 
 def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -> None:
     """Give the split its new manifest, in one step; nothing to do if it is up to date."""
+    record_source(store, manifest.split, source)  # first: if it cannot be, nothing is published
     if not up_to_date:
         publish_manifest(store, manifest)
-    record_source(store, manifest.split, source)
 
 
 @contextmanager

@@ -46,7 +46,9 @@ def looks_like_url(path: Path | str) -> bool:
 
 def url_refusal(path: Path | str) -> str:
     """What to say of a path that looks like a URL."""
-    url = str(path).replace(":/", "://", 1) if isinstance(path, Path) else path
+    url = str(path)
+    if isinstance(path, Path):  # which has made one slash of several
+        url = url.replace(":/", ":///" if url.startswith("file:") else "://", 1)
     return f"{url!r} looks like a URL; give a folder or file of this machine"
 
 

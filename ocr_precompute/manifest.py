@@ -13,6 +13,8 @@ from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 from ocr_precompute.samples import Damage
 
+_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
+
 
 @dataclass(frozen=True)
 class ShardEntry:
@@ -91,7 +93,7 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             shards = tuple(ShardEntry(**shard) for shard in document["shards"])
-            if not all(is_key(shard.key) and shard.samples > 0 for shard in shards):
+            if not all(is_key(shard.key) and _is_length(shard.samples) for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
             skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
             damaged = tuple(Damaged(**damaged) for damaged in document["damaged"])
@@ -120,8 +122,12 @@ def is_key(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _is_length(samples: Any) -> bool:
+    return type(samples) is int and 0 < samples <= _MOST_SAMPLES
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:200]
 
 
 def check_format_version(version: Any, origin: Path) -> None:
@@ -130,6 +136,6 @@ def check_format_version(version: Any, origin: Path) -> None:
         older = type(version) is int and version < FORMAT_VERSION
         remedy = "build it again into another store" if older else "install the version it needs"
         raise VersionError(
-            f"{origin}: has format version {version}, this ocr-precompute reads version "
+            f"{origin}: has format version {_one_line(version)}, this ocr-precompute reads version "
             f"{FORMAT_VERSION}; {remedy}"
         )

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -21,15 +22,24 @@ import pytest
 import tensorstore
 import zarr
 from conftest import Dataset, published, run, same
+from typer.testing import CliRunner
 
 from ocr_precompute.build import build
-from ocr_precompute.config import Settings
+from ocr_precompute.cli import app
+from ocr_precompute.config import Settings, looks_like_url
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
 from ocr_precompute.garbage import collect_garbage, remove_split
 from ocr_precompute.reader import Split, open_store
 from ocr_precompute.shard import MAPS, RECORDS, read_records
-from ocr_precompute.store import build_lock, manifest_path, shard_keys, shard_path
+from ocr_precompute.store import (
+    build_lock,
+    check_target,
+    manifest_path,
+    recorded_source,
+    shard_keys,
+    shard_path,
+)
 from ocr_precompute.summary import summarise
 from ocr_precompute.verify import verify
 
@@ -291,6 +301,62 @@ def test_what_may_lie_where_a_store_is_made(dataset: Dataset, settings: Settings
     assert build("val", dataset.source, settings).up_to_date
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "dangling", "too large"])
+@pytest.mark.parametrize("name", ["lock", "zarr.json", "splits/val.json", "sources/val.json"])
+def test_odd_files_in_a_stores_places(
+    split: Split, settings: Settings, dataset: Dataset, name: str, kind: str
+) -> None:
+    """One line, or no difference; nothing waits for a pipe or reads without end."""
+    path = settings.store / name
+    path.unlink()
+    put_odd(path, kind)
+    said = []
+    for command in (
+        lambda: build("val", dataset.source, settings),
+        lambda: verify(settings.store),
+        lambda: recorded_source(settings.store, "val"),
+        lambda: collect_garbage(settings.store),
+        lambda: open_store(settings.store).split("val")[0],
+    ):
+        try:
+            command()
+        except StoreError as error:
+            said.append(str(error))
+    assert all(str(settings.store) in line and "\n" not in line for line in said)
+
+
+URL = "s3://bucket/store"
+
+
+def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
+    """Also where it has lost a slash on its way; nothing is made anywhere."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"store: {URL}")
+    here = ["--split", "val", "--images", dataset.images, "--annotations", dataset.annotations]
+    before = sorted(tmp_path.rglob("*"))
+    for entry, arguments in {
+        "store": ["build", *here, "--store", URL],
+        "images": ["build", *here, "--images", "file:///data/img"],
+        "annotations": ["build", *here, "--annotations", "https://host/labels.json"],
+        "--config": ["inspect", "--config", "gs://bucket/config.yaml"],
+        "--out": ["preview", "--split", "val", "--out", "hf://datasets/x"],
+        "--plot": ["bench", "--split", "val", "--plot", "memory://x.png"],
+    }.items():
+        refused = CliRunner().invoke(app, list(map(str, arguments)))
+        given = next(str(a) for a in arguments[::-1] if looks_like_url(str(a)))
+        assert refused.exit_code == 2, arguments
+        message = f"error: command line: {entry}: {given!r} looks like a URL; give a folder or file"
+        assert message in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    refused = CliRunner().invoke(app, ["gc", "--config", str(config)])
+    assert f"config.yaml: store: {URL!r} looks like a URL" in refused.stderr
+    for command in (collect_garbage, check_target):
+        with pytest.raises(StoreError, match=r"looks like a URL|there is no store"):
+            command(Path(URL))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not any(looks_like_url(path) for path in ("/data", "a:/b", "data/s3://x", "x:y", ""))
+
+
 # --------------------------------------------------------------------------------- gc and remove
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -402,38 +468,40 @@ def test_gc_starts_afresh_where_its_notes_are_damaged(
     assert collect_garbage(settings.store, now=NOW + timedelta(days=10)).shards == (rebuilt,)
 
 
+def put_odd(path: Path, kind: str) -> None:
+    """Something else where a file should be."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(2**33)
+    else:
+        path.symlink_to({"endless": "/dev/zero", "dangling": "nowhere"}[kind])
+
+
 def odd_manifest(folder: Path, kind: str) -> None:
     """Something in splits/ that is no manifest."""
     path = folder / "val.json"
     if kind == "damaged":
         path.write_text("{")
-    elif kind == "dangling":
-        path.rename(folder.parent / "elsewhere")
-        path.symlink_to("nowhere")
-    elif kind == "endless":
-        path.unlink()
-        path.symlink_to("/dev/zero")
-    elif kind == "pipe":
-        path.unlink()
-        os.mkfifo(path)
-    elif kind == "folder":
-        (folder / "train.json").mkdir()
-    elif kind == "no name":
+    elif kind == "another name":
         path.rename(folder / "val.json.bak")
         (folder / "val.json.bak").write_bytes((folder / "val.json.bak").read_bytes()[:-9])
     elif kind == "notes":
         (folder / ".notes").write_text("mine")
     elif kind == "not UTF-8":
         Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_text("mine")
-    elif kind == "too large":
-        with path.open("r+b") as file:
-            file.truncate(2**33)
+    else:
+        path.unlink()
+        put_odd(path, kind)
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        *("damaged", "dangling", "endless", "pipe", "folder", "no name", "notes", "not UTF-8"),
+        *("damaged", "dangling", "endless", "pipe", "folder", "another name", "notes", "not UTF-8"),
         "too large",
     ],
 )
@@ -571,6 +639,18 @@ def test_a_store_that_cannot_be_written(rebuilt: str, settings: Settings, datase
             build("val", dataset.source, elsewhere)
         assert collect_garbage(store, dry_run=True, grace=AT_ONCE).shards == (rebuilt,)
         assert open_store(store).splits == ["val"]
+
+
+def test_gc_on_a_full_disk(rebuilt: str, settings: Settings) -> None:
+    """It is when one needs it; only its notes need room. A limit on file size stands in for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="store: File too large; nothing more was deleted"):
+            collect_garbage(settings.store)
+        assert collect_garbage(settings.store, grace=AT_ONCE).shards == (rebuilt,)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_gc_command(rebuilt: str, settings: Settings) -> None:
