@@ -61,9 +61,9 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 
 LAYERS = [
     {"errors", "forks"},
-    {"compiled", "config", "files", "opencv", "samples"},
+    {"apart", "compiled", "config", "files", "headers", "opencv", "samples"},
     {"together"},
-    {"blosc"},
+    {"blosc", "jpeg", "png"},
     {"annotations", "chunks", "images", "targets", "unannotated"},
     {"compute", "fingerprint"},
     {"manifest", "shard"},
