@@ -146,7 +146,7 @@ class DetectionData(lightning.LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if len(dataset) < world:
             raise StoreError(
-                f"{self._where('train')} holds {len(dataset)} samples, too few for {world} "
+                f"{self._where('train')} holds too few samples ({len(dataset)}) for {world} "
                 "processes; train with fewer --trainer.devices"
             )
         self._loader = BatchLoader(

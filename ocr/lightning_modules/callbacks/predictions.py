@@ -98,7 +98,7 @@ class PredictionWriter(lightning.Callback):
             self._write(path, words)
             count = sum(len(entry["words"]) for entry in words.values())
             bad = sum(bad for _, bad in parts)
-            more = f"; {bad} images could not be read and are left out" if bad else ""
+            more = f"; left out, for they cannot be read: {bad}" if bad else ""
             rank_zero_info(f"{path}: {count} polygons in {len(words)} images{more}")
         trainer.strategy.barrier()  # before the whole is there, no part may go
         self._part(trainer).unlink(missing_ok=True)

@@ -49,7 +49,8 @@ class ProgressLines(lightning.Callback):
         self, trainer: Trainer, module: lightning.LightningModule, *arguments: Any
     ) -> None:
         """Say how far a validation is."""
-        self._evaluating("validation", arguments[2], trainer.num_val_batches)
+        if not trainer.sanity_checking:
+            self._evaluating("validation", arguments[2], trainer.num_val_batches)
 
     def on_test_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, *arguments: Any
