@@ -170,7 +170,7 @@ def worker_of(process: subprocess.Popen[str]) -> int | None:
     return None
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
+@pytest.mark.proc
 def test_a_lost_worker_is_reported(larger: Dataset, tmp_path: Path) -> None:
     store = tmp_path / "store"
     flags = ["build", *larger.flags(), "--store", store, "--jobs", 2, "--backend", "loky"]

@@ -119,6 +119,7 @@ def overlap(a: np.ndarray, b: np.ndarray, size: int = 200) -> float:
     return float((first & second).sum() / (first | second).sum())
 
 
+FOUND = sorted((Path(__file__).parent / "golden").glob("post_*.npz"))
 BOX = [[30, 40], [150, 55], [147, 85], [27, 70]]
 RIBBON = [[20, 60], [60, 30], [120, 30], [170, 60], [160, 90], [118, 62], [64, 62], [30, 90]]
 
@@ -137,13 +138,65 @@ def test_labels_come_back_as_polygons(mode: str, polygon: list, least: float) ->
         assert found.polygons[0].shape == (4, 2)
 
 
-def test_what_is_faint_or_thin_is_dropped() -> None:
+@pytest.mark.parametrize("mode", ["box", "polygon"])
+def test_what_is_faint_or_thin_is_dropped(mode: str) -> None:
     prob = np.zeros((100, 100), np.float32)
     prob[10:30, 10:60] = 0.45  # a region, but not a sure one
     prob[50:52, 10:60] = 0.9  # sure, but thin
-    assert PostProcess()(prob).polygons == []
+    assert PostProcess(mode=mode)(prob).polygons == []  # type: ignore[arg-type]
     assert len(PostProcess(min_score=0.4)(prob).polygons) == 1
     assert PostProcess()(np.full((9, 9), np.nan, np.float32)).polygons == []
+
+
+def test_polygon_mode_finds_what_is_thin_until_it_is_dilated() -> None:
+    prob = np.zeros((100, 100), np.float32)
+    prob[50:53, 10:60] = 0.9
+    assert PostProcess()(prob).polygons == []
+    (polygon,) = PostProcess(mode="polygon")(prob).polygons
+    assert 5 <= np.ptp(polygon[:, 1]) < 8
+
+
+def test_a_score_is_that_of_the_region_or_of_its_rectangle() -> None:
+    prob = np.zeros((100, 100), np.float32)
+    prob[20:60, 20:30] = prob[50:60, 20:60] = 0.9  # an L: 700 of the 1600 pixels around it
+    for mode in ("box", "polygon"):
+        scores = {
+            score: PostProcess(mode=mode, score=score, min_score=0.1)(prob).scores.tolist()  # type: ignore[arg-type]
+            for score in ("region", "box")
+        }
+        assert scores["region"] == pytest.approx([0.9], abs=0.01)
+        assert scores["box"] == pytest.approx([0.9 * 700 / 1600], abs=0.05)
+
+
+def test_the_ratio_of_dilation_goes_with_the_mode() -> None:
+    prob = drawn(BOX).astype(np.float32)
+    for mode, ratio in (("box", 1.5), ("polygon", 2.0)):
+        (default,) = PostProcess(mode=mode)(prob).polygons  # type: ignore[arg-type]
+        (given,) = PostProcess(mode=mode, unclip_ratio=ratio)(prob).polygons  # type: ignore[arg-type]
+        assert np.array_equal(default, given)
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("kind", "postprocess"),
+    [("polygon", PostProcess(mode="polygon")), ("box", PostProcess(score="box"))],
+    ids=["polygon", "box"],
+)
+def test_what_is_found_is_as_published(path: Path, kind: str, postprocess: PostProcess) -> None:
+    golden = np.load(path)
+    points, ends = golden["polygons" if kind == "polygon" else "boxes"], golden[f"{kind}_lengths"]
+    published = np.split(points, np.cumsum(ends)[:-1])
+    found = postprocess(golden["prob"].astype(np.float32) / 255)
+    assert len(found.polygons) == len(published)
+    overlaps = np.array([[overlap(a, b, 320) for b in found.polygons] for a in published])
+    partners = overlaps.argmax(axis=1)
+    assert sorted(partners) == list(range(len(published)))
+    assert overlaps.max(axis=1).min() >= 0.8
+    assert np.abs(found.scores[partners] - golden[f"{kind}_scores"]).max() <= 0.02
+
+
+def test_golden_detections_are_at_hand() -> None:
+    assert len(FOUND) == 4
 
 
 def test_an_island_in_a_hole_is_found_and_the_hole_is_not() -> None:
@@ -189,6 +242,7 @@ def test_no_map_makes_it_raise(seed: int, mode: str, unclip: float) -> None:
     ("settings", "message"),
     [
         ({"mode": "circle"}, "mode is 'circle'; one of box, polygon"),
+        ({"score": "mean"}, "score is 'mean'; one of region, box"),
         ({"threshold": 2}, "threshold is 2; it must be from 0 to 1"),
         ({"unclip_ratio": 0}, "unclip_ratio is 0; it must be above 0"),
     ],
