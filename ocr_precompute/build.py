@@ -16,8 +16,7 @@ from ocr_precompute.config import SPLIT_NAME_RULE, Parameters, Settings, Source,
 from ocr_precompute.encode import ShardPlan, ShardResult, encode, unwritable
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
-from ocr_precompute.manifest import Manifest, ShardEntry
-from ocr_precompute.samples import Polygons
+from ocr_precompute.manifest import Manifest, ShardEntry, Skipped
 from ocr_precompute.scan import Scan, known_bad, scan, without_bad
 from ocr_precompute.store import (
     build_lock,
@@ -30,6 +29,8 @@ from ocr_precompute.store import (
     record_source,
     shard_keys,
 )
+from ocr_precompute.understand import refuse_suspicions, understand
+from ocr_precompute.understood import Understood
 
 
 class Progress:
@@ -37,6 +38,9 @@ class Progress:
 
     def scanning(self, done: int, total: int) -> None:
         """So many images of so many are digested."""
+
+    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
+        """It is known what there is to learn, and what is left out."""
 
     def planned(self, plan: Plan) -> None:
         """It is known what there is to do."""
@@ -53,7 +57,7 @@ class BuildReport:
     """What a build did, or with dry_run would do.
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
-    left out. zero_area: polygons that draw nothing. seconds: wall clock.
+    left out. understood: what the annotations came to. seconds: wall clock.
     """
 
     split: str
@@ -65,7 +69,7 @@ class BuildReport:
     computed: int
     copied: int
     skipped: int
-    zero_area: int
+    understood: Understood
     up_to_date: bool
     dry_run: bool
     seconds: float
@@ -94,11 +98,15 @@ def build(
     settings: Settings,
     *,
     skip_bad: bool = False,
+    strict: bool = False,
     dry_run: bool = False,
+    every_name: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
+    strict: refuse what is legal and probably not meant, too. every_name: tell progress all names of
+    what was understood, and not the worst alone.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if a worker is lost. Whatever it raises, the split that was published
     before is intact, and finished shards are used by the next build.
@@ -121,6 +129,12 @@ def build(
             )
         computed = copied = built = 0
         while True:
+            understood = understand(
+                scanned.samples, scanned.reading, parameters, source.annotations, every_name
+            )
+            progress.understood(understood, scanned.skipped)
+            if strict:
+                refuse_suspicions(understood, parameters, source.annotations)
             planned = plan(store, scanned, parameters, settings.shard_length, published)
             progress.planned(planned)
             if dry_run:
@@ -143,6 +157,7 @@ def build(
             parameters=parameters,
             shards=tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards),
             skipped=scanned.skipped,
+            understood=understood.shortened(),
         )
         up_to_date = published == manifest and not planned.to_build
         if dry_run:
@@ -162,7 +177,7 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
-        zero_area=int((Polygons.joined([s.polygons for s in scanned.samples]).areas() == 0).sum()),
+        understood=manifest.understood,
         up_to_date=up_to_date,
         dry_run=dry_run,
         seconds=round(time.perf_counter() - started, 3),

@@ -111,6 +111,16 @@ def build(
         bool,
         typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse what is legal and probably not meant: all that is warned of."
+        ),
+    ] = False,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write all that was understood, every name, as JSON."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -136,11 +146,18 @@ def build(
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
         source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
-        with BuildScreen() as screen:
+        with BuildScreen(report_file) as screen:
             report = building.build(
-                split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
+                split,
+                source,
+                settings,
+                skip_bad=skip_bad,
+                strict=strict,
+                dry_run=dry_run,
+                every_name=report_file is not None,
+                progress=screen,
             )
-        print_build(report, settings.store)
+        print_build(report, settings)
         if as_json:
             _print_json(asdict(report))
 
@@ -206,9 +223,10 @@ def inspect(
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
+    shards: Annotated[bool, typer.Option("--shards", help="List every shard.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show splits, shards, sizes, ratios, parameters, keys, and what was skipped."""
+    """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
     with _reporting(as_json):
         from ocr_precompute.screen import print_summary
         from ocr_precompute.summary import summarise
@@ -216,9 +234,9 @@ def inspect(
         settings = load_settings(config, {"store": store})
         summary = summarise(settings.store, [split] if split else None)
         if as_json:
-            _print_json(summary.as_dict())
+            _print_json(summary.as_dict(shards))
         else:
-            print_summary(summary)
+            print_summary(summary, shards)
 
 
 @app.command()

@@ -48,6 +48,13 @@ def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
     return height, width
 
 
+def is_turned(data: bytes) -> bool:
+    """Whether an image that check_image accepts is turned by a quarter for display (EXIF)."""
+    shown = imagesize.get(io.BytesIO(data))
+    stored = imagesize.get(io.BytesIO(data), exif_rotation=False)
+    return bool(shown != stored)
+
+
 def _jpeg_is_complete(data: bytes) -> bool:
     """Whether an end-of-image marker follows the first scan.
 

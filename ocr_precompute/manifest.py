@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
+from ocr_precompute.understood import Understood
+
+_Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
 class ShardEntry:
     """One shard of a manifest: its key and how many samples it holds."""
 
-    key: str
-    samples: int
+    key: _Key
+    samples: Annotated[int, Field(gt=0, lt=2**31, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,14 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A published split."""
+    """A published split. understood: with the worst names of each kind alone."""
 
     split: str
-    data_hash: str
+    data_hash: _Key
     parameters: Parameters
     shards: tuple[ShardEntry, ...]
     skipped: tuple[Skipped, ...]
+    understood: Understood
 
     @property
     def samples(self) -> int:
@@ -62,42 +68,36 @@ class Manifest:
                 "parameters": self.parameters.model_dump(mode="json"),
                 "shards": [asdict(shard) for shard in self.shards],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
+                "understood": self.understood.as_dict(),
             }
         )
 
     @classmethod
     def from_bytes(cls, data: bytes, origin: Path) -> Manifest:
-        """Parse a manifest. Raises StoreError, naming origin, if it is damaged or too new."""
+        """Parse a manifest; unknown fields are left alone.
+
+        Raises StoreError, naming origin, if it is damaged or too new.
+        """
         try:
             document = json.loads(data)
             if document["format"] != "ocr-precompute":
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
-            shards = tuple(ShardEntry(**shard) for shard in document["shards"])
-            if not all(_is_key(shard.key) and shard.samples > 0 for shard in shards):
-                raise ValueError("a shard entry is not a key and a length")
-            skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
-            texts = [document["split"], *(text for s in skipped for text in astuple(s))]
-            if not (_is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
-                raise ValueError("the data hash is no hash, or a name no text")
-            return cls(
-                split=document["split"],
-                data_hash=document["data_hash"],
-                parameters=Parameters.model_validate(document["parameters"]),
-                shards=shards,
-                skipped=skipped,
-            )
+            return _MANIFEST.validate_python(document)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{origin}: is damaged ({_one_line(error)}); build the split again"
             ) from error
 
 
-def _is_key(key: Any) -> bool:
-    return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
+_MANIFEST = TypeAdapter(Manifest)
 
 
 def _one_line(error: Exception) -> str:
+    """What is wrong; of many things that are, the first."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200]
     return " ".join(str(error).split())[:200]
 
 
