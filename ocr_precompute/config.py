@@ -35,16 +35,32 @@ DEFAULT_CONFIG = Path("configs/precompute.yaml")
 SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit first"
 _NO_MAPPING = "must hold settings, one `key: value` a line"
 _PLAINER = {"model_type": _NO_MAPPING, "dict_type": _NO_MAPPING, "path_type": "must be a path"}
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def _without_nul(path: Path) -> Path:
+def looks_like_url(path: Path | str) -> bool:
+    """Whether it begins as a URL does, also one that lost a slash when it became a Path."""
+    return _URL.match(str(path)) is not None
+
+
+def url_refusal(path: Path | str) -> str:
+    """What to say of a path that looks like a URL."""
+    url = str(path)
+    if isinstance(path, Path):  # which has made one slash of several
+        url = url.replace(":/", ":///" if url.startswith("file:") else "://", 1)
+    return f"{url!r} looks like a URL; give a folder or file of this machine"
+
+
+def _plain(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("no path may hold a NUL character")
+    if looks_like_url(path):
+        raise ValueError(url_refusal(path))
     return path
 
 
-_Path = Annotated[Path, AfterValidator(_without_nul)]
+_Path = Annotated[Path, AfterValidator(_plain)]
 
 
 class _Frozen(BaseModel):
@@ -253,6 +269,7 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     Raises InputError with every problem: unreadable file, unknown key, bad value.
     """
     file = path or DEFAULT_CONFIG
+    check_local(file, "--config")
     values: Any = {}
     if path is not None or file.exists():
         values = _read_yaml(file)
@@ -263,6 +280,25 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         return Settings.model_validate({**values, **given})
     except ValidationError as error:
         raise InputError([_config_problem(file, given, e) for e in error.errors()]) from error
+
+
+def source_with(source: Source | None, given: Mapping[str, Any]) -> Source:
+    """A source with what the command line gives (not None) laid over it.
+
+    Raises InputError if that is not one.
+    """
+    changes = {key: value for key, value in given.items() if value is not None}
+    try:
+        return Source.model_validate({**(source.model_dump() if source else {}), **changes})
+    except ValidationError as error:
+        problems = [_config_problem(Path("command line"), changes, e) for e in error.errors()]
+        raise InputError(problems) from error
+
+
+def check_local(path: Path, entry: str) -> None:
+    """Raises InputError, about that entry of the command line, if the path looks like a URL."""
+    if looks_like_url(path):
+        raise InputError([Problem("config", "command line", entry, url_refusal(path))])
 
 
 def _read_yaml(file: Path) -> Any:

@@ -97,7 +97,8 @@ _SELECT = (
 class DigestCache:
     """Digests and sizes of image files, by (path, size, mtime, ctime, inode) in a SQLite file.
 
-    A cache only: without it, or when it is damaged, busy or not writable, files are read again.
+    A cache only: without it, or when it is damaged, busy, not writable or no file at all, files are
+    read again.
     Use as a context manager; what was learnt is written when it closes.
     """
 
@@ -111,20 +112,30 @@ class DigestCache:
         self._learnt: dict[str, tuple[str, ImageFile]] = {}
 
     def __enter__(self) -> DigestCache:
-        if self._path.exists():
+        if self._path.is_file():  # SQLite would wait for a pipe
             try:
-                address = f"{self._path.absolute().as_uri()}?mode=ro"
-                with closing(sqlite3.connect(address, uri=True)) as database:
-                    self._known = {
-                        os.fsdecode(path): (stamp, ImageFile(digest, (height, width), turned == 1))
-                        for path, stamp, digest, height, width, turned in database.execute(_SELECT)
-                    }
+                self._known = self._read()
             except sqlite3.Error:
                 self._known = {}
         return self
 
+    def _read(self) -> dict[str, tuple[str, ImageFile]]:
+        """What the file remembers. A store may come from elsewhere: rows are checked, and steps and
+        lengths are bounded, for `images` could be a view without an end.
+        """
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        # A row has over 80 bytes and takes 30 steps.
+        most_steps = 10_000 + self._path.stat().st_size
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**16)
+            database.set_progress_handler(lambda: 1, most_steps)  # 1: give up
+            return {
+                os.fsdecode(path): (stamp, ImageFile(digest, (height, width), turned == 1))
+                for path, stamp, digest, height, width, turned in database.execute(_SELECT)
+            }
+
     def __exit__(self, *_: object) -> None:
-        if not self._learnt:
+        if not self._learnt or (os.path.lexists(self._path) and not self._path.is_file()):
             return
         # Paths as bytes: they need not be UTF-8, and text in SQLite must be.
         rows = [
@@ -140,6 +151,7 @@ class DigestCache:
 
     def _write(self, rows: list[tuple[bytes, str, bytes, int, int, bool]]) -> None:
         with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+            database.set_progress_handler(lambda: 1, 10_000 + 1000 * len(rows))
             database.execute("DROP TABLE IF EXISTS digests")  # of versions that kept no sizes
             database.execute(_CREATE)
             database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)

@@ -17,13 +17,15 @@ from ocr_precompute.understood import Understood
 
 _Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
+_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
+
 
 @dataclass(frozen=True)
 class ShardEntry:
     """One shard of a manifest: its key and how many samples it holds."""
 
     key: _Key
-    samples: Annotated[int, Field(gt=0, lt=2**31, strict=True)]
+    samples: Annotated[int, Field(gt=0, le=_MOST_SAMPLES, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,17 @@ class Manifest:
 _MANIFEST = TypeAdapter(Manifest)
 
 
-def _one_line(error: Exception) -> str:
+def is_key(key: Any) -> bool:
+    """Whether it is a key as shards have them: 64 lower-case hexadecimal digits."""
+    return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
+
+
+def _one_line(text: object) -> str:
     """What is wrong; of many things that are, the first."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200]
-    return " ".join(str(error).split())[:200]
+    if isinstance(text, ValidationError):
+        first = text.errors(include_url=False, include_input=False)[0]
+        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return " ".join(str(text).split())[:200]
 
 
 def check_format_version(version: Any, origin: Path) -> None:
@@ -107,6 +114,6 @@ def check_format_version(version: Any, origin: Path) -> None:
         older = type(version) is int and version < FORMAT_VERSION
         remedy = "build it again into another store" if older else "install the version it needs"
         raise VersionError(
-            f"{origin}: has format version {version}, this ocr-precompute reads version "
+            f"{origin}: has format version {_one_line(version)}, this ocr-precompute reads version "
             f"{FORMAT_VERSION}; {remedy}"
         )

@@ -56,8 +56,9 @@ def _columns(polygons: Polygons) -> Iterator[tuple[np.ndarray | slice, np.ndarra
     Each step then is over many polygons; a step for each polygon would take ten times as long.
     """
     lengths, points = polygons.lengths, polygons.points
-    for vertices in np.unique(lengths).tolist():
-        if vertices * len(lengths) == len(points):
+    numbers = np.unique(lengths).tolist()
+    for vertices in numbers:
+        if len(numbers) == 1:
             which: np.ndarray | slice = slice(None)
             corners = points.reshape(-1, vertices, 2)
         else:

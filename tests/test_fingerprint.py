@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -235,6 +236,46 @@ def test_hostile_rows_of_a_cache_are_passed_over(
         database.execute(f"UPDATE images SET {column}")
     database.close()
     assert known(cache, settled) is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "dangling"])
+def test_what_is_no_file_is_no_cache(tmp_path: Path, settled: Path, kind: str) -> None:
+    cache = tmp_path / "digests.sqlite"
+    if kind == "pipe":
+        os.mkfifo(cache)
+    elif kind == "folder":
+        cache.mkdir()
+    else:
+        cache.symlink_to("/dev/zero" if kind == "endless" else "nowhere")
+    remember(cache, settled)
+    assert known(cache, settled) is None
+    assert sorted(os.listdir(tmp_path)) == ["digests.sqlite", "image.jpg"]
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT "
+TABLE = "CREATE TABLE images (path, stamp, digest, height, width, turned)"
+COLUMNS = "x AS path, '' AS stamp, '' AS digest, 1 AS height, 1 AS width, 0 AS turned"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [f"CREATE VIEW images AS {ENDLESS} {COLUMNS} FROM n"],
+        [TABLE, "INSERT INTO images VALUES (3, 'text', 'text', 1, 1, 0)"],
+        [TABLE, "INSERT INTO images VALUES (x'2f', 4, zeroblob(32), 1, 1, 0)"],
+        [TABLE, f"CREATE TRIGGER t AFTER INSERT ON images BEGIN {ENDLESS} count(*) FROM n; END"],
+    ],
+    ids=["view", "no path", "no stamp", "trigger"],
+)
+def test_a_hostile_cache_is_not_believed(
+    tmp_path: Path, settled: Path, statements: list[str]
+) -> None:
+    cache = tmp_path / "digests.sqlite"
+    with contextlib.closing(sqlite3.connect(cache)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+    assert known(cache, settled) is None
+    remember(cache, settled)
 
 
 def test_a_busy_cache_costs_nothing_but_memory(

@@ -70,7 +70,7 @@ LAYERS = [
     {"store"},
     {"scan"},
     {"encode"},
-    {"build", "reader", "summary"},
+    {"build", "garbage", "reader", "summary"},
     {"verify", "preview", "bench"},
     {"screen"},
     {"cli"},
@@ -159,7 +159,7 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
 def test_commands_in_the_documents_are_real() -> None:
     text = README + (ROOT / "scripts" / "quickstart").read_text()
     lines = re.findall(
-        r"ocr-precompute ((?:build|verify|inspect|preview|bench|gc)\b[^`\n|]*)", text
+        r"ocr-precompute ((?:build|verify|inspect|preview|bench|remove|gc)\b[^`\n|]*)", text
     )
     assert len(lines) > 8
     for line in lines:

@@ -165,31 +165,32 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return array
 
 
-@pytest.mark.parametrize(
-    ("array", "found"),
-    [
-        (np.empty((1, 64, 64), np.uint8), r"of \(1, 64, 64\) uint8"),
-        (np.empty((2, 64, 64), np.int8), r"of \(2, 64, 64\) int8"),
-        (np.empty((2, 64, 64), bool), r"of \(2, 64, 64\) bool"),
-        (np.empty((2, 64, 128), np.uint8)[:, :, ::2], "not contiguous"),
-        (np.empty((3, 64, 64), np.uint8)[::-2], "not contiguous"),
-        (np.empty((2, 64, 64), np.uint8, order="F"), "not contiguous"),
-        (np.lib.stride_tricks.as_strided(np.empty(9, "u1"), (2, 64, 64), (0, 0, 0)), "not contig"),
-        (np.broadcast_to(np.empty((1, 64, 64), np.uint8), (2, 64, 64)), "not contiguous"),
-        (read_only(np.empty((2, 64, 64), np.uint8)), "read-only"),
-        (np.frombuffer(bytes(2 * 64 * 64), np.uint8).reshape(2, 64, 64), "read-only"),
-        (bytearray(2 * 64 * 64), "of type bytearray"),
-        ([[0] * 64] * 64, "of type list"),
-        (None, "of type NoneType"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(location: Any, array: Any, found: str) -> None:
-    split = open_store(location).split("val")
+UNFIT = [
+    (np.empty((1, 64, 64), np.uint8), r"of \(1, 64, 64\) uint8"),
+    (np.empty((2, 64, 64), np.int8), r"of \(2, 64, 64\) int8"),
+    (np.empty((2, 64, 64), bool), r"of \(2, 64, 64\) bool"),
+    (np.empty((2, 64, 128), np.uint8)[:, :, ::2], "not contiguous"),
+    (np.empty((3, 64, 64), np.uint8)[::-2], "not contiguous"),
+    (np.empty((2, 64, 64), np.uint8, order="F"), "not contiguous"),
+    (np.lib.stride_tricks.as_strided(np.empty(9, "u1"), (2, 64, 64), (0, 0, 0)), "not contig"),
+    (np.broadcast_to(np.empty((1, 64, 64), np.uint8), (2, 64, 64)), "not contiguous"),
+    (read_only(np.empty((2, 64, 64), np.uint8)), "read-only"),
+    (np.frombuffer(bytes(2 * 64 * 64), np.uint8).reshape(2, 64, 64), "read-only"),
+    (bytearray(2 * 64 * 64), "of type bytearray"),
+    ([[0] * 64] * 64, "of type list"),
+    (None, "of type NoneType"),
+]
+
+
+def test_arrays_that_do_not_fit_are_refused(built: Path) -> None:
+    split = open_store(built).split("val")
     message = r"out\['prob'\] is not a contiguous, writeable array of \(2, 64, 64\) uint8, but "
-    with pytest.raises(ValueError, match=message + found):
-        split.read([0, 1], ["prob"], {"prob": array})
-    with pytest.raises(ValueError, match=message + found):
-        split.fill([0, 1], {"prob": array})
+    for array, found in UNFIT:
+        arrays: Any = {"prob": array}
+        with pytest.raises(ValueError, match=message + found):
+            split.read([0, 1], ["prob"], arrays)
+        with pytest.raises(ValueError, match=message + found):
+            split.fill([0, 1], arrays)
 
 
 def test_the_byte_order_of_arrays_counts(split: Split) -> None:

@@ -32,7 +32,11 @@ ROOMS = np.array([*WALLS, [30, 16], [30, 30], [0, 30]], np.float32)
 @pytest.mark.parametrize(
     ("path", "recipe"),
     [
-        *((path, recipe) for path in [*REAL, *CURVED] for recipe in ("seed", "dbnet")),
+        *(
+            pytest.param(path, recipe, marks=[pytest.mark.data] if path in REAL else [])
+            for path in [*REAL, *CURVED]
+            for recipe in ("seed", "dbnet")
+        ),
         *((path, "dbnet") for path in OUTSIDE),
     ],
     ids=lambda value: getattr(value, "stem", value),
