@@ -24,8 +24,7 @@ from ocr_precompute.config import (
 from ocr_precompute.encode import ShardPlan, ShardResult, encode, unwritable
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
-from ocr_precompute.manifest import Damaged, Manifest, ShardEntry
-from ocr_precompute.samples import Polygons
+from ocr_precompute.manifest import Damaged, Manifest, ShardEntry, Skipped
 from ocr_precompute.scan import Scan, image_problem, known_bad, scan, without_bad
 from ocr_precompute.shard import read_records
 from ocr_precompute.store import (
@@ -41,6 +40,8 @@ from ocr_precompute.store import (
     shard_keys,
     shard_path,
 )
+from ocr_precompute.understand import refuse_suspicions, understand
+from ocr_precompute.understood import Understood
 
 
 class Progress:
@@ -48,6 +49,9 @@ class Progress:
 
     def scanning(self, done: int, total: int) -> None:
         """So many images of so many are digested."""
+
+    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
+        """It is known what there is to learn, and what is left out."""
 
     def planned(self, plan: Plan) -> None:
         """It is known what there is to do."""
@@ -64,7 +68,7 @@ class BuildReport:
     """What a build did, or with dry_run would do.
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
-    left out. damaged: samples whose images are damaged. zero_area: polygons that draw nothing.
+    left out. understood: what the annotations came to. damaged: samples whose images are damaged.
     seconds: wall clock.
     """
 
@@ -77,8 +81,8 @@ class BuildReport:
     computed: int
     copied: int
     skipped: int
+    understood: Understood
     damaged: tuple[Damaged, ...]
-    zero_area: int
     up_to_date: bool
     dry_run: bool
     seconds: float
@@ -109,12 +113,14 @@ def build(
     skip_bad: SkipBad | bool | None = None,
     strict: bool = False,
     dry_run: bool = False,
+    every_name: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
     skip_bad: as in Settings, over what the settings and the source say; True is `polygon`.
-    strict: refuse damaged images of which there are pixels.
+    strict: refuse damaged images and what is legal and probably not meant. every_name: tell
+    progress all names of what was understood, and not the worst alone.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if a worker is lost. Whatever it raises, the split that was published
     before is intact, and finished shards are used by the next build.
@@ -139,6 +145,12 @@ def build(
             )
         written: dict[str, ShardResult] = {}
         while True:
+            understood = understand(
+                scanned.samples, scanned.reading, parameters, source.annotations, every_name
+            )
+            progress.understood(understood, scanned.skipped)
+            if strict:
+                refuse_suspicions(understood, parameters, source.annotations)
             planned = plan(store, scanned, parameters, settings.shard_length, published)
             progress.planned(planned)
             if dry_run:
@@ -162,6 +174,7 @@ def build(
             shards=tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards),
             skipped=scanned.skipped,
             damaged=damaged(store, planned, published),
+            understood=understood.shortened(),
         )
         if strict and manifest.damaged:
             raise InputError([_refused(each, source) for each in manifest.damaged])
@@ -189,8 +202,8 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
+        understood=manifest.understood,
         damaged=manifest.damaged,
-        zero_area=int((Polygons.joined([s.polygons for s in scanned.samples]).areas() == 0).sum()),
         up_to_date=up_to_date,
         dry_run=dry_run,
         seconds=round(time.perf_counter() - started, 3),

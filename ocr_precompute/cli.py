@@ -131,8 +131,15 @@ def build(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse damaged images of which there are pixels.")
+        bool,
+        typer.Option(
+            "--strict", help="Refuse damaged images, and what is legal and probably not meant."
+        ),
     ] = False,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write all that was understood, every name, as JSON."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -158,7 +165,7 @@ def build(
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
         source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
-        with BuildScreen() as screen:
+        with BuildScreen(report_file) as screen:
             report = building.build(
                 split,
                 source,
@@ -166,9 +173,10 @@ def build(
                 skip_bad=skip_bad,
                 strict=strict,
                 dry_run=dry_run,
+                every_name=report_file is not None,
                 progress=screen,
             )
-        print_build(report, settings.store)
+        print_build(report, settings)
         if as_json:
             _print_json(asdict(report))
 
@@ -251,9 +259,10 @@ def inspect(
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
+    shards: Annotated[bool, typer.Option("--shards", help="List every shard.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show splits, shards, sizes, ratios, parameters, keys, and what was skipped."""
+    """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
     with _reporting(as_json):
         from ocr_precompute.screen import print_summary
         from ocr_precompute.summary import summarise
@@ -261,9 +270,9 @@ def inspect(
         settings = load_settings(config, {"store": store})
         summary = summarise(settings.store, [split] if split else None)
         if as_json:
-            _print_json(summary.as_dict())
+            _print_json(summary.as_dict(shards))
         else:
-            print_summary(summary)
+            print_summary(summary, shards)
 
 
 @app.command()

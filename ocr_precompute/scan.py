@@ -18,9 +18,9 @@ from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.fingerprint import DigestCache
-from ocr_precompute.images import check_image, decode, memory_limit
+from ocr_precompute.images import decode, memory_limit, read_header
 from ocr_precompute.manifest import Manifest, Skipped
-from ocr_precompute.samples import Polygons, Sample
+from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.unannotated import unannotated_images
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
@@ -30,10 +30,14 @@ _UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotate
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """The validated input: samples ordered by name, and what was left out of them."""
+    """The validated input: samples ordered by name, and what was left out of them.
+
+    reading: the annotations as they were read, also those of images that are left out.
+    """
 
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
+    reading: Reading
 
 
 def scan(
@@ -77,7 +81,7 @@ def scan(
         Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
         for p in problems
     ]
-    return Scan(tuple(samples), _in_order(skipped))
+    return Scan(tuple(samples), _in_order(skipped), reading)
 
 
 def read_source(source: Source) -> Reading:
@@ -177,12 +181,12 @@ def _digest_sample(
     path = images / annotation.name
     try:
         status = _look_at(path, max_pixels)
-        digest = cache.lookup(str(path), status)
-        if digest is None:
+        image = cache.lookup(str(path), status)
+        if image is None:
             data = path.read_bytes()
-            check_image(data, max_pixels)
-            digest = hashlib.sha256(data).digest()
-            cache.learn(str(path), status, digest)
+            header = read_header(data, max_pixels)
+            image = ImageFile(hashlib.sha256(data).digest(), header.size, header.turned)
+            cache.learn(str(path), status, image)
     except FileNotFoundError:
         return image_problem(
             path, annotation.name, "is missing; add it, or remove it from the annotations"
@@ -192,7 +196,7 @@ def _digest_sample(
         return image_problem(path, annotation.name, reason)
     except ImageError as error:
         return image_problem(path, annotation.name, str(error))
-    return Sample(annotation.name, path, digest, annotation.polygons)
+    return Sample(annotation.name, path, image, annotation.polygons, annotation.declared_size)
 
 
 def image_problem(path: Path, name: str, reason: str) -> Problem:
@@ -226,4 +230,4 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
     kept = tuple(s for s in scanned.samples if s.name not in reasons)
     if not kept:
         raise InputError([image_problem(source.images / n, n, reason) for n, reason in bad])
-    return Scan(kept, _in_order([*scanned.skipped, *skipped]))
+    return replace(scanned, samples=kept, skipped=_in_order([*scanned.skipped, *skipped]))
