@@ -228,7 +228,7 @@ class TextDetector(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises CheckpointError for the checkpoint of another network or optimiser."""
         self._check(checkpoint, "the checkpoint")
-        if self.trainer.state.fn != TrainerFn.FITTING:
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return
         for state in checkpoint.get("optimizer_states", []):
             lacking = [self._optimizer_settings - set(group) for group in state["param_groups"]]
