@@ -161,9 +161,14 @@ def test_points_of_the_unrotated_picture_are_suspected(settings: Settings) -> No
     assert "EXIF orientation suspected" in warnings_of(understood)
 
 
-def test_relative_coordinates_are_suspected(settings: Settings) -> None:
-    understood = understood_of("normalised", settings)
-    assert understood.tally("tiny").worst == (("a.jpg", 3),)
+def test_relative_coordinates_of_an_image_are_suspected(
+    dataset: Dataset, settings: Settings
+) -> None:
+    for word in dataset.document["images"]["page_001.jpg"]["words"].values():
+        word["points"] = [[0.1, 0.1], [0.4, 0.1], [0.4, 0.2], [0.1, 0.2]]
+    dataset.save()
+    understood = build("val", dataset.source, settings).understood
+    assert understood.tally("tiny").worst == (("page_001.jpg", 3),)
     assert "relative coordinates suspected" in warnings_of(understood)
 
 
@@ -435,7 +440,7 @@ PLACE = Path("splits/val.json")
 def manifest_document() -> dict[str, Any]:
     samples = [page("a.jpg", [box(1, 1, 90, 5)], [False])]
     shards = (ShardEntry("0" * 64, 1),)
-    manifest = Manifest("val", "1" * 64, Settings().parameters, shards, (), read(*samples))
+    manifest = Manifest("val", "1" * 64, Settings().parameters, shards, (), (), read(*samples))
     document: dict[str, Any] = json.loads(manifest.to_bytes())
     assert Manifest.from_bytes(manifest.to_bytes(), PLACE) == manifest
     return document
