@@ -107,10 +107,12 @@ def decode(data: bytes, size: tuple[int, int], mode: Decode, max_pixels: int) ->
 
 
 def _apart(data: bytes) -> tuple[np.ndarray, Damage | None]:
-    pixels, words = decode_apart(data)
+    """JPEG data in a TIFF file: pixels, and the words of libjpeg among those of libtiff."""
+    pixels, lines = decode_apart(data)
     if pixels is None:
-        raise ImageError(f"cannot be decoded ({words}); replace the file")
-    return pixels, Damage(words) if words else None
+        raise ImageError(f"cannot be decoded ({lines[0]}); replace the file")
+    words = [line.removeprefix("JPEGLib: ") for line in lines if line.startswith("JPEGLib: ")]
+    return pixels, Damage(words[0]) if words else None
 
 
 def _opencv(data: bytes | bytearray) -> np.ndarray:

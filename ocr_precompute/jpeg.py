@@ -83,7 +83,7 @@ def read_header(data: bytes) -> Header:
             orientation = exif_orientation(body[6:])
     if frame is None:
         raise damaged_header()
-    if data.count(b"\xff\xda", segment.start) > _MOST_SCANS:
+    if data.count(b"\xff\xda", segment.start) > _MOST_SCANS < _scans(data, segment.end):
         raise ImageError(f"is a JPEG of more than {_MOST_SCANS} scans; save it again")
     body = data[frame.body : frame.end]
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
@@ -93,6 +93,18 @@ def read_header(data: bytes) -> Header:
     if frame.marker in _PROGRESSIVE or in_scan < channels:  # all coefficients are held, in 16 bits
         cost = max(cost, 2 * _coefficients(body) + height * width * max(3, channels))
     return Header("JPEG", height, width, cost, orientation or 1)
+
+
+def _scans(data: bytes, at: int) -> int:
+    """How many scans there are up to the end of the image; at: where the first one's data begins.
+
+    What follows the image, as the film of a moving photograph does, may hold any bytes.
+    """
+    count = 1
+    while (found := _END_OF_SCAN.search(data, at)) and (marker := data[found.end() - 1]) != 0xD9:
+        count += marker == _SOS
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return count
 
 
 def _coefficients(frame: bytes) -> int:
@@ -129,10 +141,10 @@ def decode(data: bytes, header: Header, factor: int) -> tuple[np.ndarray, Damage
         if not (isinstance(error, KeyError) or "subsampling" in str(error)):
             raise ImageError(f"cannot be decoded ({_words(error)}); replace the file") from error
     # Sampling factors that libjpeg reads and its plainer interface has no name for.
-    found, words = decode_apart(data, factor)
+    found, lines = decode_apart(tidy, factor)
     if found is None:
-        raise ImageError(f"cannot be decoded ({words}); replace the file")
-    return found, Damage(words) if words else None
+        raise ImageError(f"cannot be decoded ({lines[0]}); replace the file")
+    return found, Damage(lines[0]) if lines else None
 
 
 def _is_one_scan(data: bytes) -> bool:
@@ -230,7 +242,10 @@ def _lost_share(data: bytes, header: Header) -> float | None:
     if any(s.marker == _DRI for s in segments) or data.find(b"\xff\xda", end) >= 0:
         return None
     probe = data[:end] + _FILLER + data[end:]
-    before, after = (_pixels(d, header, 8, 0) for d in (data, probe))
+    try:
+        before, after = (_pixels(d, header, 8, 0) for d in (data, probe))
+    except _REFUSED:
+        return None
     differs = (before != after).any(axis=2)
     if differs[0, 0]:
         raise ImageError("holds no pixel that can be decoded; replace the file")

@@ -44,9 +44,12 @@ def stored_under(orientation: int, kind: str = "JPEG", page: np.ndarray = PAGE) 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("mode", ["exact", "reduced"])
-def test_exif_orientation_is_applied(orientation: int, mode: str) -> None:
-    data = stored_under(orientation)
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("exact", kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF")] + [("reduced", "JPEG")],
+)
+def test_exif_orientation_is_applied(orientation: int, mode: str, kind: str) -> None:
+    data = stored_under(orientation, kind)
     decoded = decode(data, (30, 50), mode, LIMIT)
     image, scale = letterbox(decoded.pixels, decoded.size, (30, 50))
     assert decoded.size == (120, 200)
@@ -239,6 +242,11 @@ def test_a_jpeg_of_countless_scans_is_refused() -> None:
         check_image(data[:last] + 500 * data[last:-2] + b"\xff\xd9", LIMIT)
 
 
+def test_what_follows_the_image_is_not_counted() -> None:
+    data = encoded(Image.fromarray(PAGE)) + 600 * b"\xff\xda"
+    assert check_image(data, LIMIT) == (120, 200)
+
+
 def test_sampling_without_a_name_is_decoded_apart(capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(encoded(Image.fromarray(PAGE), subsampling=0))
     frame = data.index(b"\xff\xc0")
@@ -370,29 +378,43 @@ assert peak() - before < 12 * 4_000_000 + 200e6
 """
 
 
+def tiff_of(**tags: int) -> bytes:
+    """A TIFF of nothing but a directory: tags by number, as LONG."""
+    entries = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 8, 279: 64 * 64}
+    entries |= {int(name[1:]): value for name, value in tags.items()}
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in sorted(entries.items()))
+    start = 8 + 64 * 64
+    head = b"II*\0" + struct.pack("<I", start) + bytes(64 * 64)
+    return head + struct.pack("<H", len(entries)) + listed + bytes(4)
+
+
 def hostile() -> dict[str, bytes]:
     """Files that claim much, or unfold to much."""
     side = 1990
-    page = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    noise = Image.fromarray(page)
-    tiled = bytearray(encoded(Image.fromarray(PAGE), "TIFF"))
-    big = struct.pack("<HHIHBB", 278, 4, 1, 0, 0, 0)
-    at = tiled.index(struct.pack("<HH", 278, 3)) if struct.pack("<HH", 278, 3) in tiled else 0
-    if at:
-        tiled[at : at + 12] = struct.pack("<HHII", 322, 4, 1, 2**20)
-    bomb = zlib.compress(bytes(10**9))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
     ihdr = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0))
-    png = b"\x89PNG\r\n\x1a\n"
+    bomb = chunk(b"IDAT", zlib.compress(bytes(10**9), 1)) + chunk(b"IEND", b"")
+    png = b"\x89PNG\r\n\x1a\n" + ihdr
     return {
-        "claim.png": png + ihdr + b"\xff\xff\xff\xffIDAT" + bytes(18),
-        "text.png": png + ihdr + b"\x7f\xff\xff\xffiCCP" + bytes(18),
-        "bomb.png": png + ihdr + chunk(b"IDAT", bomb) + chunk(b"IEND", b""),
+        "claim.png": png + b"\xff\xff\xff\xffIDAT" + bytes(18),
+        "text.png": png + b"\x7f\xff\xff\xffiCCP" + bytes(18),
+        "bomb.png": png + bomb,
         "cmyk.jpg": encoded(noise.convert("CMYK"), progressive=True),
-        "tile.tif": bytes(tiled) + big,
+        "tile.tif": tiff_of(t322=2**20, t323=2**20, t324=8, t325=2**31),
+        "strip.tif": tiff_of(t279=2**32 - 1),
         "whole.tif": encoded(noise, "TIFF"),
         "film.webp": encoded(noise, "WEBP", save_all=True, append_images=[noise], method=0),
         "plain.bmp": encoded(noise, "BMP"),
     }
+
+
+def test_what_takes_too_much_memory_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"takes \d+ MB to decode, more than the limit of 112 MB"):
+        check_image(hostile()["tile.tif"], LIMIT)
+    assert check_image(tiff_of(), LIMIT) == (64, 64)
+    assert check_image(tiff_of(t257=32, t274=6), LIMIT) == (64, 32)
+    with pytest.raises(ImageError, match="is a TIFF of 32 bits, which is not supported"):
+        check_image(tiff_of(t258=32), LIMIT)
 
 
 def test_memory_is_bounded_whatever_a_header_says(tmp_path: Path) -> None:
