@@ -12,7 +12,13 @@ from typing import Any
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    LRSchedulerCallable,
+    OptimizerCallable,
+)
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.datasets import SampleError
@@ -32,6 +38,13 @@ from ocr.lightning_modules.checkpoint_io import (
 )
 from ocr.lightning_modules.detector import settings_of
 from ocr_precompute.errors import PrecomputeError
+
+# As TextDetector has them by itself, in the form that a configuration overrides.
+_OPTIMIZER = {
+    "class_path": "torch.optim.AdamW",
+    "init_args": {"lr": 1e-3, "weight_decay": 1e-4},
+}
+_LR_SCHEDULER = {"class_path": "ocr.lightning_modules.schedule.WarmupPolynomialLR"}
 
 rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
@@ -68,7 +81,13 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is always there and has settings."""
+        """Add the writer of predictions, and optimiser and schedule, which the model needs."""
+        for name, kind, default, text in (
+            ("optimizer", OptimizerCallable, _OPTIMIZER, "A torch optimiser by its class."),
+            ("lr_scheduler", LRSchedulerCallable, _LR_SCHEDULER, "A scheduler by its class."),
+        ):
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+            parser.link_arguments(name, f"model.{name}")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

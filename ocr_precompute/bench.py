@@ -13,7 +13,6 @@ from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ocr_precompute.annotations import read_annotations
@@ -21,6 +20,7 @@ from ocr_precompute.chunks import ChunkFile, decompress, strip_checksum
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.reader import Split, open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.shard import MAPS, map_file
@@ -120,9 +120,7 @@ def bench(
     laps: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
     rates: dict[str, list[float]] = {name: [] for name in paths}
     memory: dict[str, list[int]] = {name: [] for name in paths}
-    cv2_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with single_thread():
         for _ in range(_ROUNDS):
             for name, path in paths.items():
                 laps[name].append(_time_stages(path, items, seconds / 2))
@@ -133,8 +131,6 @@ def bench(
             name: _time_cold(path, items, split, batch_size, threads)
             for name, path in paths.items()
         }
-    finally:
-        cv2.setNumThreads(cv2_threads)
     sample_bytes = sum(array.nbytes for array in _batch(split, 1).values())
     results = {
         name: PathResult(

@@ -25,6 +25,7 @@ from ocr_precompute.store import (
     create_store,
     digest_cache,
     find_rows,
+    forget_unnamed,
     publish_manifest,
     read_manifest,
     record_source,
@@ -119,19 +120,19 @@ def build(
                 known_bad(published),
                 progress.scanning,
             )
-        computed = copied = built = 0
+        written: dict[str, ShardResult] = {}
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
             progress.planned(planned)
             if dry_run:
                 break
+            forget_unnamed(store, [shard.key for shard in planned.shards])
             bad: list[tuple[str, str]] = []
             for result in encode(
                 store, planned.to_build, planned.donors, settings, progress.notice
             ):
-                built += not result.bad
-                computed += result.computed
-                copied += result.copied
+                if not result.bad:
+                    written[result.key] = result
                 bad += result.bad
                 progress.encoded(result)
             if not bad:
@@ -145,6 +146,12 @@ def build(
             skipped=scanned.skipped,
         )
         up_to_date = published == manifest and not planned.to_build
+        # Shards of an earlier round that the split does not name after all count as if they had
+        # lain there before.
+        results = [written[shard.key] for shard in planned.shards if shard.key in written]
+        built = len(results)
+        computed = sum(result.computed for result in results)
+        copied = sum(result.copied for result in results)
         if dry_run:
             built = len(planned.to_build)
             rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
@@ -206,9 +213,9 @@ def plan(
 
 def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -> None:
     """Give the split its new manifest, in one step; nothing to do if it is up to date."""
+    record_source(store, manifest.split, source)  # first: if it cannot be, nothing is published
     if not up_to_date:
         publish_manifest(store, manifest)
-    record_source(store, manifest.split, source)
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +16,17 @@ import typer
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
-from ocr_precompute.config import DEFAULT_CONFIG, Backend, Decode, Settings, Source, load_settings
+from ocr_precompute.config import (
+    DEFAULT_CONFIG,
+    Backend,
+    Decode,
+    Settings,
+    Source,
+    Unannotated,
+    check_local,
+    load_settings,
+    source_with,
+)
 from ocr_precompute.errors import InputError, PrecomputeError, Problem
 
 app = typer.Typer(
@@ -88,6 +100,14 @@ def build(
     ] = None,
     jobs: JobsOption = None,
     backend: Annotated[Backend | None, typer.Option(help="How workers run.")] = None,
+    unannotated: Annotated[
+        Unannotated | None,
+        typer.Option(
+            "--unannotated",
+            help="Images without annotation: skip (the default), take as pages without text "
+            "(empty), or stop (error).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -119,6 +139,7 @@ def build(
         }
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
+        source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
         with BuildScreen() as screen:
             report = building.build(
                 split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
@@ -221,6 +242,7 @@ def preview(
         from ocr_precompute.preview import write_previews
         from ocr_precompute.screen import say
 
+        check_local(out, "--out")
         settings = load_settings(config, {"store": store})
         written = write_previews(settings.store, split, out, count, sample or [])
         say(f"{len(written)} pictures in {out}")
@@ -266,6 +288,8 @@ def bench(
         from ocr_precompute.screen import plot_bench, print_bench
         from ocr_precompute.store import recorded_source
 
+        if plot:
+            check_local(plot, "--plot")
         settings = load_settings(config, {"store": store})
         source = recorded_source(settings.store, split) or settings.splits.get(split)
         if images or annotations or source is None:
@@ -288,25 +312,71 @@ def bench(
 
 
 @app.command()
-def gc(
+def remove(
+    split: Annotated[str, typer.Option("--split", help="Name of the split.")],
     config: ConfigOption = None,
     store: StoreOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete shards that no manifest names, and what killed builds left behind.
+    """Take a split out of the store. Its shards stay until `gc` deletes them.
 
-    Deletes nothing while a build runs.
+    A training that has the split open reads on meanwhile.
     """
     with _reporting(as_json):
-        from ocr_precompute.screen import print_garbage
-        from ocr_precompute.store import collect_garbage
+        from ocr_precompute.garbage import remove_split
+        from ocr_precompute.screen import print_removal
 
         settings = load_settings(config, {"store": store})
-        garbage = collect_garbage(settings.store, dry_run)
+        removal = remove_split(settings.store, split, dry_run)
+        print_removal(removal, dry_run)
+        if as_json:
+            _print_json({**asdict(removal), "dry_run": dry_run})
+
+
+@app.command()
+def gc(
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than",
+            help="Grace for shards, since gc first saw that no split names them: "
+            "1d, 12h, 30m, or 0 to delete them now.",
+        ),
+    ] = "1d",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete shards that no split names any more, and what killed builds left behind.
+
+    A training may have such shards open, so they stay for a day (--older-than) after gc has first
+    seen them without a name. Deletes nothing while a build runs, or while something in splits/
+    cannot be read as a manifest, and never what this program did not make.
+
+    Example: ocr-precompute gc --older-than 12h
+    """
+    with _reporting(as_json):
+        from ocr_precompute.garbage import collect_garbage
+        from ocr_precompute.screen import print_garbage
+
+        grace = _duration(older_than, "--older-than")
+        settings = load_settings(config, {"store": store})
+        garbage = collect_garbage(settings.store, dry_run, grace)
         print_garbage(garbage, dry_run)
         if as_json:
             _print_json({**asdict(garbage), "dry_run": dry_run})
+
+
+def _duration(text: str, option: str) -> timedelta:
+    """A length of time as given on the command line: a number and d, h, m or s; or 0."""
+    match = re.fullmatch(r"(\d{1,5})([dhms])|0", text.strip())
+    if match is None:
+        reason = "give a whole number and d, h, m or s, as in 1d, 12h or 30m, or 0"
+        raise InputError([Problem("config", "command line", f"{option} {text!r}", reason)])
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", None: "days"}[match[2]]
+    return timedelta(**{unit: int(match[1] or 0)})
 
 
 def _source(
@@ -333,8 +403,7 @@ def _override(
         reason = "give both --images and --annotations"
         raise InputError([Problem("config", "command line", f"split {split!r}", reason)])
     given = {"images": images, "annotations": annotations, "format": format_name}
-    changes = {key: value for key, value in given.items() if value is not None}
-    return Source.model_validate({**(source.model_dump() if source else {}), **changes})
+    return source_with(source, given)
 
 
 @contextmanager

@@ -85,7 +85,8 @@ def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
 class DigestCache:
     """SHA-256 of files, remembered by (path, size, mtime, ctime, inode) in a SQLite file.
 
-    A cache only: without it, or when it is damaged, busy or not writable, files are read again.
+    A cache only: without it, or when it is damaged, busy, not writable or no file at all, files are
+    read again.
     Use as a context manager; what was learnt is written when it closes.
     """
 
@@ -99,18 +100,32 @@ class DigestCache:
         self._learnt: dict[str, tuple[str, bytes]] = {}
 
     def __enter__(self) -> DigestCache:
-        if self._path.exists():
+        if self._path.is_file():  # SQLite would wait for a pipe
             try:
-                address = f"{self._path.absolute().as_uri()}?mode=ro"
-                with closing(sqlite3.connect(address, uri=True)) as database:
-                    rows = database.execute("SELECT path, stamp, digest FROM digests")
-                    self._known = {os.fsdecode(p): (stamp, digest) for p, stamp, digest in rows}
+                self._known = self._read()
             except sqlite3.Error:
                 self._known = {}
         return self
 
+    def _read(self) -> dict[str, tuple[str, bytes]]:
+        """What the file remembers. A store may come from elsewhere: rows are checked, and steps and
+        lengths are bounded, for `digests` could be a view without an end.
+        """
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        most_steps = (
+            10_000 + self._path.stat().st_size
+        )  # a row has over 70 bytes and takes 17 steps
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**16)
+            database.set_progress_handler(lambda: 1, most_steps)  # 1: give up
+            rows = database.execute(
+                "SELECT path, stamp, digest FROM digests WHERE typeof(path) = 'blob'"
+                " AND typeof(stamp) = 'text' AND typeof(digest) = 'blob' AND length(digest) = 32"
+            )
+            return {os.fsdecode(path): (stamp, digest) for path, stamp, digest in rows}
+
     def __exit__(self, *_: object) -> None:
-        if not self._learnt:
+        if not self._learnt or (os.path.lexists(self._path) and not self._path.is_file()):
             return
         # Paths as bytes: they need not be UTF-8, and text in SQLite must be.
         rows = [(os.fsencode(p), stamp, digest) for p, (stamp, digest) in self._learnt.items()]
@@ -123,6 +138,7 @@ class DigestCache:
 
     def _write(self, rows: list[tuple[bytes, str, bytes]]) -> None:
         with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+            database.set_progress_handler(lambda: 1, 10_000 + 1000 * len(rows))
             database.execute(
                 "CREATE TABLE IF NOT EXISTS digests"
                 " (path BLOB PRIMARY KEY, stamp TEXT, digest BLOB)"
@@ -132,7 +148,7 @@ class DigestCache:
     def lookup(self, path: str, status: os.stat_result) -> bytes | None:
         """The file's digest, if it is known and the file has not been touched since."""
         stamp, digest = self._known.get(path, ("", b""))
-        return digest if stamp == _stamp(status) and len(digest) == 32 else None
+        return digest if stamp == _stamp(status) else None
 
     def learn(self, path: str, status: os.stat_result, digest: bytes) -> None:
         """Remember a digest of bytes that were read after `status` was taken."""

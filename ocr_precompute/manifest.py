@@ -12,6 +12,8 @@ from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 
+_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
+
 
 @dataclass(frozen=True)
 class ShardEntry:
@@ -74,11 +76,11 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             shards = tuple(ShardEntry(**shard) for shard in document["shards"])
-            if not all(_is_key(shard.key) and shard.samples > 0 for shard in shards):
+            if not all(is_key(shard.key) and _is_length(shard.samples) for shard in shards):
                 raise ValueError("a shard entry is not a key and a length")
             skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
             texts = [document["split"], *(text for s in skipped for text in astuple(s))]
-            if not (_is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
+            if not (is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
                 raise ValueError("the data hash is no hash, or a name no text")
             return cls(
                 split=document["split"],
@@ -93,12 +95,17 @@ class Manifest:
             ) from error
 
 
-def _is_key(key: Any) -> bool:
+def is_key(key: Any) -> bool:
+    """Whether it is a key as shards have them: 64 lower-case hexadecimal digits."""
     return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _is_length(samples: Any) -> bool:
+    return type(samples) is int and 0 < samples <= _MOST_SAMPLES
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:200]
 
 
 def check_format_version(version: Any, origin: Path) -> None:
@@ -107,6 +114,6 @@ def check_format_version(version: Any, origin: Path) -> None:
         older = type(version) is int and version < FORMAT_VERSION
         remedy = "build it again into another store" if older else "install the version it needs"
         raise VersionError(
-            f"{origin}: has format version {version}, this ocr-precompute reads version "
+            f"{origin}: has format version {_one_line(version)}, this ocr-precompute reads version "
             f"{FORMAT_VERSION}; {remedy}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from ocr_precompute import build
 from ocr_precompute.bench import BenchReport
 from ocr_precompute.encode import ShardResult
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
-from ocr_precompute.store import Garbage
+from ocr_precompute.garbage import Garbage, Removal
 from ocr_precompute.summary import SplitSummary, StoreSummary
 from ocr_precompute.verify import VerifyReport
 
@@ -175,7 +176,10 @@ def print_summary(summary: StoreSummary) -> None:
             entry = f": {skipped.entry}" if skipped.entry else ""
             say(f"{split.name}: skipped {skipped.kind}: {skipped.sample}{entry}: {skipped.reason}")
     if summary.unreferenced:
-        say(f"{summary.unreferenced} shards belong to no split; `ocr-precompute gc` deletes them")
+        say(
+            f"{summary.unreferenced} shards belong to no split; `ocr-precompute gc` deletes them "
+            "a day after it has first seen them so"
+        )
 
 
 def _shard_table(split: SplitSummary) -> Table:
@@ -284,6 +288,27 @@ def print_garbage(garbage: Garbage, dry_run: bool) -> None:
     say(
         f"{verb} {len(garbage.shards)} shards and {len(garbage.leftovers)} leftovers of killed "
         f"builds, {_size(garbage.bytes)}"
+    )
+    if garbage.kept:
+        dates = [datetime.fromisoformat(kept.until).astimezone() for kept in garbage.kept]
+        first, last = (f"{date:%Y-%m-%d %H:%M:%S %z}" for date in (min(dates), max(dates)))
+        until = first if first == last else f"{first}, the last until {last}"
+        say(
+            f"kept {len(dates)} shards that no split names until {until}, as a training may have "
+            "them open; run gc again then, or with --older-than 0 if none has"
+        )
+    if garbage.foreign:
+        shown = ", ".join(garbage.foreign[:3]) + (" ..." if len(garbage.foreign) > 3 else "")
+        say(f"left alone what is not of a store: {shown}")
+
+
+def print_removal(removal: Removal, dry_run: bool) -> None:
+    """What `remove` did."""
+    counts = f"{removal.samples} samples in {removal.shards} shards"
+    what = counts if removal.readable else "its manifest cannot be read"
+    say(f"{'would remove' if dry_run else 'removed'} split {removal.split} ({what})")
+    say(
+        "`ocr-precompute gc` deletes shards that no split names, a day after it has first seen them"
     )
 
 

@@ -13,7 +13,6 @@ import errno
 import itertools
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from ocr_precompute.chunks import (
     with_checksum,
 )
 from ocr_precompute.config import Compression, Parameters
-from ocr_precompute.files import flush, json_bytes
+from ocr_precompute.files import flush, inside, is_litter, json_bytes, temporary_name
 from ocr_precompute.fingerprint import FORMAT_VERSION
 from ocr_precompute.samples import CanonicalSample
 
@@ -248,6 +247,15 @@ def expected_files() -> set[str]:
     return {"zarr.json", *arrays.values(), *(f"{field}/zarr.json" for field in arrays)}
 
 
+def foreign_files(shard: Path) -> list[str]:
+    """Paths, relative to its folder, of what lies in a finished or half-written shard but is none
+    of its files, nor what systems leave in any folder.
+    """
+    expected = expected_files() | {*MAPS, *RECORDS}
+    found = {str(path.relative_to(shard)) for path in inside(shard) if not is_litter(path.name)}
+    return sorted(found - expected)
+
+
 def read_row(shard: Path, records: Records, row: int) -> tuple[dict[str, bytes], SampleRecord]:
     """One sample as stored: its encoded chunks by map, checksums checked, and its record.
 
@@ -303,7 +311,7 @@ class ShardWriter:
 
     def __init__(self, target: Path, workspace: Path) -> None:
         self._target = target
-        self._folder = workspace / f"{target.name[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._folder = workspace / temporary_name(target.name[:16])
         self._chunks: dict[str, list[int]] = {field: [] for field in MAPS}
         self._files: dict[str, Any] = {}
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import joblib
 import numpy as np
 
@@ -18,6 +17,7 @@ from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import ImageError, InputError, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_key
 from ocr_precompute.manifest import Manifest, ShardEntry
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import Sample
 from ocr_precompute.scan import known_bad, scan
 from ocr_precompute.shard import (
@@ -143,13 +143,8 @@ def verify(
 
 
 def _in_threads(tasks: list[object], jobs: int | None) -> Iterator[_ShardCheck]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with joblib.parallel_config("threading"):
-            yield from joblib.Parallel(jobs or joblib.cpu_count(), return_as="generator")(tasks)
-    finally:
-        cv2.setNumThreads(threads)
+    with single_thread(), joblib.parallel_config("threading"):
+        yield from joblib.Parallel(jobs or joblib.cpu_count(), return_as="generator")(tasks)
 
 
 def _choose(manifest: Manifest, share: float) -> list[set[int]]:

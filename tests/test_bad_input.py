@@ -20,7 +20,7 @@ from ocr_precompute.config import Settings, Source, load_settings
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.manifest import Manifest
 from ocr_precompute.reader import open_store
-from ocr_precompute.store import read_manifest
+from ocr_precompute.store import read_manifest, shard_keys
 from ocr_precompute.verify import verify
 
 BAD = "page_003.jpg"
@@ -153,6 +153,22 @@ def test_bad_images(dataset: Dataset, settings: Settings, case: str) -> None:
     (dataset.images / BAD).write_bytes(good)
     assert build("val", dataset.source, settings, skip_bad=True).samples == 24
     assert build("val", dataset.source, settings).skipped == 0
+
+
+@pytest.mark.parametrize(("first", "length"), [(2, 2), (1, 8), (2, 8)])
+def test_counts_where_bad_images_are_found_in_the_middle_of_a_build(
+    dataset: Dataset, settings: Settings, first: int, length: int
+) -> None:
+    """Shards that are built by then are cut anew: the split has fewer than were written."""
+    names = sorted(dataset.document["images"])
+    for name in names[first::3] + names[4:18:2]:
+        (dataset.images / name).write_bytes(damaged_png(b""))
+    settings = settings.model_copy(update={"shard_length": length})
+    report = build("val", dataset.source, settings, skip_bad=True)
+    assert len(shard_keys(settings.store)) > report.shards  # or it would not be that case
+    assert (report.built, report.reused) == (report.shards, 0)
+    assert report.computed + report.copied == report.samples
+    assert report.computed > 0
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
@@ -496,7 +512,17 @@ def test_inspect_shows_hostile_texts_as_they_are(dataset: Dataset, settings: Set
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("data_hash", 3), ("split", None), ("skipped", [{"kind": "image", "sample": 3}])],
+    [
+        ("data_hash", 3),
+        ("split", None),
+        ("skipped", [{"kind": "image", "sample": 3}]),
+        ("skipped", 3),
+        ("shards", {"key": "a" * 64}),
+        *(("shards", [{"key": "a" * 64, "samples": n}]) for n in (2.5, True, "3", 10**300, 0)),
+        ("shards", [{"key": "A" * 64, "samples": 3}]),
+        ("shards", [["key", "samples"]]),
+        ("parameters", []),
+    ],
 )
 def test_a_manifest_of_wrong_types(
     dataset: Dataset, settings: Settings, key: str, value: object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -43,7 +44,9 @@ CHANGES = {
     "compression.shuffle": "bitshuffle",
     "recipe.name": "other",
     "recipe.integer_vertices": True,
+    "recipe.clip": False,
     "recipe.min_size": 9.0,
+    "recipe.min_area": 2.0,
     "recipe.masks": False,
     "recipe.every_part": True,
     "recipe.shrink_ratio": 0.41,
@@ -91,7 +94,7 @@ def test_geometry_hash_is_the_same_everywhere() -> None:
     parameters = Parameters(libraries={"opencv": "5.0.0", "pyclipper": "1.4.0"})
     assert parameters.recipe == RECIPES["dbnet"]
     assert geometry_hash(parameters, bytes(32), PAGE).hex() == (
-        "92b2fcb5d7899848589947e05e5ee9c5f45b3ae1a53375c9d0a5765c5609f2d2"
+        "d7fbd29d11c8570ddce68c03899bf81fcf23bf09e806aa5ae6e2c9d4547f822c"
     )
 
 
@@ -205,6 +208,45 @@ def test_a_damaged_cache_is_replaced(tmp_path: Path, settled: Path, damage: byte
     remember(cache, settled)
     remember(cache, settled)
     assert known(cache, settled) == b"d" * 32
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "dangling"])
+def test_what_is_no_file_is_no_cache(tmp_path: Path, settled: Path, kind: str) -> None:
+    cache = tmp_path / "digests.sqlite"
+    if kind == "pipe":
+        os.mkfifo(cache)
+    elif kind == "folder":
+        cache.mkdir()
+    else:
+        cache.symlink_to("/dev/zero" if kind == "endless" else "nowhere")
+    remember(cache, settled)
+    assert known(cache, settled) is None
+    assert sorted(os.listdir(tmp_path)) == ["digests.sqlite", "image.jpg"]
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT "
+TABLE = "CREATE TABLE digests (path, stamp, digest)"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [f"CREATE VIEW digests AS {ENDLESS} x AS path, '' AS stamp, '' AS digest FROM n"],
+        [TABLE, "INSERT INTO digests VALUES (3, 'text', 'text')"],
+        [TABLE, "INSERT INTO digests VALUES (x'2f', 4, zeroblob(32))"],
+        [TABLE, f"CREATE TRIGGER t AFTER INSERT ON digests BEGIN {ENDLESS} count(*) FROM n; END"],
+    ],
+    ids=["view", "no path", "no stamp", "trigger"],
+)
+def test_a_hostile_cache_is_not_believed(
+    tmp_path: Path, settled: Path, statements: list[str]
+) -> None:
+    cache = tmp_path / "digests.sqlite"
+    with contextlib.closing(sqlite3.connect(cache)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+    assert known(cache, settled) is None
+    remember(cache, settled)
 
 
 def test_a_busy_cache_costs_nothing_but_memory(

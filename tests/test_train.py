@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ def test_the_last_checkpoint_is_the_last_state(
     limits: dict[str, int], steps: int, store: str, tmp_path: Path
 ) -> None:
     # The rate does not depend on how long the training is to be.
-    model, out = {"warmup": 0.9, "learning_rate": 0.0}, str(tmp_path / "out")
+    constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+    model, out = {"lr_scheduler": constant}, str(tmp_path / "out")
     whole = train(str(tmp_path / "whole"), data(store), model, {"max_epochs": 4})
     first = train(out, data(store), model, limits, last=True)
     assert first.losses == whole.losses[:steps]
@@ -581,7 +583,7 @@ def test_a_checkpoint_that_no_training_can_go_on_from(
 
 
 NOTHING = {
-    "endless": (["--trainer.max_epochs", "-1"], "trainer.max_epochs is -1, and the learning rate"),
+    "endless": (["--trainer.max_epochs", "-1"], "this one has none; set trainer.max_epochs"),
     "no epoch": (["--trainer.max_epochs", "0"], "nothing was trained, for the settings allow no"),
     "no batch": (["--trainer.limit_train_batches", "0"], "nothing was trained"),
     "no text": (["--data.train", "untold"], "split 'untold' holds no text to learn: there is none"),

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ def train(
     torch.set_num_threads(1)  # so small a network gains nothing from more
     lightning.seed_everything(0, verbose=False)
     augmentation = Augmentation(**data.pop("augmentation", {}))
-    module = TextDetector(
-        **{"backbone": str(BACKBONE), "channels": 16, "learning_rate": 2e-3, **(model or {})}
-    )
+    optimizer = partial(torch.optim.AdamW, lr=2e-3, weight_decay=1e-4)
+    defaults = {"backbone": str(BACKBONE), "channels": 16, "optimizer": optimizer}
+    module = TextDetector(**{**defaults, **(model or {})})
     record = Record()
     callbacks: list[lightning.Callback] = [record, StepTimes(), Resume()]
     if last:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images import decode, letterbox
+from ocr_precompute.opencv import single_thread
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -60,9 +60,9 @@ class ImageFolder(SampleDataset):
     def __len__(self) -> int:
         return len(self._names)
 
+    @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Decode images into out. Raises InputError, naming the image, if one cannot be."""
-        cv2.setNumThreads(1)  # the loader's threads are the parallel part
         rest = []
         for position, index in enumerate(indices):
             try:
