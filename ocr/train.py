@@ -81,7 +81,7 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is always there and has settings, and optimiser and schedule."""
+        """Add the writer of predictions, and optimiser and schedule, which the model needs."""
         for name, kind, default, text in (
             ("optimizer", OptimizerCallable, _OPTIMIZER, "A torch optimiser by its class."),
             ("lr_scheduler", LRSchedulerCallable, _LR_SCHEDULER, "A scheduler by its class."),
