@@ -84,7 +84,7 @@ class BestAndLast(ModelCheckpoint):
         self._written_at = trainer.global_step
         path = Path(str(self.dirpath)) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
         self.last_model_path = str(path)
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Know the best so far, if it is still there."""
