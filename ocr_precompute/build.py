@@ -130,13 +130,18 @@ def build(
             )
         written: dict[str, ShardResult] = {}
         while True:
+            planned = plan(store, scanned, parameters, settings.shard_length, published)
             understood = understand(
-                scanned.samples, scanned.reading, parameters, source.annotations, every_name
+                scanned.samples,
+                scanned.reading,
+                parameters,
+                planned.data_hash,
+                published.understood if published else None,
+                every_name,
             )
             progress.understood(understood, scanned.skipped)
             if strict:
                 refuse_suspicions(understood, parameters, source.annotations)
-            planned = plan(store, scanned, parameters, settings.shard_length, published)
             progress.planned(planned)
             if dry_run:
                 break

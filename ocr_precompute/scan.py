@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +121,15 @@ def read_source(source: Source) -> Reading:
         annotations=sorted(annotations, key=lambda each: each.name),
         problems=problems,
         unannotated=tuple(names),
+        left_out=tuple((_inside(path, source), reason) for path, reason in reading.left_out),
+        warnings=tuple(_inside(line, source) for line in reading.warnings),
     )
+
+
+def _inside(text: str, source: Source) -> str:
+    """The text with paths from the annotation folder on: a manifest is the same on any machine."""
+    folder = str(source.annotations)
+    return text.replace(f"{folder}{os.sep}", "").replace(folder, source.annotations.name)
 
 
 def _digest_sample(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ocr_precompute.understood import (
     KINDS,
     MOST_NAMES,
     NEARLY_ALL,
+    UNDERSTOOD_VERSION,
     Tally,
     Understood,
     warning_lines,
@@ -42,15 +44,19 @@ def understand(
     samples: Sequence[Sample],
     reading: Reading,
     parameters: Parameters,
-    annotations: Path,
+    data_hash: str,
+    known: Understood | None = None,
     every_name: bool = False,
 ) -> Understood:
     """What was understood of a source, given the samples that are built of it.
 
-    samples: in order of their names. annotations: where they were read from; it is left out of what
-    is said, which must not depend on the machine. every_name: name all images of each kind, and not
-    the worst alone.
+    samples: in order of their names. data_hash: of the split that they make. known: what was
+    understood in an earlier build; it is returned if it comes from the same. every_name: name all
+    images of each kind, and not the worst alone.
     """
+    key = _key(samples, reading, data_hash)
+    if known is not None and known.key == key and not every_name:
+        return known
     most = None if every_name else MOST_NAMES
     parts = [
         _count(samples[i : i + _PART], parameters) for i in range(0, max(1, len(samples)), _PART)
@@ -64,6 +70,7 @@ def understand(
     tallies["unannotated"] = Tally("unannotated", 0, len(reading.unannotated), missing)
     kept, needed = _sizes(np.concatenate([sides for _, sides in parts]), parameters)
     return Understood(
+        key=key,
         format=reading.format,
         dialect=reading.dialect,
         images=len(samples),
@@ -72,13 +79,23 @@ def understand(
         tallies=tuple(tallies[kind] for kind in KINDS if kind in tallies and tallies[kind].images),
         kept=kept,
         size_needed=needed,
-        left_out=tuple(
-            (_without(path, annotations), _without(reason, annotations))
-            for path, reason in reading.left_out[:most]
-        ),
+        left_out=reading.left_out[:most],
         all_left_out=len(reading.left_out),
-        warnings=tuple(_without(line, annotations) for line in reading.warnings),
+        warnings=reading.warnings,
     )
+
+
+def _key(samples: Sequence[Sample], reading: Reading, data_hash: str) -> str:
+    """Hex SHA-256 over all that decides what is understood; the data hash stands for polygons,
+    images and parameters.
+    """
+    declared = [(s.name, s.declared_size) for s in samples if s.declared_size is not None]
+    facts = [
+        *(UNDERSTOOD_VERSION, data_hash, reading.format, reading.dialect),
+        *(declared, [astuple(note) for note in reading.notes]),
+        *(reading.unannotated, reading.left_out, reading.warnings),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def refuse_suspicions(understood: Understood, parameters: Parameters, annotations: Path) -> None:
@@ -215,8 +232,3 @@ def _sizes(sides: np.ndarray, parameters: Parameters) -> tuple[tuple[tuple[int, 
     needed = longer * smallest / float(np.partition(sides, spared)[spared])
     size = math.ceil(round(needed / _STEP, 6)) * _STEP
     return kept, size if size <= _LARGEST else 0
-
-
-def _without(text: str, annotations: Path) -> str:
-    """The text with paths from the annotation folder on."""
-    return text.replace(f"{annotations}{os.sep}", "").replace(str(annotations), annotations.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from ocr.datasets import LiveDataset
+from ocr_precompute import scan
 from ocr_precompute.annotations import Note, Reading
 from ocr_precompute.build import build
 from ocr_precompute.collapse import collapsed
@@ -218,7 +220,7 @@ def page(name: str, polygons: list, ignore: list[bool], **changes: Any) -> Sampl
 def read(*samples: Sample, settings: Settings | None = None, **facts: Any) -> Understood:
     reading = Reading("words", [], [], **facts)
     parameters = (settings or Settings()).parameters
-    return understand(samples, reading, parameters, Path("/data/gt"), every_name=True)
+    return understand(samples, reading, parameters, "0" * 64, every_name=True)
 
 
 def box(x: float, y: float, width: float, height: float) -> list[list[float]]:
@@ -356,14 +358,49 @@ def test_declared_sizes_are_compared() -> None:
     assert understood.tally("without-words").images == 4
 
 
-def test_what_is_said_does_not_depend_on_the_machine() -> None:
-    understood = read(
-        page("a.jpg", [], []),
-        left_out=(("/data/gt/sub/b.txt", "lies in a sub-folder"), ("/data/gt/c", "is a pipe")),
-        warnings=("/data/gt: read as quad; /data/gt/d.txt: line 1",),
-    )
-    assert understood.left_out == (("sub/b.txt", "lies in a sub-folder"), ("c", "is a pipe"))
-    assert understood.warnings == ("gt: read as quad; d.txt: line 1",)
+def test_what_is_said_does_not_depend_on_the_machine(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_truly = scan.read_annotations
+
+    def read_more(path: Path, *arguments: Any) -> Reading:
+        return replace(
+            read_truly(path, *arguments),
+            left_out=((f"{path}/sub/b.txt", "lies in a sub-folder"),),
+            warnings=(f"{path}: read as quad; {path}/d.txt: line 1",),
+        )
+
+    monkeypatch.setattr(scan, "read_annotations", read_more)
+    understood = build("val", dataset.source, settings).understood
+    assert understood.left_out == (("sub/b.txt", "lies in a sub-folder"),)
+    assert understood.warnings == ("labels.json: read as quad; d.txt: line 1",)
+    assert summary_lines(understood, settings.parameters)[-1].endswith(": sub/b.txt")
+
+
+def test_what_is_known_is_counted_again_only_where_something_changed() -> None:
+    sample = page("a.jpg", [box(1, 1, 90, 20)], [False])
+    parameters = Settings().parameters
+
+    def now(known: Understood | None, data_hash: str = "0" * 64, **facts: Any) -> Understood:
+        return understand([sample], Reading("icdar", [], [], **facts), parameters, data_hash, known)
+
+    first = now(None)
+    assert now(first) is first
+    note = Note("repaired", "a.jpg", "line 1", "hull order")
+    others = [
+        now(first, "1" * 64),
+        now(first, notes=(note,)),
+        now(first, dialect="quad"),
+        now(first, unannotated=("b.jpg",)),
+        now(first, left_out=(("c", "a pipe"),)),
+        now(first, warnings=("uncertain",)),
+    ]
+    assert len({first.key, *(other.key for other in others)}) == 7
+    declared, reading = replace(sample, declared_size=(9, 9)), Reading("icdar", [], [])
+    assert understand([declared], reading, parameters, "0" * 64, first).key != first.key
+    again = understand([sample], reading, parameters, "0" * 64, first, every_name=True)
+    assert again == first
+    assert again is not first
 
 
 def test_no_word_at_all() -> None:
