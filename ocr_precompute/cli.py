@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
@@ -21,6 +22,7 @@ from ocr_precompute.config import (
     Backend,
     Decode,
     Settings,
+    SkipBad,
     Source,
     Unannotated,
     check_local,
@@ -84,7 +86,16 @@ def _options(
 ) -> None: ...
 
 
-@app.command()
+class _BuildCommand(typer.core.TyperCommand):
+    """A command whose option `--skip-bad` also stands without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, `--skip-bad` alone as `--skip-bad=polygon`."""
+        alone = [f"{each}=polygon" if each == "--skip-bad" else each for each in args]
+        return super().parse_args(ctx, alone)
+
+
+@app.command(cls=_BuildCommand)
 def build(
     split: Annotated[str, typer.Option("--split", help="Name of the split, as in the config.")],
     config: ConfigOption = None,
@@ -112,13 +123,17 @@ def build(
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
     skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
-    ] = False,
+        SkipBad | None,
+        typer.Option(
+            "--skip-bad",
+            help="Skip bad images, make bad polygons don't-care, record both. "
+            "With --skip-bad=image an image with a bad polygon is skipped too.",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Refuse what is legal and probably not meant: all that is warned of."
+            "--strict", help="Refuse damaged images, and what is legal and probably not meant."
         ),
     ] = False,
     report_file: Annotated[
@@ -178,6 +193,9 @@ def verify(
     check_sources: Annotated[
         bool, typer.Option("--sources/--no-sources", help="Compare with the source files.")
     ] = True,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build damaged shards again from their sources.")
+    ] = False,
     images: ImagesOption = None,
     annotations: AnnotationsOption = None,
     format_name: FormatOption = None,
@@ -188,11 +206,13 @@ def verify(
 
     Sources are those the split was built from; give --images and --annotations if they moved, or
     --no-sources to leave them out. With --recompute 0.1 (or 1) that share of samples is computed
-    again from source and compared bit for bit. Exit status 1 if anything is wrong.
+    again from source and compared bit for bit. With --repair a damaged shard is built again, if its
+    sources are still what they were. Exit status 1 if anything is, or stays, wrong.
     """
     with _reporting(as_json):
+        from ocr_precompute import repair as repairing
         from ocr_precompute import verify as verifying
-        from ocr_precompute.screen import VerifyScreen, print_verify
+        from ocr_precompute.screen import VerifyScreen, print_verify, say
         from ocr_precompute.store import check_store, recorded_source, split_names
 
         settings = load_settings(config, {"store": store, "jobs": jobs})
@@ -204,20 +224,32 @@ def verify(
             if images or annotations:
                 found = _override(found, name, images, annotations, format_name)
             if found:
-                sources[name] = found
-        with VerifyScreen() as screen:
-            report = verifying.verify(
-                settings.store,
-                splits,
-                sources=sources,
-                recompute=recompute,
-                max_pixels=settings.max_pixels,
-                jobs=settings.jobs,
-                on_shard=screen.checked,
-            )
-        print_verify(report, set(splits) - set(sources))
+                rules = found.rules or settings.rules
+                sources[name] = found.model_copy(update={"rules": rules})
+
+        def check() -> verifying.VerifyReport:
+            with VerifyScreen() as screen:
+                return verifying.verify(
+                    settings.store,
+                    [split] if split else None,
+                    sources=sources,
+                    recompute=recompute,
+                    max_pixels=settings.max_pixels,
+                    jobs=settings.jobs,
+                    on_shard=screen.checked,
+                )
+
+        report = check()
+        done = repairing.Repair((), ())
+        if repair and not report.ok:
+            say(f"{len(report.problems)} problems; building damaged shards again")
+            done = repairing.repair(settings.store, report, sources, max_pixels=settings.max_pixels)
+            report = check()
+        print_verify(report, done, set(splits) - set(sources))
         if as_json:
-            _print_json(asdict(report))
+            failed = [asdict(finding) for finding in done.failed]
+            document = asdict(report) | {"repaired": done.repaired}
+            _print_json({**document, "problems": [*document["problems"], *failed]})
         if not report.ok:
             raise typer.Exit(1)
 
@@ -315,7 +347,7 @@ def bench(
         report = benching.bench(
             settings.store,
             split,
-            source,
+            source.model_copy(update={"rules": source.rules or settings.rules}),
             samples=samples,
             batch_size=batch_size,
             threads=threads or joblib.cpu_count(),

@@ -13,11 +13,13 @@ from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
+from ocr_precompute.samples import Damage
 from ocr_precompute.understood import Understood
 
 _Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
+MOST_SAMPLES = 2 * 4096
+"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ShardEntry:
     """One shard of a manifest: its key and how many samples it holds."""
 
     key: _Key
-    samples: Annotated[int, Field(gt=0, le=_MOST_SAMPLES, strict=True)]
+    samples: Annotated[int, Field(gt=0, le=MOST_SAMPLES, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,20 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A sample whose image is damaged and was built all the same; words and lost as in Damage."""
+
+    sample: str
+    words: str
+    lost: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @property
+    def damage(self) -> Damage:
+        """What is wrong with the image."""
+        return Damage(self.words, self.lost)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A published split. understood: with the worst names of each kind alone."""
 
@@ -51,6 +67,7 @@ class Manifest:
     parameters: Parameters
     shards: tuple[ShardEntry, ...]
     skipped: tuple[Skipped, ...]
+    damaged: tuple[Damaged, ...]
     understood: Understood
 
     @property
@@ -70,6 +87,7 @@ class Manifest:
                 "parameters": self.parameters.model_dump(mode="json"),
                 "shards": [asdict(shard) for shard in self.shards],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
+                "damaged": [asdict(damaged) for damaged in self.damaged],
                 "understood": self.understood.as_dict(),
             }
         )

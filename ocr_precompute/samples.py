@@ -113,6 +113,21 @@ class Sample:
         return self.image.digest
 
 
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with an image of which there are pixels all the same.
+
+    words: the decoder's. lost: share of its rows that are surely lost; None if it cannot be told.
+    """
+
+    words: str
+    lost: float | None = None
+
+    def __str__(self) -> str:
+        share = "" if self.lost is None else f"; at least {self.lost:.1%} of its rows are lost"
+        return f"is damaged: {self.words}{share}"
+
+
 @dataclass(frozen=True, eq=False)
 class CanonicalSample:
     """One finished sample: all that a training step needs, at canonical size H x W.
@@ -120,7 +135,8 @@ class CanonicalSample:
     image: uint8 (H, W, 3) RGB. prob, prob_mask, thresh_mask: uint8 (H, W), 0 or 1.
     thresh: float32 (H, W). polygons: list of float32 (V, 2), xy in canonical pixels.
     ignore: bool (N,). matrix: float64 (3, 3), canonical pixels -> original pixels.
-    original_size: (height, width) in pixels of the image as displayed.
+    original_size: (height, width) in pixels of the image as displayed. damage: what is wrong with
+    the image file; None if nothing is.
     """
 
     name: str
@@ -133,3 +149,4 @@ class CanonicalSample:
     ignore: np.ndarray
     matrix: np.ndarray
     original_size: tuple[int, int]
+    damage: Damage | None = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -27,12 +29,14 @@ from ocr_precompute.encode import ShardResult
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
 from ocr_precompute.files import json_bytes, replace_file
 from ocr_precompute.garbage import Garbage, Removal
-from ocr_precompute.manifest import Skipped
+from ocr_precompute.manifest import Damaged, Skipped
+from ocr_precompute.repair import Repair
 from ocr_precompute.summary import SplitSummary, StoreSummary
 from ocr_precompute.understood import Understood, summary_lines, tally_lines, warning_lines
 from ocr_precompute.verify import VerifyReport
 
 _MOST_FINDINGS = 200
+_MOST_NAMES = 20  # of samples that are worth a line each
 
 
 def _console() -> Console:
@@ -74,6 +78,7 @@ class BuildScreen(build.Progress):
     def __init__(self, report: Path | None = None) -> None:
         """report: file to write all that was understood to."""
         self._report = report
+        self._facts: dict[str, Any] = {}
         self._progress = _progress()
         self._task = self._progress.add_task("scanning", total=None, detail="")
         self._built = self._reused = 0
@@ -91,11 +96,19 @@ class BuildScreen(build.Progress):
 
     def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
         """Write the report, if one is wanted. Raises StoreError if that cannot be done."""
+        self._facts |= {**understood.as_dict(), "skipped": [asdict(each) for each in skipped]}
+        self._write_report()
+
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """Write the report again, with these. Raises StoreError if that cannot be done."""
+        self._facts["damaged"] = [asdict(each) for each in damaged]
+        self._write_report()
+
+    def _write_report(self) -> None:
         if self._report is None:
             return
-        listed = [asdict(each) for each in skipped]
         try:
-            replace_file(self._report, json_bytes({**understood.as_dict(), "skipped": listed}))
+            replace_file(self._report, json_bytes(self._facts))
         except OSError as error:
             raise StoreError(
                 f"{self._report}: cannot be written: {error.strerror}; name another --report"
@@ -160,12 +173,23 @@ def print_build(report: build.BuildReport, settings: Settings) -> None:
         warn(line)
     if report.skipped:
         say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
+    print_damaged(report.damaged)
     say(f"store {settings.store}, data hash {report.data_hash}")
 
 
-def print_verify(report: VerifyReport, without_sources: set[str]) -> None:
-    """The result of a verification, one line a finding."""
-    for finding in report.problems[:_MOST_FINDINGS]:
+def print_damaged(damaged: Sequence[Damaged], prefix: str = "") -> None:
+    """A line for each damaged image, up to a number that can be read."""
+    for each in damaged[:_MOST_NAMES]:
+        say(f"{prefix}{each.sample}: {each.damage}")
+    if len(damaged) > _MOST_NAMES:
+        say(f"{prefix}{len(damaged) - _MOST_NAMES} more images are damaged; --json lists all")
+
+
+def print_verify(report: VerifyReport, repair: Repair, without_sources: set[str]) -> None:
+    """The result of a verification, and of a repair before it, one line a finding."""
+    for key in repair.repaired:
+        say(f"repaired: {key[:16]}: built again")
+    for finding in [*report.problems[:_MOST_FINDINGS], *repair.failed[:_MOST_FINDINGS]]:
         where = ": ".join(part for part in (finding.shard[:16], finding.sample) if part)
         say(f"{finding.kind}: {where + ': ' if where else ''}{finding.detail}")
     if len(report.problems) > _MOST_FINDINGS:
@@ -207,6 +231,7 @@ def print_summary(summary: StoreSummary, shards: bool) -> None:
         for skipped in split.skipped:
             entry = f": {skipped.entry}" if skipped.entry else ""
             say(f"{split.name}: skipped {skipped.kind}: {skipped.sample}{entry}: {skipped.reason}")
+        print_damaged(split.damaged, f"{split.name}: ")
     if summary.unreferenced:
         say(
             f"{summary.unreferenced} shards belong to no split; `ocr-precompute gc` deletes them "

@@ -10,7 +10,7 @@ import numpy as np
 
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
-from ocr_precompute.manifest import Manifest, Skipped
+from ocr_precompute.manifest import Damaged, Manifest, Skipped
 from ocr_precompute.shard import MAPS
 from ocr_precompute.store import (
     check_store,
@@ -38,6 +38,7 @@ class SplitSummary:
     raw_bytes: int
     parameters: Parameters
     skipped: tuple[Skipped, ...]
+    damaged: tuple[Damaged, ...]
     understood: Understood
 
     @property
@@ -115,6 +116,7 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         raw_bytes=manifest.samples * sample_bytes,
         parameters=manifest.parameters,
         skipped=manifest.skipped,
+        damaged=manifest.damaged,
         understood=manifest.understood,
     )
 

@@ -31,7 +31,6 @@ from ocr_precompute.understood import (
 
 _PART = 2048  # images counted in one go, so that their words stay in the processor's cache
 _EDGE = 1.0  # pixels that a point may lie beyond the image: tools round outwards
-_RELATIVE = 2.0  # pixels; coordinates that stay below are shares of the image
 _SIZES = (640, 736, 960, 1024, 1280, 1536, 2048)
 _STEP, _LARGEST = 32, 8192  # of canonical sizes to recommend, pixels
 
@@ -64,7 +63,7 @@ def understand(
     counts = {kind: np.concatenate([part[kind] for part, _ in parts]) for kind in parts[0][0]}
     names = [sample.name for sample in samples]
     words, trained = counts.pop("words"), counts.pop("trained")
-    _add_notes(counts, names, reading, words)
+    _add_notes(counts, names, reading)
     tallies = {kind: _tally(kind, names, each, most) for kind, each in counts.items()}
     missing = tuple((name, 0) for name in reading.unannotated[:most])
     tallies["unannotated"] = Tally("unannotated", 0, len(reading.unannotated), missing)
@@ -121,7 +120,6 @@ def _count(samples: Sequence[Sample], parameters: Parameters) -> tuple[Counts, n
     outside = _either((high <= 0) | (low >= page))
     beyond = _either((low < -_EDGE) | (high > page + _EDGE))
     beyond_file = _either((low < -_EDGE) | (high > page[::-1] + _EDGE))
-    relative = np.maximum(-low, high).max(axis=0) < _RELATIVE
     scales = (np.array(parameters.size) / sizes).min(axis=1)
     fates, sides = _fates(polygons, scales[image], outside, parameters)
     fates["partly-outside"] = ~polygons.ignore & beyond & ~outside
@@ -136,7 +134,6 @@ def _count(samples: Sequence[Sample], parameters: Parameters) -> tuple[Counts, n
         "without-words": words == 0,
         "nothing-trains": (words > 0) & (trained == 0),
         "exif": turned & (per_image(beyond) > 0) & (per_image(beyond_file) == 0),
-        "tiny": (words > 0) & (per_image(relative) == words) & (sizes.max(axis=1) > _RELATIVE),
         **_declared(samples),
     }
     counts |= {kind: np.where(flag, words, _NOT) for kind, flag in flags.items()}
@@ -193,9 +190,7 @@ def _declared(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     return {"declared-turned": turned, "declared-size": other}
 
 
-def _add_notes(
-    counts: dict[str, np.ndarray], names: Sequence[str], reading: Reading, words: np.ndarray
-) -> None:
+def _add_notes(counts: Counts, names: Sequence[str], reading: Reading) -> None:
     """Count what was noted when the annotations were read, of images that are built."""
     place = {name: number for number, name in enumerate(names)} if reading.notes else {}
     noted: dict[str, np.ndarray] = {}
@@ -204,8 +199,6 @@ def _add_notes(
             of_kind = noted.setdefault(note.kind, np.full(len(names), _NOT))
             number = place[note.sample]
             of_kind[number] = max(of_kind[number], 0) + bool(note.entry)
-    if "tiny" in noted:
-        noted["tiny"] = np.where(noted["tiny"] > _NOT, words, counts["tiny"])
     if "kept-as-ignore" in noted:  # these have the flag too
         annotated = counts["annotated"] - np.maximum(noted["kept-as-ignore"], 0)
         noted["annotated"] = _without_zeros(annotated)

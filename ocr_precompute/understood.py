@@ -51,7 +51,8 @@ SUSPICIONS = {
     "orientation suspected; give points of the image as displayed",
     "exif": "with points outside the image as displayed, but inside the file's own pixels: EXIF "
     "orientation suspected; give points of the image as displayed",
-    "tiny": "without a coordinate of 2 px or more: relative coordinates suspected; give pixels",
+    "tiny": "all of whose polygons are under 2 px: coordinates of another unit suspected; give "
+    "pixels",
 }
 """What is legal, and probably not meant."""
 

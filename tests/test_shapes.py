@@ -36,7 +36,7 @@ def test_measures_are_those_of_each_polygon(polygons: list) -> None:
 def test_rectangles_along_the_axes_are_known() -> None:
     box = np.array([[1, 2], [5, 2], [5, 9], [1, 9]], float)
     flat = box * [1, 0]
-    tilted = box + np.array([[0, 0], [0, 1], [0, 1], [0, 0]])
+    tilted = np.add(box, [[0, 0], [0, 1], [0, 1], [0, 0]])
     five = np.array([[1, 2], [3, 2], [5, 2], [5, 9], [1, 9]], float)
     polygons = [box, box[::-1], flat, tilted, five, box[:3]]
     upright = measured(Polygons.from_list(polygons, [False] * 6)).upright

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ocr.datasets import LiveDataset
 from ocr_precompute import scan
-from ocr_precompute.annotations import Note, Reading
+from ocr_precompute.annotations import Note, Reading, read_annotations
 from ocr_precompute.build import build
 from ocr_precompute.collapse import collapsed
 from ocr_precompute.config import Settings, Source, Unannotated
@@ -28,7 +28,6 @@ from ocr_precompute.reader import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.store import read_manifest, recorded_source
 from ocr_precompute.targets import as_drawn, offset_distances, vanishes
-from ocr_precompute.unannotated import unannotated_images
 from ocr_precompute.understand import understand
 from ocr_precompute.understood import (
     DONT_CARE,
@@ -39,10 +38,7 @@ from ocr_precompute.understood import (
 )
 from ocr_precompute.verify import verify
 
-HERE = Path(__file__).resolve().parent
-CASES = HERE / "cases"
-if not CASES.is_dir():
-    CASES = HERE.parents[1] / "shared" / "cases"
+CASES = Path(__file__).parent / "cases"
 
 
 def source_of(case: str, **options: str) -> Source:
@@ -62,9 +58,9 @@ def test_images_that_nothing_annotates_are_found_at_any_depth(tmp_path: Path) ->
     (tmp_path / "folder.jpg" / "d.webp").touch()
     (tmp_path / "linked.jpg").symlink_to(tmp_path / "a.png")
     (tmp_path / "around").symlink_to(tmp_path)
-    found = unannotated_images(tmp_path, {"a.png"})
-    assert found == ["b.JPG", "folder.jpg/d.webp", "in/deep/c.tiff", "linked.jpg"]
-    assert unannotated_images(tmp_path, set(found)) == ["a.png"]
+    (tmp_path / "labels.json").write_text('{"images": {"a.png": {}}}')
+    reading = read_annotations(tmp_path / "labels.json", tmp_path)
+    assert reading.unannotated == ("b.JPG", "folder.jpg/d.webp", "in/deep/c.tiff", "linked.jpg")
 
 
 @pytest.mark.parametrize("choice", ["skip", "empty"])
@@ -163,10 +159,15 @@ def test_points_of_the_unrotated_picture_are_suspected(settings: Settings) -> No
     assert "EXIF orientation suspected" in warnings_of(understood)
 
 
-def test_relative_coordinates_are_suspected(settings: Settings) -> None:
-    understood = understood_of("normalised", settings)
-    assert understood.tally("tiny").worst == (("a.jpg", 3),)
-    assert "relative coordinates suspected" in warnings_of(understood)
+def test_relative_coordinates_of_an_image_are_suspected(
+    dataset: Dataset, settings: Settings
+) -> None:
+    for word in dataset.document["images"]["page_001.jpg"]["words"].values():
+        word["points"] = [[0.1, 0.1], [0.4, 0.1], [0.4, 0.2], [0.1, 0.2]]
+    dataset.save()
+    understood = build("val", dataset.source, settings).understood
+    assert understood.tally("tiny").worst == (("page_001.jpg", 0),)
+    assert "coordinates of another unit suspected" in warnings_of(understood)
 
 
 def test_small_text_is_counted_with_the_size_that_keeps_it(settings: Settings) -> None:
@@ -340,7 +341,7 @@ def test_notes_of_the_reading_are_counted() -> None:
         "repaired": (2, 1),
         "self-crossing": (1, 1),
         "unlabelled": (0, 1),
-        "tiny": (2, 1),
+        "tiny": (0, 1),
     }
     assert understood.trained == 3
 
@@ -472,7 +473,7 @@ PLACE = Path("splits/val.json")
 def manifest_document() -> dict[str, Any]:
     samples = [page("a.jpg", [box(1, 1, 90, 5)], [False])]
     shards = (ShardEntry("0" * 64, 1),)
-    manifest = Manifest("val", "1" * 64, Settings().parameters, shards, (), read(*samples))
+    manifest = Manifest("val", "1" * 64, Settings().parameters, shards, (), (), read(*samples))
     document: dict[str, Any] = json.loads(manifest.to_bytes())
     assert Manifest.from_bytes(manifest.to_bytes(), PLACE) == manifest
     return document

@@ -109,7 +109,8 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
         entries.append(ShardEntry(key, len(part)))
     digest = data_hash(entry.key for entry in entries)
     understood = understand(scan.samples, scan.reading, parameters, digest)
-    publish_manifest(store, Manifest(SPLIT, digest, parameters, tuple(entries), (), understood))
+    manifest = Manifest(SPLIT, digest, parameters, tuple(entries), (), (), understood)
+    publish_manifest(store, manifest)
     return {"shards": len(entries)}
 
 
