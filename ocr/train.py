@@ -7,16 +7,33 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    LRSchedulerCallable,
+    OptimizerCallable,
+)
 
 from ocr.datasets import SampleError
 from ocr.datasets.data_module import DetectionData
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import PredictionWriter, StepTimes
+from ocr.lightning_modules.callbacks import PredictionWriter, Resume, StepTimes
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 from ocr.lightning_modules.detector import read_checkpoint
 from ocr_precompute.errors import PrecomputeError, printable
+
+# As TextDetector has them by itself, in the form that a configuration overrides.
+_OPTIMIZER = {
+    "class_path": "torch.optim.AdamW",
+    "init_args": {"lr": 1e-3, "weight_decay": 1e-4},
+}
+_LR_SCHEDULER = {"class_path": "ocr.lightning_modules.schedule.WarmupPolynomialLR"}
 
 rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
@@ -42,8 +59,15 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is always there."""
+        """Add what is always there, and optimiser and schedule, of which the model has need."""
+        for name, kind, default, text in (
+            ("optimizer", OptimizerCallable, _OPTIMIZER, "A torch optimiser by its class."),
+            ("lr_scheduler", LRSchedulerCallable, _LR_SCHEDULER, "A scheduler by its class."),
+        ):
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+            parser.link_arguments(name, f"model.{name}")
         parser.add_lightning_class_args(StepTimes, "step_times")
+        parser.add_lightning_class_args(Resume, "resume")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -60,6 +84,13 @@ class TrainCLI(LightningCLI):
             chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code
         if subcommand == "predict":
             chosen["return_predictions"] = False  # they are written as they come
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, which writes whole checkpoints unless told how to write them."""
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
 
     def instantiate_classes(self) -> None:
         """Make the objects. Raises PrecomputeError for a setting that an object refuses."""

@@ -22,6 +22,7 @@ from ocr_precompute.config import (
     Decode,
     Settings,
     Source,
+    Unannotated,
     check_local,
     load_settings,
     source_with,
@@ -99,6 +100,14 @@ def build(
     ] = None,
     jobs: JobsOption = None,
     backend: Annotated[Backend | None, typer.Option(help="How workers run.")] = None,
+    unannotated: Annotated[
+        Unannotated | None,
+        typer.Option(
+            "--unannotated",
+            help="Images without annotation: skip (the default), take as pages without text "
+            "(empty), or stop (error).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -130,6 +139,7 @@ def build(
         }
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
+        source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
         with BuildScreen() as screen:
             report = building.build(
                 split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen

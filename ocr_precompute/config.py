@@ -29,6 +29,7 @@ from ocr_precompute.errors import InputError, Problem
 
 Decode = Literal["exact", "reduced"]
 Backend = Literal["loky", "threading", "sequential"]
+Unannotated = Literal["skip", "empty", "error"]
 
 DEFAULT_CONFIG = Path("configs/precompute.yaml")
 SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit first"
@@ -165,6 +166,10 @@ class Source(_Frozen):
     images: _Path = Field(description="folder that image names are relative to")
     annotations: _Path = Field(description="annotation file or folder")
     format: str = Field(default="auto", description="annotation format")
+    unannotated: Unannotated = Field(
+        default="skip",
+        description="images without annotation: left out, pages without text, or an error",
+    )
 
 
 def parse_size(value: Any) -> Any:

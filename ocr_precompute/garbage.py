@@ -71,9 +71,13 @@ class Garbage:
 
 @dataclass(frozen=True)
 class _Unnamed:
-    """Shards that no manifest names: since when that is known, and what does not belong in them."""
+    """Shards that no manifest names: since when that is known, and whether it was known before.
+
+    foreign: what does not belong into others, paths relative to the store.
+    """
 
     since: dict[str, datetime]
+    noted: frozenset[str]
     foreign: tuple[str, ...]
 
 
@@ -95,22 +99,21 @@ def collect_garbage(
         _check_folders(store)
         unnamed = _unnamed(store, now)
         doomed = tuple(key for key, since in unnamed.since.items() if since + grace <= now)
+        kept = {key: since for key, since in unnamed.since.items() if since + grace > now}
         left = _leftovers(store)
         size = sum(map(_size, [*left, *(shard_path(store, key) for key in doomed)]))
         foreign = (*unnamed.foreign, *_foreign_in_tmp(store))
         if not dry_run:
-            _remember(store, unnamed.since)
-            doomed = tuple(key for key in doomed if _delete_shard(store, key))
             for path in left:
                 _delete(path)
+            doomed = tuple(k for k in doomed if _delete_shard(store, k, k in unnamed.noted))
+            _note(store, kept)  # last: the disk may be full
     return Garbage(
         shards=doomed,
         leftovers=tuple(str(path.relative_to(store)) for path in left),
         bytes=size,
         kept=tuple(
-            Kept(key, (since + grace).isoformat(timespec="seconds"))
-            for key, since in unnamed.since.items()
-            if since + grace > now
+            Kept(key, (since + grace).isoformat(timespec="seconds")) for key, since in kept.items()
         ),
         foreign=foreign,
     )
@@ -150,16 +153,20 @@ def _unnamed(store: Path, now: datetime) -> _Unnamed:
     except FileNotFoundError:
         made = []
     since: dict[str, datetime] = {}
+    noted: set[str] = set()
     foreign: list[str] = []
     for key in sorted(set(made) - named):
         if found := foreign_files(shard_path(store, key)):
             foreign += [f"shards/{key}/{name}" for name in found]
         else:
-            since[key] = min(_remembered(store, key) or now, now)
-    return _Unnamed(since, tuple(foreign))
+            note = _noted(store, key)
+            since[key] = min(note or now, now)
+            if note:
+                noted.add(key)
+    return _Unnamed(since, frozenset(noted), tuple(foreign))
 
 
-def _remembered(store: Path, key: str) -> datetime | None:
+def _noted(store: Path, key: str) -> datetime | None:
     """Since when a shard is known to have no name; None if that is not, or not sensibly, noted."""
     try:
         since = datetime.fromisoformat(read_bounded(store / "unnamed" / key, 99).decode())
@@ -168,7 +175,7 @@ def _remembered(store: Path, key: str) -> datetime | None:
     return since if since.tzinfo else None
 
 
-def _remember(store: Path, since: dict[str, datetime]) -> None:
+def _note(store: Path, since: dict[str, datetime]) -> None:
     """Note these shards, and forget all others."""
     folder = store / "unnamed"
     folder.mkdir(exist_ok=True)
@@ -176,18 +183,19 @@ def _remember(store: Path, since: dict[str, datetime]) -> None:
         if is_key(name) and name not in since:
             (folder / name).unlink(missing_ok=True)
     for key, date in since.items():
-        if _remembered(store, key) != date:
+        if _noted(store, key) != date:
             (folder / key).unlink(missing_ok=True)
             with (folder / key).open("x") as file:  # cut short, it counts as not there
                 file.write(date.isoformat())
 
 
-def _delete_shard(store: Path, key: str) -> bool:
-    """Delete a shard, unless a build on another machine has just taken it back."""
+def _delete_shard(store: Path, key: str, noted: bool) -> bool:
+    """Delete a shard, unless a build on another machine has just taken the note of it back."""
     try:
         (store / "unnamed" / key).unlink()
     except FileNotFoundError:
-        return False
+        if noted:
+            return False
     # Out of its final name first: a half-deleted shard must not look finished.
     (store / "tmp").mkdir(exist_ok=True)
     doomed = store / "tmp" / temporary_name("gc")

@@ -12,8 +12,7 @@ from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 
-MOST_SAMPLES = 2 * 4096
-"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
+_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,11 @@ def is_key(key: Any) -> bool:
 
 
 def _is_length(samples: Any) -> bool:
-    return type(samples) is int and 0 < samples <= MOST_SAMPLES
+    return type(samples) is int and 0 < samples <= _MOST_SAMPLES
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:200]
 
 
 def check_format_version(version: Any, origin: Path) -> None:
@@ -115,6 +114,6 @@ def check_format_version(version: Any, origin: Path) -> None:
         older = type(version) is int and version < FORMAT_VERSION
         remedy = "build it again into another store" if older else "install the version it needs"
         raise VersionError(
-            f"{origin}: has format version {version}, this ocr-precompute reads version "
+            f"{origin}: has format version {_one_line(version)}, this ocr-precompute reads version "
             f"{FORMAT_VERSION}; {remedy}"
         )

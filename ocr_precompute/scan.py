@@ -6,21 +6,24 @@ import hashlib
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
 
-from ocr_precompute.annotations import Annotation, read_annotations
+from ocr_precompute.annotations import Annotation, Reading, _unsafe, read_annotations
 from ocr_precompute.config import Source
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.fingerprint import DigestCache
 from ocr_precompute.images import check_image
 from ocr_precompute.manifest import Manifest, Skipped
-from ocr_precompute.samples import Sample
+from ocr_precompute.samples import Polygons, Sample
+from ocr_precompute.unannotated import unannotated_images
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _BYTES_A_PIXEL = 16  # no image format needs more: four channels of 32 bits
+_NO_POLYGONS = Polygons.from_list([], [])
+_UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +48,9 @@ def scan(
     on_scanned: called with how many images of how many are digested.
     Raises InputError with all problems found, unless skip_bad and each can be skipped.
     """
-    try:
-        reading = read_annotations(source.annotations, source.images, source.format)
-        images_are_there = source.images.is_dir()
-    except OSError as error:
-        where = str(error.filename or source.annotations)
-        reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
-        raise InputError([Problem("annotations", where, "", reason)]) from error
-    annotations, problems = reading.annotations, reading.problems
-    if not images_are_there:
-        message = "there is no such image folder; correct the path"
-        problems.append(Problem("annotations", str(source.images), "", message))
+    reading = read_source(source)
+    annotations, problems = reading.annotations, list(reading.problems)
+    if not source.images.is_dir():
         annotations = []  # one problem, not one an image
 
     def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
@@ -87,6 +82,41 @@ def scan(
         for p in problems
     ]
     return Scan(tuple(samples), _in_order(skipped))
+
+
+def read_source(source: Source) -> Reading:
+    """The annotations of a source, and of images without any what the source wants.
+
+    Raises InputError if something cannot be read at all; all else that is wrong is in `problems`.
+    """
+    try:
+        reading = read_annotations(source.annotations, source.images, source.format)
+        if not source.images.is_dir():
+            reason = "there is no such image folder; correct the path"
+            problem = Problem("annotations", str(source.images), "", reason)
+            return replace(reading, problems=[*reading.problems, problem])
+        annotated = {annotation.name for annotation in reading.annotations}
+        annotated.update(problem.sample for problem in reading.problems)
+        names = unannotated_images(source.images, annotated)
+    except OSError as error:
+        where = str(error.filename or source.annotations)
+        reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
+        raise InputError([Problem("annotations", where, "", reason)]) from error
+    annotations, problems = list(reading.annotations), list(reading.problems)
+    for name in names if source.unannotated != "skip" else ():
+        path = str(source.images / name)
+        if source.unannotated == "error":
+            problems.append(Problem("annotations", path, "", _UNANNOTATED, name))
+        elif reason := _unsafe(name):
+            problems.append(Problem("image", path, "", reason, name))
+        else:
+            annotations.append(Annotation(name, _NO_POLYGONS))
+    return replace(
+        reading,
+        annotations=sorted(annotations, key=lambda each: each.name),
+        problems=problems,
+        unannotated=tuple(names),
+    )
 
 
 def _digest_sample(

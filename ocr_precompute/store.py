@@ -143,12 +143,8 @@ def publish_manifest(store: Path, manifest: Manifest) -> None:
 
 def record_source(store: Path, split: str, source: Source) -> None:
     """Remember on this machine where a split was built from."""
-    resolved = {
-        "images": str(source.images.resolve()),
-        "annotations": str(source.annotations.resolve()),
-        "format": source.format,
-    }
-    data = json_bytes(resolved)
+    paths = {name: getattr(source, name).resolve() for name in ("images", "annotations")}
+    data = json_bytes(source.model_copy(update=paths).model_dump(mode="json"))
     path = source_path(store, split)
     try:
         known = read_bounded(path, _MOST_SMALL)

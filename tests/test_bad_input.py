@@ -512,7 +512,17 @@ def test_inspect_shows_hostile_texts_as_they_are(dataset: Dataset, settings: Set
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("data_hash", 3), ("split", None), ("skipped", [{"kind": "image", "sample": 3}])],
+    [
+        ("data_hash", 3),
+        ("split", None),
+        ("skipped", [{"kind": "image", "sample": 3}]),
+        ("skipped", 3),
+        ("shards", {"key": "a" * 64}),
+        *(("shards", [{"key": "a" * 64, "samples": n}]) for n in (2.5, True, "3", 10**300, 0)),
+        ("shards", [{"key": "A" * 64, "samples": 3}]),
+        ("shards", [["key", "samples"]]),
+        ("parameters", []),
+    ],
 )
 def test_a_manifest_of_wrong_types(
     dataset: Dataset, settings: Settings, key: str, value: object

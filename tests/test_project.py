@@ -64,7 +64,7 @@ LAYERS = [
     {"compiled", "config", "files", "opencv", "samples"},
     {"together"},
     {"blosc"},
-    {"annotations", "chunks", "images", "targets"},
+    {"annotations", "chunks", "images", "targets", "unannotated"},
     {"compute", "fingerprint"},
     {"manifest", "shard"},
     {"store"},

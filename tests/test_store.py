@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -638,6 +639,18 @@ def test_a_store_that_cannot_be_written(rebuilt: str, settings: Settings, datase
             build("val", dataset.source, elsewhere)
         assert collect_garbage(store, dry_run=True, grace=AT_ONCE).shards == (rebuilt,)
         assert open_store(store).splits == ["val"]
+
+
+def test_gc_on_a_full_disk(rebuilt: str, settings: Settings) -> None:
+    """It is when one needs it; only its notes need room. A limit on file size stands in for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="store: File too large; nothing more was deleted"):
+            collect_garbage(settings.store)
+        assert collect_garbage(settings.store, grace=AT_ONCE).shards == (rebuilt,)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_gc_command(rebuilt: str, settings: Settings) -> None:

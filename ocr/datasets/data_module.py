@@ -24,7 +24,7 @@ class DetectionData(lightning.LightningDataModule):
     """Loaders for training, validation, test and prediction.
 
     Its state in a checkpoint is the data hash of what was trained on, and the place in the epoch: a
-    training goes on with the same data, and there with the batches that were left.
+    training goes on with the same data in the same order, and there with the samples that are left.
     """
 
     def __init__(
@@ -80,20 +80,22 @@ class DetectionData(lightning.LightningDataModule):
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for role in needed.get(stage, ()):
             fields = (*TRAINING, "polygons", "ignore") if role == "train" else _EVALUATION
-            self._datasets[role] = self._open(self._splits[role], fields)
+            self._datasets[role] = self._open(role, fields)
         if stage == "predict":
-            self._datasets["predict"] = self._open(self._splits["val"], _EVALUATION)
+            self._datasets["predict"] = self._open("val", _EVALUATION)
             if self._images is not None:
                 parameters = self._datasets["predict"].parameters
                 self._datasets["predict"] = ImageFolder(self._images, parameters)
 
-    def _open(self, split: str, fields: tuple[str, ...]) -> SampleDataset:
+    def _where(self, role: str) -> str:
+        return f"{self._live or self._store}: split {self._splits[role]!r}"
+
+    def _open(self, role: str, fields: tuple[str, ...]) -> SampleDataset:
+        split, where = self._splits[role], self._where(role)
         dataset: SampleDataset
         if self._live is not None:
-            where = f"{self._live}: split {split!r}"
             dataset = LiveDataset.from_settings(load_settings(Path(self._live), {}), split, fields)
         else:
-            where = f"{self._store}: split {split!r}"
             dataset = StoreDataset(self._store, split, fields)
         parameters = dataset.parameters
         if not len(dataset):
@@ -121,17 +123,19 @@ class DetectionData(lightning.LightningDataModule):
         return AugmentedDataset(self._datasets["train"], self._augmentation, seed=self._seed)
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled and varied batches; what fills no whole batch is left out of an epoch."""
+        """Shuffled and varied batches, equally many for each process.
+
+        Raises StoreError if there are fewer samples than processes.
+        """
         dataset = self._varied()
         world = self.trainer.world_size if self.trainer else 1
+        if len(dataset) < world:
+            raise StoreError(
+                f"{self._where('train')} holds {len(dataset)} samples, too few for {world} "
+                "processes; train with fewer --trainer.devices"
+            )
         self._loader = BatchLoader(
-            dataset,
-            self._batch_size,
-            shuffle=True,
-            threads=self._threads,
-            seed=self._seed,
-            # A batch of another size would count for more than its samples, or for less.
-            drop_last=len(dataset) >= self._batch_size * world,
+            dataset, self._batch_size, shuffle=True, threads=self._threads, seed=self._seed
         )
         if self._left_at is not None:
             self._loader.load_state_dict(self._left_at)
@@ -162,19 +166,34 @@ class DetectionData(lightning.LightningDataModule):
         return {"data_hash": self._data_hash(), "loader": loader}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a checkpoint was. Raises StoreError if a training cannot, on other data."""
+        """Go on where a checkpoint was.
+
+        Raises StoreError if a training cannot: with other data, or in another order.
+        """
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        self._left_at = state.get("loader")
-        if self._loader is not None and self._left_at is not None:
-            self._loader.load_state_dict(self._left_at)
         before, now = state.get("data_hash", ""), self._data_hash()
+        left_at = state.get("loader") or {}
+        samples = len(self._datasets["train"])
+        anew = "or start anew from the checkpoint's weights with --model.weights"
         if before and now and before != now:
             raise StoreError(
-                f"{self._store}: split {self._splits['train']!r} is not what the checkpoint was "
-                f"trained on (data hash {now[:12]}, then {before[:12]}); bring that store back, or "
-                "start anew from the checkpoint's weights with --model.weights"
+                f"{self._where('train')} is not what the checkpoint was trained on (data hash "
+                f"{now[:12]}, then {before[:12]}); bring that store back, {anew}"
             )
+        if left_at.get("samples") != samples:
+            raise StoreError(
+                f"{self._where('train')} holds {samples} samples, but the checkpoint was trained "
+                f"on {left_at.get('samples', 'an unknown number')}; bring those back, {anew}"
+            )
+        if left_at["seed"] != self._seed:
+            raise StoreError(
+                f"the checkpoint was trained with seed {left_at['seed']}, but data.seed is "
+                f"{self._seed}, which gives another order; correct data.seed, {anew}"
+            )
+        self._left_at = left_at
+        if self._loader is not None:
+            self._loader.load_state_dict(left_at)
 
     def _data_hash(self) -> str:
         train = self._datasets.get("train")

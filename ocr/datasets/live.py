@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
-from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Decode, Settings, Source
+from ocr_precompute.config import Decode, Settings, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.scan import read_source
 
 
 class LiveDataset(SampleDataset):
@@ -27,6 +27,7 @@ class LiveDataset(SampleDataset):
         fields: Sequence[str] = TRAINING,
         *,
         format: str = "auto",
+        unannotated: Unannotated = "skip",
         recipe: Literal["seed", "dbnet"] = "dbnet",
         size: int | str | tuple[int, int] = 640,
         shrink_ratio: float = 0.4,
@@ -51,7 +52,12 @@ class LiveDataset(SampleDataset):
                 "max_pixels": max_pixels,
             }
         )
-        source = Source(images=Path(images), annotations=Path(annotations), format=format)
+        source = Source(
+            images=Path(images),
+            annotations=Path(annotations),
+            format=format,
+            unannotated=unannotated,
+        )
         self._open(source, settings, fields)
 
     @classmethod
@@ -66,13 +72,10 @@ class LiveDataset(SampleDataset):
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
         super().__init__(fields, settings.parameters)
         self._images, self._max_pixels = source.images, settings.max_pixels
-        reading = read_annotations(source.annotations, source.images, source.format)
-        self._annotated, problems = reading.annotations, reading.problems
-        if not self._images.is_dir():
-            reason = "there is no such image folder; correct the path"
-            problems.append(Problem("annotations", str(self._images), "", reason))
-        if problems:
-            raise InputError(problems)
+        reading = read_source(source)
+        if reading.problems:
+            raise InputError(reading.problems)
+        self._annotated = reading.annotations
 
     @property
     def names(self) -> Sequence[str]:

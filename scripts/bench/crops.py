@@ -91,7 +91,9 @@ def release_window(
         for low, high in boxes[:, :, axis]:
             free[max(low, 0) : max(high, 0)] = False
         places = np.flatnonzero(free)
-        gaps.append(np.split(places, np.flatnonzero(np.diff(places) > 1) + 1))
+        runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        # Where there are three gaps or more, the release forgets the last.
+        gaps.append(runs[:-1] if len(runs) > 2 else [places])
     whole = np.zeros(2, int), size
     if any(not len(runs[0]) for runs in gaps):
         return whole

@@ -1,0 +1,299 @@
+"""Long histories of a store, by chance, against a model of what each split must hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from conftest import same
+from hypothesis import HealthCheck, event
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from ocr_precompute.build import build
+from ocr_precompute.compute import compute_sample
+from ocr_precompute.config import Settings, Source
+from ocr_precompute.errors import StoreError
+from ocr_precompute.garbage import GRACE, collect_garbage, remove_split
+from ocr_precompute.reader import Split, open_store
+from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.shard import MAPS
+from ocr_precompute.store import manifest_path, shard_keys
+from ocr_precompute.verify import verify
+
+HISTORIES = int(os.environ.get("OCR_HISTORIES", "12"))
+
+Page = tuple[int, int]  # which pixels, which polygon
+Pages = dict[str, Page]  # by name
+
+names = st.sampled_from([f"page_{number}.png" for number in range(12)])
+pages = st.tuples(st.integers(0, 3), st.integers(0, 3))
+splits = st.sampled_from(["train", "val"])
+moments = st.integers(1, 400)  # of a kill: before so many changes to the disk
+
+
+@cache
+def image_file(pixels: int) -> bytes:
+    noise = np.random.default_rng(pixels).integers(0, 255, (40, 32, 3), np.uint8)
+    return cv2.imencode(".png", noise)[1].tobytes()
+
+
+def points(polygon: int) -> list[list[float]]:
+    x, y = 2.0 + 3 * polygon, 4.0 + 5 * polygon
+    return [[x, y], [x + 18, y], [x + 18, y + 14], [x, y + 14]]
+
+
+def options(store: Path) -> Settings:
+    return Settings(store=store, size=32, shard_length=2, backend="sequential", recipe="seed")
+
+
+@cache
+def expected(page: Page) -> CanonicalSample:
+    """What must be read of a page, but for its name."""
+    polygons = Polygons.from_list([np.array(points(page[1]))], [False])
+    parameters = options(Path()).parameters
+    return compute_sample("", image_file(page[0]), polygons, parameters, 10_000)
+
+
+def holds(split: Split, wanted: Pages) -> None:
+    """Raises AssertionError unless the split holds these pages, to the last bit."""
+    assert split.names == tuple(sorted(wanted))
+    maps = split.read(range(len(split)), tuple(MAPS))
+    for row, name in enumerate(split.names):
+        sample, record = expected(wanted[name]), split.record(row)
+        assert all(same(maps[field][row], getattr(sample, field)) for field in MAPS), name
+        for field in ("polygons", "ignore", "matrix", "original_size"):
+            assert same(getattr(record, field), getattr(sample, field)), (name, field)
+
+
+def killed(action: Callable[[], object], moment: int) -> bool:
+    """Do it in another process, which ends before that many changes to the disk: whether it did.
+
+    The process ends without tidying up, and what it has not yet handed to the system is lost.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of others do not matter here
+        child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            left = [moment]
+
+            def count(event: str, arguments: tuple[object, ...]) -> None:
+                writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+                opens = event == "open" and isinstance(arguments[2], int)
+                if event in CHANGES or (opens and arguments[2] & writing):
+                    left[0] -= 1
+                    if left[0] == 0:
+                        os._exit(9)
+
+            sys.addaudithook(count)
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 9), "it failed of itself"
+    event("killed" if status else "done before it was killed")
+    return status == 9
+
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "sqlite3.connect"}
+
+
+@dataclass
+class Reader:
+    """A split that was opened at some time, what it must read, and since when it is superseded."""
+
+    split: Split
+    pages: Pages
+    lost: datetime | None = None
+
+
+class History(RuleBasedStateMachine):
+    """What may be done to a store, in any order.
+
+    `published` is what each split must hold; after a kill it may hold what it held before, too.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.store = self.root / "store"
+        self.images, self.annotations = self.root / "images", self.root / "labels.json"
+        self.images.mkdir()
+        self.source = Source(images=self.images, annotations=self.annotations)
+        self.pages: Pages = {}
+        self.published: dict[str, Pages] = {}
+        self.readers: dict[str, Reader] = {}
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    # The dataset
+
+    @rule(name=names, page=pages)
+    def add_or_edit(self, name: str, page: Page) -> None:
+        self.pages[name] = page
+
+    @precondition(lambda self: len(self.pages) > 1)
+    @rule(data=st.data())
+    def take_out(self, data: st.DataObject) -> None:
+        del self.pages[data.draw(st.sampled_from(sorted(self.pages)))]
+
+    @precondition(lambda self: self.pages)
+    @rule(data=st.data(), new=names)
+    def rename(self, data: st.DataObject, new: str) -> None:
+        self.pages[new] = self.pages.pop(data.draw(st.sampled_from(sorted(self.pages))))
+
+    def write_dataset(self) -> None:
+        for name in os.listdir(self.images):
+            (self.images / name).unlink()
+        for name, (pixels, _) in self.pages.items():
+            (self.images / name).write_bytes(image_file(pixels))
+        listed = {
+            name: {"words": {"1": {"points": points(polygon)}}}
+            for name, (_, polygon) in self.pages.items()
+        }
+        self.annotations.write_text(json.dumps({"images": listed}))
+
+    # The store
+
+    def build(self, split: str) -> None:
+        build(split, self.source, options(self.store))
+
+    @precondition(lambda self: self.pages)
+    @rule(split=splits)
+    def build_whole(self, split: str) -> None:
+        self.write_dataset()
+        self.build(split)
+        self.supersede(split, dict(self.pages))
+
+    @precondition(lambda self: self.pages)
+    @rule(split=splits, moment=moments)
+    def build_killed(self, split: str, moment: int) -> None:
+        self.write_dataset()
+        before = shard_keys(self.store)
+        ended = killed(lambda: self.build(split), moment)
+        assert before <= shard_keys(self.store)
+        if not ended or self.holds_now(split, self.pages):
+            self.supersede(split, dict(self.pages))
+
+    @precondition(lambda self: self.published)
+    @rule(data=st.data(), moment=st.none() | st.integers(1, 4))
+    def remove(self, data: st.DataObject, moment: int | None) -> None:
+        split = data.draw(st.sampled_from(sorted(self.published)))
+        if moment is None:
+            remove_split(self.store, split)
+        else:
+            killed(lambda: remove_split(self.store, split), moment)
+        if not manifest_path(self.store, split).exists():
+            self.supersede(split, None)
+
+    @precondition(lambda self: (self.store / "splits").is_dir())
+    @rule(
+        grace=st.sampled_from([GRACE, GRACE, GRACE / 2, timedelta(0)]),
+        moment=st.none() | st.integers(1, 60),
+    )
+    def gc(self, grace: timedelta, moment: int | None) -> None:
+        for split, reader in list(self.readers.items()):
+            if reader.lost is not None and reader.lost + grace <= self.now:
+                del self.readers[split]  # promised no more
+        if moment is None:
+            collect_garbage(self.store, grace=grace, now=self.now)
+        else:
+            killed(lambda: collect_garbage(self.store, grace=grace, now=self.now), moment)
+
+    @rule(hours=st.sampled_from([1, 11, 13, 25]))
+    def time_passes(self, hours: int) -> None:
+        self.now += timedelta(hours=hours)
+
+    # What is read
+
+    def holds_now(self, split: str, wanted: Pages) -> bool:
+        """Whether the split holds these pages; if not, it has to hold what it held before."""
+        if not manifest_path(self.store, split).exists():
+            return False
+        opened = open_store(self.store).split(split)
+        try:
+            holds(opened, wanted)
+        except AssertionError:
+            return False
+        return True
+
+    def supersede(self, split: str, new: Pages | None) -> None:
+        reader = self.readers.get(split)
+        if reader and reader.lost is None and new != reader.pages:
+            reader.lost = self.now
+        if new is None:
+            del self.published[split]
+        else:
+            self.published[split] = new
+
+    @precondition(lambda self: self.published)
+    @rule(data=st.data())
+    def open(self, data: st.DataObject) -> None:
+        split = data.draw(st.sampled_from(sorted(self.published)))
+        opened = open_store(self.store).split(split)
+        self.readers[split] = Reader(opened, self.published[split])
+
+    @rule()
+    def read_on(self) -> None:
+        for reader in self.readers.values():
+            holds(reader.split, reader.pages)
+
+    @precondition(lambda self: self.published)
+    @rule()
+    def verify(self) -> None:
+        report = verify(self.store, jobs=1)
+        assert report.problems == ()
+        assert report.samples == sum(map(len, self.published.values()))
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        try:
+            store = open_store(self.store)
+        except StoreError:
+            assert not self.published
+            return
+        assert store.splits == sorted(self.published)
+        for split, wanted in self.published.items():
+            holds(store.split(split), wanted)
+
+    def teardown(self) -> None:
+        """Nothing stays that nobody needs."""
+        if (self.store / "splits").is_dir():
+            collect_garbage(self.store, now=self.now)
+            collect_garbage(self.store, now=self.now + GRACE)
+            opened = [open_store(self.store).split(name) for name in open_store(self.store).splits]
+            named = {shard.key for split in opened for shard in split.manifest.shards}
+            assert shard_keys(self.store) == named
+            assert os.listdir(self.store / "tmp") == []
+            assert os.listdir(self.store / "unnamed") == []
+        shutil.rmtree(self.root)
+
+
+TestHistory = History.TestCase
+TestHistory.settings = hypothesis_settings(
+    max_examples=HISTORIES,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
