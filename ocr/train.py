@@ -36,7 +36,7 @@ from ocr.lightning_modules.checkpoint_io import (
     check_resumable,
     read_checkpoint,
 )
-from ocr.lightning_modules.detector import settings_of
+from ocr.lightning_modules.detector import saved_settings
 from ocr_precompute.errors import PrecomputeError
 
 # As TextDetector has them by itself, in the form that a configuration overrides.
@@ -104,7 +104,7 @@ class TrainCLI(LightningCLI):
             if subcommand == "fit":
                 check_resumable(checkpoint, Path(path))
             else:
-                known = settings_of(checkpoint).items()
+                known = saved_settings(checkpoint).items()
                 self._parser(subcommand).set_defaults({f"model.{k}": v for k, v in known})
                 super().parse_arguments(parser, args)
         chosen = self.config.get(subcommand, {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.datasets.samples import SampleDataset
+from ocr.datasets.samples import SampleDataset, warn_of_damage
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images import decode, letterbox
@@ -62,7 +62,10 @@ class ImageFolder(SampleDataset):
 
     @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Decode images into out. Raises InputError, naming the image, if one cannot be."""
+        """Decode images into out; warns of damaged ones.
+
+        Raises InputError, naming the image, if one cannot be decoded.
+        """
         rest = []
         for position, index in enumerate(indices):
             try:
@@ -80,7 +83,7 @@ class ImageFolder(SampleDataset):
         try:
             if path.exists() and not path.is_file():  # a pipe could be read for ever
                 raise ImageError("is no regular file")
-            pixels, original = decode(
+            decoded = decode(
                 path.read_bytes(), parameters.size, parameters.decode, self._max_pixels
             )
         except (OSError, ImageError) as error:
@@ -88,8 +91,9 @@ class ImageFolder(SampleDataset):
                 f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             )
             raise InputError([Problem("image", str(path), "", reason, name)]) from error
-        image, scale = letterbox(pixels, original, parameters.size)
-        matrix, size = np.diag([1 / scale, 1 / scale, 1.0]), np.array(original, np.int64)
+        warn_of_damage(path, decoded.damage)
+        image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
+        matrix, size = np.diag([1 / scale, 1 / scale, 1.0]), np.array(decoded.size, np.int64)
         return {"image": image, "name": name, "matrix": matrix, "original_size": size} | (
             {"problem": None} if self._skip_bad else {}
         )

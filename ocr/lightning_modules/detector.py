@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ocr.errors import CheckpointError
 from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
-from ocr.lightning_modules.schedule import WarmupPolynomialLR
+from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
 from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
@@ -98,7 +98,7 @@ class TextDetector(lightning.LightningModule):
         self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._decay_norms = decay_norms
-        self._optimizer_settings = _tried(optimizer, lr_scheduler)
+        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
         self._offload = offload_activations
         self._pool: ThreadPoolExecutor | None = None
@@ -144,13 +144,7 @@ class TextDetector(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule. Norms and biases do not decay, unless decay_norms is set."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": parameters}]
-        if not self._decay_norms:
-            groups = [
-                {"params": [p for p in parameters if p.ndim > 1]},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ]
-        optimizer = self._optimizer(groups)
+        optimizer = self._optimizer(parameter_groups(parameters, self._decay_norms))
         scheduler = self._lr_scheduler(optimizer)
         plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, WarmupPolynomialLR):
@@ -225,7 +219,7 @@ class TextDetector(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises CheckpointError for the checkpoint of another network or optimiser."""
         self._check(checkpoint, "the checkpoint")
-        if self.trainer.state.fn != TrainerFn.FITTING:
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return
         for state in checkpoint.get("optimizer_states", []):
             lacking = [self._optimizer_settings - set(group) for group in state["param_groups"]]
@@ -254,20 +248,6 @@ class TextDetector(lightning.LightningModule):
         self.load_state_dict(checkpoint["state_dict"])
 
 
-def _tried(optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable) -> set[str]:
-    """Names of an optimiser's settings, found by making one.
-
-    Raises ValueError if optimiser or schedule refuse their settings.
-    """
-    try:
-        made = optimizer([torch.nn.Parameter(torch.zeros(1))])
-        names = set(made.param_groups[0])
-        lr_scheduler(made)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"optimizer or lr_scheduler: {error}; correct its settings") from error
-    return names
-
-
 def _rows(batch: Batch) -> list[Batch]:
     """The annotations of each image of a batch."""
     wanted = ("name", "polygons", "ignore", "matrix", "original_size", "problem")
@@ -294,7 +274,7 @@ def _content(row: Batch) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a TextDetector with which a checkpoint of it can be used, as far as it says."""
     network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
     settings = dict(network) if isinstance(network, dict) else {}
