@@ -57,7 +57,13 @@ class BestAndLast(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, *_: Any
     ) -> None:
-        """Write last.ckpt where a step is asked for, and before the training ends in an epoch."""
+        """Write last.ckpt where a step is asked for, and before the training ends in an epoch.
+
+        That of an epoch's last step is written when the epoch has been validated: who went on from
+        before would not validate it.
+        """
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
         step = trainer.global_step
         if (self._every and step % self._every == 0) or _ends(trainer):
             self._write_last(trainer)
