@@ -14,7 +14,7 @@ from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError
 from ocr_precompute.files import read_bounded
 from ocr_precompute.fingerprint import shard_key
-from ocr_precompute.manifest import ShardEntry
+from ocr_precompute.manifest import Damaged, ShardEntry
 from ocr_precompute.samples import Sample
 from ocr_precompute.shard import (
     MAPS,
@@ -65,10 +65,11 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class ShardCheck:
-    """What checking one shard found, and the names it holds."""
+    """What checking one shard found, the names it holds, and its damaged images."""
 
     findings: list[Finding]
     names: tuple[str, ...]
+    damaged: tuple[Damaged, ...] = ()
 
 
 def check_shard(
@@ -119,7 +120,10 @@ def check_shard(
             if row in recompute and record.name in sources.samples:
                 sample = sources.samples[record.name][0]
                 findings += _check_recompute(entry, record, stored, sample, parameters, max_pixels)
-    return ShardCheck(findings, records.names)
+    damaged = [
+        Damaged(records.names[row], each.words, each.lost) for row, each in records.damage.items()
+    ]
+    return ShardCheck(findings, records.names, tuple(damaged))
 
 
 def _check_files(shard: Path) -> list[str]:
@@ -239,7 +243,7 @@ def _check_recompute(
         for field, array in stored.items()
         if isinstance(array, np.ndarray)
     }
-    for field in ("original_size", "matrix", "ignore"):
+    for field in ("original_size", "matrix", "ignore", "damage"):
         pairs[field] = (getattr(record, field), getattr(again, field))
     pairs["polygons"] = (_flat(record.polygons), _flat(again.polygons))
     differing = [field for field, (a, b) in pairs.items() if not _same_bits(a, b)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
@@ -21,6 +22,7 @@ from ocr_precompute.config import (
     Backend,
     Decode,
     Settings,
+    SkipBad,
     Source,
     Unannotated,
     check_local,
@@ -84,7 +86,16 @@ def _options(
 ) -> None: ...
 
 
-@app.command()
+class _BuildCommand(typer.core.TyperCommand):
+    """A command whose option `--skip-bad` also stands without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, `--skip-bad` alone as `--skip-bad=polygon`."""
+        alone = [f"{each}=polygon" if each == "--skip-bad" else each for each in args]
+        return super().parse_args(ctx, alone)
+
+
+@app.command(cls=_BuildCommand)
 def build(
     split: Annotated[str, typer.Option("--split", help="Name of the split, as in the config.")],
     config: ConfigOption = None,
@@ -112,9 +123,23 @@ def build(
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
     skip_bad: Annotated[
+        SkipBad | None,
+        typer.Option(
+            "--skip-bad",
+            help="Skip bad images, make bad polygons don't-care, record both. "
+            "With --skip-bad=image an image with a bad polygon is skipped too.",
+        ),
+    ] = None,
+    strict: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
+        typer.Option(
+            "--strict", help="Refuse damaged images, and what is legal and probably not meant."
+        ),
     ] = False,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write all that was understood, every name, as JSON."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -140,11 +165,18 @@ def build(
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
         source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
-        with BuildScreen() as screen:
+        with BuildScreen(report_file) as screen:
             report = building.build(
-                split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
+                split,
+                source,
+                settings,
+                skip_bad=skip_bad,
+                strict=strict,
+                dry_run=dry_run,
+                every_name=report_file is not None,
+                progress=screen,
             )
-        print_build(report, settings.store)
+        print_build(report, settings)
         if as_json:
             _print_json(asdict(report))
 
@@ -192,7 +224,8 @@ def verify(
             if images or annotations:
                 found = _override(found, name, images, annotations, format_name)
             if found:
-                sources[name] = found
+                rules = found.rules or settings.rules
+                sources[name] = found.model_copy(update={"rules": rules})
 
         def check() -> verifying.VerifyReport:
             with VerifyScreen() as screen:
@@ -226,9 +259,10 @@ def inspect(
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
+    shards: Annotated[bool, typer.Option("--shards", help="List every shard.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show splits, shards, sizes, ratios, parameters, keys, and what was skipped."""
+    """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
     with _reporting(as_json):
         from ocr_precompute.screen import print_summary
         from ocr_precompute.summary import summarise
@@ -236,9 +270,9 @@ def inspect(
         settings = load_settings(config, {"store": store})
         summary = summarise(settings.store, [split] if split else None)
         if as_json:
-            _print_json(summary.as_dict())
+            _print_json(summary.as_dict(shards))
         else:
-            print_summary(summary)
+            print_summary(summary, shards)
 
 
 @app.command()
@@ -313,7 +347,7 @@ def bench(
         report = benching.bench(
             settings.store,
             split,
-            source,
+            source.model_copy(update={"rules": source.rules or settings.rules}),
             samples=samples,
             batch_size=batch_size,
             threads=threads or joblib.cpu_count(),

@@ -138,6 +138,7 @@ class Split:
             ignore=record.ignore,
             matrix=record.matrix,
             original_size=record.original_size,
+            damage=record.damage,
             **maps,
         )
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import joblib
 
 from ocr_precompute.checking import REMEDY, Finding, ShardCheck, Sources, check_shard, holds
-from ocr_precompute.config import Source, is_split_name
+from ocr_precompute.config import Rules, Source, is_split_name
 from ocr_precompute.errors import InputError, StoreError, printable
 from ocr_precompute.files import is_litter, temporary_stem
 from ocr_precompute.fingerprint import data_hash, geometry_hash
-from ocr_precompute.manifest import Manifest
+from ocr_precompute.manifest import Damaged, Manifest
 from ocr_precompute.opencv import single_thread
 from ocr_precompute.scan import known_bad, scan
 from ocr_precompute.shard import (
@@ -101,6 +101,7 @@ def _check_split(
     )
     findings: list[Finding] = []
     held: set[str] = set()
+    damaged: list[Damaged] = []
     last = ""
     for entry, result in zip(manifest.shards, _in_threads(tasks, jobs), strict=True):
         findings += result.findings
@@ -109,8 +110,12 @@ def _check_split(
             detail = "its names are not in the order of the split; build the split again"
             findings.append(Finding("shard", entry.key, "", detail))
         held.update(result.names)
+        damaged += result.damaged
         last = names[-1]
         on_shard(entry.samples)
+    if tuple(damaged) != manifest.damaged and len(held) >= manifest.samples:
+        detail = f"split {manifest.split}: the damaged images it names are not those of its shards"
+        findings.append(Finding("manifest", "", "", f"{detail}; build the split again"))
     if current is not None and len(held) >= manifest.samples:  # all names could be read
         detail = "is annotated but not in the store; build the split again"
         added = sorted(set(current.samples) - held)
@@ -174,9 +179,12 @@ def read_sources(
     store: Path, source: Source, manifest: Manifest, max_pixels: int
 ) -> tuple[Sources | None, list[Finding]]:
     """A split's sources as they are now; None if they cannot be read at all, and findings why."""
+    source = source.ruled(Rules(), manifest.parameters.recipe)
+    if source.rules and source.rules.skip_bad == "no":
+        source = source.skipping("polygon")  # what is bad is a finding, not the end
     try:
         with digest_cache(store) as cache:
-            scanned = scan(source, max_pixels, cache, skip_bad=True, known=known_bad(manifest))
+            scanned = scan(source, max_pixels, cache, known_bad(manifest))
     except InputError as error:
         return None, [
             Finding("source-missing", "", problem.sample, str(problem))

@@ -61,12 +61,12 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 
 LAYERS = [
     {"errors", "forks"},
-    {"compiled", "config", "files", "opencv", "samples"},
+    {"apart", "compiled", "config", "files", "headers", "opencv", "samples"},
     {"together"},
-    {"blosc"},
-    {"annotations", "chunks", "images", "targets", "unannotated"},
-    {"compute", "fingerprint"},
-    {"manifest", "shard"},
+    {"blosc", "jpeg", "png"},
+    {"annotations", "chunks", "images", "shapes", "targets", "unannotated", "understood"},
+    {"collapse", "compute", "fingerprint"},
+    {"manifest", "shard", "understand"},
     {"store"},
     {"scan"},
     {"values"},

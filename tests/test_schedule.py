@@ -147,6 +147,7 @@ def test_optimiser_and_schedule_from_the_command_line(monkeypatch: pytest.Monkey
     ("settings", "message"),
     [
         ({"optimizer": partial(torch.optim.SGD, lr=-1)}, "Invalid learning rate: -1"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS doesn't support per-parameter options"),
         ({"lr_scheduler": partial(WarmupPolynomialLR, warmup=1)}, "warmup is 1; it must be from 0"),
         ({"lr_scheduler": partial(WarmupPolynomialLR, power=-1)}, "power is -1; it must be 0 or"),
         ({"lr_scheduler": partial(WarmupPolynomialLR, total_steps=0)}, "total_steps is 0; it must"),

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, SampleDataset
+from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Decode, Settings, Source, Unannotated
+from ocr_precompute.config import Decode, Settings, SkipBad, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
-from ocr_precompute.scan import read_source
+from ocr_precompute.scan import live_annotations, read_image
 
 
 class LiveDataset(SampleDataset):
@@ -35,8 +35,13 @@ class LiveDataset(SampleDataset):
         thresh_max: float = 0.7,
         decode: Decode = "exact",
         max_pixels: int = 2**27,
+        repair: bool | None = None,
+        skip_bad: SkipBad | bool = False,
     ) -> None:
         """Read the annotations; settings as in configs/precompute.yaml, fields as in SampleDataset.
+
+        With skip_bad the samples are those that `build` keeps with it: to know which images cannot
+        be decoded, each is decoded once here.
 
         Raises InputError with every problem of the annotations, pydantic's ValidationError (a
         ValueError) for a bad setting, ValueError for an unknown field.
@@ -50,6 +55,8 @@ class LiveDataset(SampleDataset):
                 "thresh_max": thresh_max,
                 "decode": decode,
                 "max_pixels": max_pixels,
+                "repair": repair,
+                "skip_bad": skip_bad,
             }
         )
         source = Source(
@@ -72,10 +79,9 @@ class LiveDataset(SampleDataset):
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
         super().__init__(fields, settings.parameters)
         self._images, self._max_pixels = source.images, settings.max_pixels
-        reading = read_source(source)
-        if reading.problems:
-            raise InputError(reading.problems)
-        self._annotated = reading.annotations
+        self._annotated = live_annotations(
+            source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels
+        )
 
     @property
     def names(self) -> Sequence[str]:
@@ -89,7 +95,8 @@ class LiveDataset(SampleDataset):
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Compute samples; write their chosen maps into out, return their other chosen fields.
 
-        Raises IndexError, or InputError, naming the image, if it cannot be read or decoded.
+        Warns of damaged images. Raises IndexError, or InputError, naming the image, if it cannot be
+        read or decoded.
         """
         rest = []
         for position, index in enumerate(indices):
@@ -103,9 +110,9 @@ class LiveDataset(SampleDataset):
         annotation = self._annotated[index]
         path = self._images / annotation.name
         try:
-            return compute_sample(
+            sample = compute_sample(
                 annotation.name,
-                path.read_bytes(),
+                read_image(path, self._max_pixels),
                 annotation.polygons,
                 self.parameters,
                 self._max_pixels,
@@ -115,3 +122,5 @@ class LiveDataset(SampleDataset):
                 f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             )
             raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
+        warn_of_damage(path, sample.damage)
+        return sample
