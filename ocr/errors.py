@@ -7,7 +7,3 @@ from ocr_precompute.errors import PrecomputeError
 
 class CheckpointError(PrecomputeError):
     """A checkpoint cannot be used; `str()` is one line that says what to do."""
-
-
-class SettingError(PrecomputeError):
-    """A setting of the trainer cannot be used; `str()` is one line that says what to do."""

@@ -81,7 +81,7 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is always there and has settings, and optimiser and schedule."""
+        """Add the writer of predictions, and optimiser and schedule, which the model needs."""
         for name, kind, default, text in (
             ("optimizer", OptimizerCallable, _OPTIMIZER, "A torch optimiser by its class."),
             ("lr_scheduler", LRSchedulerCallable, _LR_SCHEDULER, "A scheduler by its class."),
@@ -96,7 +96,8 @@ class TrainCLI(LightningCLI):
         subcommand = self.config.get("subcommand") or ""
         path = self.config.get(subcommand, {}).get("ckpt_path")
         if subcommand == "predict":  # it logs nothing, and its output is no run of a training
-            self._parser(subcommand).set_defaults({"trainer.logger": False})
+            quiet = {"trainer.logger": False, "seed_everything": False}
+            self._parser(subcommand).set_defaults(quiet)
             self.save_config_callback = None
         if path and path not in _NO_FILES:
             checkpoint = read_checkpoint(Path(path))
@@ -152,7 +153,9 @@ def main() -> None:
     """Run the command. Exit status: 0 done, 2 bad input or usage."""
     # What Lightning recommends for loaders with worker processes; ours has threads.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    rank_zero_log.addFilter(lambda record: "litlogger" not in record.getMessage())  # advertising
+    rank_zero_log.addFilter(lambda record: "Tip: " not in record.getMessage())  # advertising
+    # An evaluation has no need of what wrote the checkpoint.
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
     # The metric is summed over processes already; times are those of the first process.
     warnings.filterwarnings("ignore", r".*self\.log\('(val|test|time)/.*sync_dist=True.*")

@@ -53,6 +53,9 @@ class Progress:
     def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
         """It is known what there is to learn, and what is left out."""
 
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """It is known which images are damaged."""
+
     def planned(self, plan: Plan) -> None:
         """It is known what there is to do."""
 
@@ -145,13 +148,18 @@ def build(
             )
         written: dict[str, ShardResult] = {}
         while True:
+            planned = plan(store, scanned, parameters, settings.shard_length, published)
             understood = understand(
-                scanned.samples, scanned.reading, parameters, source.annotations, every_name
+                scanned.samples,
+                scanned.reading,
+                parameters,
+                planned.data_hash,
+                published.understood if published else None,
+                every_name,
             )
             progress.understood(understood, scanned.skipped)
             if strict:
                 refuse_suspicions(understood, parameters, source.annotations)
-            planned = plan(store, scanned, parameters, settings.shard_length, published)
             progress.planned(planned)
             if dry_run:
                 break
@@ -176,6 +184,7 @@ def build(
             damaged=damaged(store, planned, published),
             understood=understood.shortened(),
         )
+        progress.damaged(manifest.damaged)
         if strict and manifest.damaged:
             raise InputError([_refused(each, source) for each in manifest.damaged])
         up_to_date = published == manifest and not planned.to_build

@@ -21,7 +21,6 @@ from ocr_precompute.fingerprint import DigestCache
 from ocr_precompute.images import decode, memory_limit, read_header
 from ocr_precompute.manifest import Manifest, Skipped
 from ocr_precompute.samples import ImageFile, Polygons, Sample
-from ocr_precompute.unannotated import unannotated_images
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _NO_POLYGONS = Polygons.from_list([], [])
@@ -96,15 +95,12 @@ def read_source(source: Source) -> Reading:
             reason = "there is no such image folder; correct the path"
             problem = Problem("annotations", str(source.images), "", reason)
             return replace(reading, annotations=[], problems=[*reading.problems, problem])
-        annotated = {annotation.name for annotation in reading.annotations}
-        annotated.update(problem.sample for problem in reading.problems)
-        names = unannotated_images(source.images, annotated)
     except OSError as error:
         where = str(error.filename or source.annotations)
         reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
         raise InputError([Problem("annotations", where, "", reason)]) from error
     annotations, problems = list(reading.annotations), list(reading.problems)
-    for name in names if source.unannotated != "skip" else ():
+    for name in reading.unannotated if source.unannotated != "skip" else ():
         path = str(source.images / name)
         if source.unannotated == "error":
             problems.append(Problem("annotations", path, "", _UNANNOTATED, name))
@@ -116,8 +112,15 @@ def read_source(source: Source) -> Reading:
         reading,
         annotations=sorted(annotations, key=lambda each: each.name),
         problems=problems,
-        unannotated=tuple(names),
+        left_out=tuple((_inside(path, source), reason) for path, reason in reading.left_out),
+        warnings=tuple(_inside(line, source) for line in reading.warnings),
     )
+
+
+def _inside(text: str, source: Source) -> str:
+    """The text with paths from the annotation folder on: a manifest is the same on any machine."""
+    folder = str(source.annotations)
+    return text.replace(f"{folder}{os.sep}", "").replace(folder, source.annotations.name)
 
 
 def _skips(source: Source) -> bool:

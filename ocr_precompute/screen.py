@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -77,6 +78,7 @@ class BuildScreen(build.Progress):
     def __init__(self, report: Path | None = None) -> None:
         """report: file to write all that was understood to."""
         self._report = report
+        self._facts: dict[str, Any] = {}
         self._progress = _progress()
         self._task = self._progress.add_task("scanning", total=None, detail="")
         self._built = self._reused = 0
@@ -94,11 +96,19 @@ class BuildScreen(build.Progress):
 
     def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
         """Write the report, if one is wanted. Raises StoreError if that cannot be done."""
+        self._facts |= {**understood.as_dict(), "skipped": [asdict(each) for each in skipped]}
+        self._write_report()
+
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """Write the report again, with these. Raises StoreError if that cannot be done."""
+        self._facts["damaged"] = [asdict(each) for each in damaged]
+        self._write_report()
+
+    def _write_report(self) -> None:
         if self._report is None:
             return
-        listed = [asdict(each) for each in skipped]
         try:
-            replace_file(self._report, json_bytes({**understood.as_dict(), "skipped": listed}))
+            replace_file(self._report, json_bytes(self._facts))
         except OSError as error:
             raise StoreError(
                 f"{self._report}: cannot be written: {error.strerror}; name another --report"

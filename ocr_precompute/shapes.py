@@ -40,13 +40,12 @@ def measured(polygons: Polygons) -> Shapes:
     areas, perimeters = np.empty((2, count))
     upright = np.empty(count, bool)
     for which, corners in _columns(polygons):
-        (x, y), (dx, dy) = (
-            array.transpose(1, 0, 2)
-            for array in (corners - corners[0], np.roll(corners, -1, axis=0) - corners)
-        )
+        edges = np.concatenate([corners[1:], corners[:1]]) - corners
+        # Relative to the first vertex: far from the origin the products would lose the area.
+        (x, y), (dx, dy) = (corners - corners[0]).swapaxes(0, 1), edges.swapaxes(0, 1)
         areas[which] = np.abs((x * dy - dx * y).sum(axis=0)) / 2
         perimeters[which] = np.sqrt(dx * dx + dy * dy).sum(axis=0)
-        upright[which] = (dx * dy == 0).all(axis=0) if len(corners) == 4 else False
+        upright[which] = (dx * dy == 0).all(axis=0) & (len(corners) == 4)
     return Shapes(low, high, areas, perimeters, upright & (areas > 0))
 
 
@@ -56,12 +55,12 @@ def _columns(polygons: Polygons) -> Iterator[tuple[np.ndarray | slice, np.ndarra
     Each step then is over many polygons; a step for each polygon would take ten times as long.
     """
     lengths, points = polygons.lengths, polygons.points
-    numbers = np.unique(lengths).tolist()
-    for vertices in numbers:
-        if len(numbers) == 1:
+    alike = len(lengths) > 0 and bool((lengths == lengths[0]).all())
+    for vertices in [int(lengths[0])] if alike else np.unique(lengths).tolist():
+        if alike:
             which: np.ndarray | slice = slice(None)
             corners = points.reshape(-1, vertices, 2)
         else:
             which = np.flatnonzero(lengths == vertices)
             corners = points[polygons.starts[which][:, None] + np.arange(vertices)]
-        yield which, np.ascontiguousarray(corners.transpose(1, 2, 0), np.float64)
+        yield which, corners.transpose(1, 2, 0).astype(np.float64, order="C")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ocr_precompute.understood import (
     KINDS,
     MOST_NAMES,
     NEARLY_ALL,
+    UNDERSTOOD_VERSION,
     Tally,
     Understood,
     warning_lines,
@@ -29,7 +31,6 @@ from ocr_precompute.understood import (
 
 _PART = 2048  # images counted in one go, so that their words stay in the processor's cache
 _EDGE = 1.0  # pixels that a point may lie beyond the image: tools round outwards
-_RELATIVE = 2.0  # pixels; coordinates that stay below are shares of the image
 _SIZES = (640, 736, 960, 1024, 1280, 1536, 2048)
 _STEP, _LARGEST = 32, 8192  # of canonical sizes to recommend, pixels
 
@@ -42,15 +43,19 @@ def understand(
     samples: Sequence[Sample],
     reading: Reading,
     parameters: Parameters,
-    annotations: Path,
+    data_hash: str,
+    known: Understood | None = None,
     every_name: bool = False,
 ) -> Understood:
     """What was understood of a source, given the samples that are built of it.
 
-    samples: in order of their names. annotations: where they were read from; it is left out of what
-    is said, which must not depend on the machine. every_name: name all images of each kind, and not
-    the worst alone.
+    samples: in order of their names. data_hash: of the split that they make. known: what was
+    understood in an earlier build; it is returned if it comes from the same. every_name: name all
+    images of each kind, and not the worst alone.
     """
+    key = _key(samples, reading, data_hash)
+    if known is not None and known.key == key and not every_name:
+        return known
     most = None if every_name else MOST_NAMES
     parts = [
         _count(samples[i : i + _PART], parameters) for i in range(0, max(1, len(samples)), _PART)
@@ -58,12 +63,13 @@ def understand(
     counts = {kind: np.concatenate([part[kind] for part, _ in parts]) for kind in parts[0][0]}
     names = [sample.name for sample in samples]
     words, trained = counts.pop("words"), counts.pop("trained")
-    _add_notes(counts, names, reading, words)
+    _add_notes(counts, names, reading)
     tallies = {kind: _tally(kind, names, each, most) for kind, each in counts.items()}
     missing = tuple((name, 0) for name in reading.unannotated[:most])
     tallies["unannotated"] = Tally("unannotated", 0, len(reading.unannotated), missing)
     kept, needed = _sizes(np.concatenate([sides for _, sides in parts]), parameters)
     return Understood(
+        key=key,
         format=reading.format,
         dialect=reading.dialect,
         images=len(samples),
@@ -72,13 +78,23 @@ def understand(
         tallies=tuple(tallies[kind] for kind in KINDS if kind in tallies and tallies[kind].images),
         kept=kept,
         size_needed=needed,
-        left_out=tuple(
-            (_without(path, annotations), _without(reason, annotations))
-            for path, reason in reading.left_out[:most]
-        ),
+        left_out=reading.left_out[:most],
         all_left_out=len(reading.left_out),
-        warnings=tuple(_without(line, annotations) for line in reading.warnings),
+        warnings=reading.warnings,
     )
+
+
+def _key(samples: Sequence[Sample], reading: Reading, data_hash: str) -> str:
+    """Hex SHA-256 over all that decides what is understood; the data hash stands for polygons,
+    images and parameters.
+    """
+    declared = [(s.name, s.declared_size) for s in samples if s.declared_size is not None]
+    facts = [
+        *(UNDERSTOOD_VERSION, data_hash, reading.format, reading.dialect),
+        *(declared, [astuple(note) for note in reading.notes]),
+        *(reading.unannotated, reading.left_out, reading.warnings),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def refuse_suspicions(understood: Understood, parameters: Parameters, annotations: Path) -> None:
@@ -104,7 +120,6 @@ def _count(samples: Sequence[Sample], parameters: Parameters) -> tuple[Counts, n
     outside = _either((high <= 0) | (low >= page))
     beyond = _either((low < -_EDGE) | (high > page + _EDGE))
     beyond_file = _either((low < -_EDGE) | (high > page[::-1] + _EDGE))
-    relative = np.maximum(-low, high).max(axis=0) < _RELATIVE
     scales = (np.array(parameters.size) / sizes).min(axis=1)
     fates, sides = _fates(polygons, scales[image], outside, parameters)
     fates["partly-outside"] = ~polygons.ignore & beyond & ~outside
@@ -119,7 +134,6 @@ def _count(samples: Sequence[Sample], parameters: Parameters) -> tuple[Counts, n
         "without-words": words == 0,
         "nothing-trains": (words > 0) & (trained == 0),
         "exif": turned & (per_image(beyond) > 0) & (per_image(beyond_file) == 0),
-        "tiny": (words > 0) & (per_image(relative) == words) & (sizes.max(axis=1) > _RELATIVE),
         **_declared(samples),
     }
     counts |= {kind: np.where(flag, words, _NOT) for kind, flag in flags.items()}
@@ -176,9 +190,7 @@ def _declared(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     return {"declared-turned": turned, "declared-size": other}
 
 
-def _add_notes(
-    counts: dict[str, np.ndarray], names: Sequence[str], reading: Reading, words: np.ndarray
-) -> None:
+def _add_notes(counts: Counts, names: Sequence[str], reading: Reading) -> None:
     """Count what was noted when the annotations were read, of images that are built."""
     place = {name: number for number, name in enumerate(names)} if reading.notes else {}
     noted: dict[str, np.ndarray] = {}
@@ -187,8 +199,6 @@ def _add_notes(
             of_kind = noted.setdefault(note.kind, np.full(len(names), _NOT))
             number = place[note.sample]
             of_kind[number] = max(of_kind[number], 0) + bool(note.entry)
-    if "tiny" in noted:
-        noted["tiny"] = np.where(noted["tiny"] > _NOT, words, counts["tiny"])
     if "kept-as-ignore" in noted:  # these have the flag too
         annotated = counts["annotated"] - np.maximum(noted["kept-as-ignore"], 0)
         noted["annotated"] = _without_zeros(annotated)
@@ -215,8 +225,3 @@ def _sizes(sides: np.ndarray, parameters: Parameters) -> tuple[tuple[tuple[int, 
     needed = longer * smallest / float(np.partition(sides, spared)[spared])
     size = math.ceil(round(needed / _STEP, 6)) * _STEP
     return kept, size if size <= _LARGEST else 0
-
-
-def _without(text: str, annotations: Path) -> str:
-    """The text with paths from the annotation folder on."""
-    return text.replace(f"{annotations}{os.sep}", "").replace(str(annotations), annotations.name)

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from ocr_precompute.config import Parameters
 
+UNDERSTOOD_VERSION = 1
+"""Another one where the same source is counted in another way."""
+
 MOST_NAMES = 20  # names of each kind that a manifest keeps
 NEARLY_ALL = 0.99  # share of words that a recommended canonical size keeps
 _WORTH_A_WARNING = 0.1  # share of words
@@ -48,7 +51,8 @@ SUSPICIONS = {
     "orientation suspected; give points of the image as displayed",
     "exif": "with points outside the image as displayed, but inside the file's own pixels: EXIF "
     "orientation suspected; give points of the image as displayed",
-    "tiny": "without a coordinate of 2 px or more: relative coordinates suspected; give pixels",
+    "tiny": "all of whose polygons are under 2 px: coordinates of another unit suspected; give "
+    "pixels",
 }
 """What is legal, and probably not meant."""
 
@@ -77,16 +81,18 @@ class Tally:
 class Understood:
     """What was understood of a source.
 
-    format, dialect: what the annotations were read as. images: those that are built.
-    words: all in them. trained: words that a training learns from. tallies: what was found, in the
-    order of KINDS, nothing that was not. kept: (longer side of the canonical size, share of words
-    that are not under the recipe's smallest side there), among those that nothing else keeps from
-    training; empty if the recipe has no smallest side. size_needed: longer side of the smallest
-    canonical size, in steps of 32 px, that keeps nearly all; 0 if none does.
-    left_out: (path below the annotation folder, reason) of what is no annotation. all_left_out: how
-    many these are. warnings: about the whole, one line each.
+    key: of all that it comes from: the same key, the same content. format, dialect: what the
+    annotations were read as. images: those that are built. words: all in them. trained: words that
+    a training learns from. tallies: what was found, in the order of KINDS, nothing that was not.
+    kept: (longer side of the canonical size, share of words that are not under the recipe's
+    smallest side there), among those that nothing else keeps from training; empty if the recipe has
+    no smallest side. size_needed: longer side of the smallest canonical size, in steps of 32 px,
+    that keeps nearly all; 0 if none does. left_out: (path below the annotation folder, reason) of
+    what is no annotation. all_left_out: how many these are. warnings: about the whole, one line
+    each.
     """
 
+    key: str
     format: str
     dialect: str
     images: _Count

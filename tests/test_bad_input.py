@@ -358,7 +358,7 @@ def test_all_problems_at_once_from_the_command(dataset: Dataset, tmp_path: Path)
     assert skipped.returncode == 0, skipped.stderr
     report = json.loads(skipped.stdout)
     assert (report["samples"], report["skipped"]) == (22, 5)
-    assert "1 (1.6%) of no area (page_007.jpg: 1)" in skipped.stderr
+    assert "1 (1.5%) of no area (page_007.jpg: 1)" in skipped.stderr
     shown = run("inspect", "--store", store, cwd=tmp_path).stderr
     assert "val: skipped image: page_004.jpg: is missing" in shown
     assert "val: skipped polygon: page_006.jpg: word 0001: has 2 points" in shown
@@ -475,8 +475,12 @@ def test_a_store_of_another_version(
         message = f"has format version {version}, this ocr-precompute reads version 2; {remedy}"
         with pytest.raises(StoreError, match=message):
             build("val", dataset.source, settings)
-        with pytest.raises(StoreError, match=message):
-            verify(settings.store)
+        if path.name == "val.json":  # other splits are checked all the same
+            (finding,) = verify(settings.store).problems
+            assert message in finding.detail
+        else:
+            with pytest.raises(StoreError, match=message):
+                verify(settings.store)
         with pytest.raises(StoreError, match=message):
             open_store(settings.store).split("val")
         assert published(settings.store) == before

@@ -61,6 +61,21 @@ def points(polygon: int) -> list[list[float]]:
     return [[x, y], [x + 18, y], [x + 18, y + 14], [x, y + 14]]
 
 
+def source_in(root: Path) -> Source:
+    (root / "images").mkdir()
+    return Source(images=root / "images", annotations=root / "labels.json")
+
+
+def write_dataset(source: Source, pages: Pages) -> None:
+    for name in os.listdir(source.images):
+        (source.images / name).unlink()
+    for name, (pixels, _) in pages.items():
+        (source.images / name).write_bytes(image_file(pixels))
+    words = {name: {"1": {"points": points(polygon)}} for name, (_, polygon) in pages.items()}
+    listed = {name: {"words": entry} for name, entry in words.items()}
+    source.annotations.write_text(json.dumps({"images": listed}))
+
+
 def options(store: Path) -> Settings:
     return Settings(store=store, size=32, shard_length=2, backend="sequential", recipe="seed")
 
@@ -112,7 +127,6 @@ def killed(action: Callable[[], object], moment: int) -> bool:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, 9), "it failed of itself"
-    event("killed" if status else "done before it was killed")
     return status == 9
 
 
@@ -145,9 +159,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.store = self.root / "store"
-        self.images, self.annotations = self.root / "images", self.root / "labels.json"
-        self.images.mkdir()
-        self.source = Source(images=self.images, annotations=self.annotations)
+        self.source = source_in(self.root)
         self.pages: Pages = {}
         self.past: list[Pages] = []  # what was ever built
         self.published: dict[str, Reader] = {}
@@ -175,17 +187,6 @@ class History(RuleBasedStateMachine):
     def go_back(self, data: st.DataObject) -> None:
         self.pages = dict(data.draw(st.sampled_from(self.past)))
 
-    def write_dataset(self) -> None:
-        for name in os.listdir(self.images):
-            (self.images / name).unlink()
-        for name, (pixels, _) in self.pages.items():
-            (self.images / name).write_bytes(image_file(pixels))
-        listed = {
-            name: {"words": {"1": {"points": points(polygon)}}}
-            for name, (_, polygon) in self.pages.items()
-        }
-        self.annotations.write_text(json.dumps({"images": listed}))
-
     # The store
 
     def build(self, split: str) -> None:
@@ -194,16 +195,17 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.pages)
     @rule(split=splits)
     def build_whole(self, split: str) -> None:
-        self.write_dataset()
+        write_dataset(self.source, self.pages)
         self.build(split)
         self.replace(split, dict(self.pages))
 
     @precondition(lambda self: self.pages)
     @rule(split=splits, moment=moments)
     def build_killed(self, split: str, moment: int) -> None:
-        self.write_dataset()
+        write_dataset(self.source, self.pages)
         before = shard_keys(self.store)
         ended = killed(lambda: self.build(split), moment)
+        event("a build was killed" if ended else "a build was done before it was killed")
         assert before <= shard_keys(self.store)
         if not ended or self.holds_now(split, self.pages):
             self.replace(split, dict(self.pages))
@@ -305,3 +307,27 @@ TestHistory.settings = hypothesis_settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def test_gc_killed_at_any_moment(tmp_path: Path) -> None:
+    """What it was about to delete is whole, or gone and built again; never half of a shard."""
+    source, whole, store = source_in(tmp_path), tmp_path / "whole", tmp_path / "store"
+    old, new = ({f"page_{i}.png": (pixels, 0) for i in range(5)} for pixels in (0, 1))
+    for pages in (old, new):
+        write_dataset(source, pages)
+        build("val", source, options(whole))
+    write_dataset(source, old)
+    moment, kills = 1, 0
+    while True:
+        shutil.copytree(whole, store)
+        ended = killed(lambda: collect_garbage(store, grace=timedelta(0)), moment)
+        holds(open_store(store).split("val"), new)
+        build("val", source, options(store))
+        holds(open_store(store).split("val"), old)
+        assert verify(store, jobs=1).problems == ()
+        assert os.listdir(store / "tmp") == []
+        shutil.rmtree(store)
+        if not ended:
+            break
+        moment, kills = moment + 7, kills + 1
+    assert kills > 5

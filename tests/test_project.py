@@ -64,7 +64,7 @@ LAYERS = [
     {"apart", "compiled", "config", "files", "headers", "opencv", "samples"},
     {"together"},
     {"blosc", "jpeg", "png"},
-    {"annotations", "chunks", "images", "shapes", "targets", "unannotated", "understood"},
+    {"annotations", "chunks", "images", "shapes", "targets", "understood"},
     {"collapse", "compute", "fingerprint"},
     {"manifest", "shard", "understand"},
     {"store"},

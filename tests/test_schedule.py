@@ -168,7 +168,7 @@ def test_a_training_without_an_end_needs_the_steps() -> None:
 
 def test_the_checkpoint_of_another_optimiser() -> None:
     model = TextDetector(channels=16)
-    checkpoint: dict[str, Any] = {}
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
     model.on_save_checkpoint(checkpoint)
     model._trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"))  # type: ignore[assignment]
     checkpoint["optimizer_states"] = [torch.optim.AdamW(model.parameters()).state_dict()]

@@ -187,6 +187,20 @@ def test_a_training_goes_on_in_another_number_of_processes(store: str, tmp_path:
     assert flat(together) == flat(whole.images[4:])
 
 
+def test_the_best_so_far_is_known_in_another_folder(store: str, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    train(str(first), data(store), last=True)
+    checkpoints = {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in first.glob("*.ckpt")} == checkpoints
+    loops = {"max_epochs": 2, "limit_val_batches": 1}
+    more = {"trainer": loops, "last": True, "ckpt_path": str(first / "last.ckpt")}
+    train(str(second), data(store), **more)  # so small a network finds nothing, and is no better
+    assert {path.name for path in second.glob("*.ckpt")} == {"last.ckpt"}
+    (first / "best.ckpt").unlink()
+    train(str(third), data(store), **more)
+    assert {path.name for path in third.glob("*.ckpt")} == checkpoints
+
+
 def test_a_training_goes_on_in_the_same_order_alone(store: str, tmp_path: Path) -> None:
     out = str(tmp_path)
     train(out, data(store), trainer={"limit_train_batches": 1}, last=True)
@@ -583,7 +597,7 @@ def test_a_checkpoint_that_no_training_can_go_on_from(
 
 
 NOTHING = {
-    "endless": (["--trainer.max_epochs", "-1"], "trainer.max_epochs is -1, and the learning rate"),
+    "endless": (["--trainer.max_epochs", "-1"], "this one has none; set trainer.max_epochs"),
     "no epoch": (["--trainer.max_epochs", "0"], "nothing was trained, for the settings allow no"),
     "no batch": (["--trainer.limit_train_batches", "0"], "nothing was trained"),
     "no text": (["--data.train", "untold"], "split 'untold' holds no text to learn: there is none"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from ocr.datasets import LiveDataset
-from ocr_precompute.annotations import Note, Reading
+from ocr_precompute import scan
+from ocr_precompute.annotations import Note, Reading, read_annotations
 from ocr_precompute.build import build
 from ocr_precompute.collapse import collapsed
 from ocr_precompute.config import Settings, Source, Unannotated
@@ -26,7 +28,6 @@ from ocr_precompute.reader import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.store import read_manifest, recorded_source
 from ocr_precompute.targets import as_drawn, offset_distances, vanishes
-from ocr_precompute.unannotated import unannotated_images
 from ocr_precompute.understand import understand
 from ocr_precompute.understood import (
     DONT_CARE,
@@ -37,10 +38,7 @@ from ocr_precompute.understood import (
 )
 from ocr_precompute.verify import verify
 
-HERE = Path(__file__).resolve().parent
-CASES = HERE / "cases"
-if not CASES.is_dir():
-    CASES = HERE.parents[1] / "shared" / "cases"
+CASES = Path(__file__).parent / "cases"
 
 
 def source_of(case: str, **options: str) -> Source:
@@ -60,9 +58,9 @@ def test_images_that_nothing_annotates_are_found_at_any_depth(tmp_path: Path) ->
     (tmp_path / "folder.jpg" / "d.webp").touch()
     (tmp_path / "linked.jpg").symlink_to(tmp_path / "a.png")
     (tmp_path / "around").symlink_to(tmp_path)
-    found = unannotated_images(tmp_path, {"a.png"})
-    assert found == ["b.JPG", "folder.jpg/d.webp", "in/deep/c.tiff", "linked.jpg"]
-    assert unannotated_images(tmp_path, set(found)) == ["a.png"]
+    (tmp_path / "labels.json").write_text('{"images": {"a.png": {}}}')
+    reading = read_annotations(tmp_path / "labels.json", tmp_path)
+    assert reading.unannotated == ("b.JPG", "folder.jpg/d.webp", "in/deep/c.tiff", "linked.jpg")
 
 
 @pytest.mark.parametrize("choice", ["skip", "empty"])
@@ -168,8 +166,8 @@ def test_relative_coordinates_of_an_image_are_suspected(
         word["points"] = [[0.1, 0.1], [0.4, 0.1], [0.4, 0.2], [0.1, 0.2]]
     dataset.save()
     understood = build("val", dataset.source, settings).understood
-    assert understood.tally("tiny").worst == (("page_001.jpg", 3),)
-    assert "relative coordinates suspected" in warnings_of(understood)
+    assert understood.tally("tiny").worst == (("page_001.jpg", 0),)
+    assert "coordinates of another unit suspected" in warnings_of(understood)
 
 
 def test_small_text_is_counted_with_the_size_that_keeps_it(settings: Settings) -> None:
@@ -223,7 +221,7 @@ def page(name: str, polygons: list, ignore: list[bool], **changes: Any) -> Sampl
 def read(*samples: Sample, settings: Settings | None = None, **facts: Any) -> Understood:
     reading = Reading("words", [], [], **facts)
     parameters = (settings or Settings()).parameters
-    return understand(samples, reading, parameters, Path("/data/gt"), every_name=True)
+    return understand(samples, reading, parameters, "0" * 64, every_name=True)
 
 
 def box(x: float, y: float, width: float, height: float) -> list[list[float]]:
@@ -343,7 +341,7 @@ def test_notes_of_the_reading_are_counted() -> None:
         "repaired": (2, 1),
         "self-crossing": (1, 1),
         "unlabelled": (0, 1),
-        "tiny": (2, 1),
+        "tiny": (0, 1),
     }
     assert understood.trained == 3
 
@@ -361,14 +359,49 @@ def test_declared_sizes_are_compared() -> None:
     assert understood.tally("without-words").images == 4
 
 
-def test_what_is_said_does_not_depend_on_the_machine() -> None:
-    understood = read(
-        page("a.jpg", [], []),
-        left_out=(("/data/gt/sub/b.txt", "lies in a sub-folder"), ("/data/gt/c", "is a pipe")),
-        warnings=("/data/gt: read as quad; /data/gt/d.txt: line 1",),
-    )
-    assert understood.left_out == (("sub/b.txt", "lies in a sub-folder"), ("c", "is a pipe"))
-    assert understood.warnings == ("gt: read as quad; d.txt: line 1",)
+def test_what_is_said_does_not_depend_on_the_machine(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_truly = scan.read_annotations
+
+    def read_more(path: Path, *arguments: Any) -> Reading:
+        return replace(
+            read_truly(path, *arguments),
+            left_out=((f"{path}/sub/b.txt", "lies in a sub-folder"),),
+            warnings=(f"{path}: read as quad; {path}/d.txt: line 1",),
+        )
+
+    monkeypatch.setattr(scan, "read_annotations", read_more)
+    understood = build("val", dataset.source, settings).understood
+    assert understood.left_out == (("sub/b.txt", "lies in a sub-folder"),)
+    assert understood.warnings == ("labels.json: read as quad; d.txt: line 1",)
+    assert summary_lines(understood, settings.parameters)[-1].endswith(": sub/b.txt")
+
+
+def test_what_is_known_is_counted_again_only_where_something_changed() -> None:
+    sample = page("a.jpg", [box(1, 1, 90, 20)], [False])
+    parameters = Settings().parameters
+
+    def now(known: Understood | None, data_hash: str = "0" * 64, **facts: Any) -> Understood:
+        return understand([sample], Reading("icdar", [], [], **facts), parameters, data_hash, known)
+
+    first = now(None)
+    assert now(first) is first
+    note = Note("repaired", "a.jpg", "line 1", "hull order")
+    others = [
+        now(first, "1" * 64),
+        now(first, notes=(note,)),
+        now(first, dialect="quad"),
+        now(first, unannotated=("b.jpg",)),
+        now(first, left_out=(("c", "a pipe"),)),
+        now(first, warnings=("uncertain",)),
+    ]
+    assert len({first.key, *(other.key for other in others)}) == 7
+    declared, reading = replace(sample, declared_size=(9, 9)), Reading("icdar", [], [])
+    assert understand([declared], reading, parameters, "0" * 64, first).key != first.key
+    again = understand([sample], reading, parameters, "0" * 64, first, every_name=True)
+    assert again == first
+    assert again is not first
 
 
 def test_no_word_at_all() -> None:

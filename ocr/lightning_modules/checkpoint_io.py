@@ -77,6 +77,7 @@ def check_weights(weights: Any, model: Mapping[str, torch.Tensor], where: str) -
     Raises CheckpointError, naming the first that is missing, unknown, of another shape, or not of
     numbers.
     """
+    weights = weights if isinstance(weights, dict) else {}
     name = next((name for name in model if name not in weights), None)
     if name is not None:
         raise CheckpointError(f"{where} lacks the model's {name}; name another checkpoint")

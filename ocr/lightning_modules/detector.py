@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from ocr.errors import CheckpointError, SettingError
+from ocr.errors import CheckpointError
 from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
 from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
 from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
@@ -109,16 +109,7 @@ class TextDetector(lightning.LightningModule):
     # ------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """Choose what is checkpointed.
-
-        Raises SettingError if a training has no end, towards which the learning rate could fall.
-        """
-        endless = self.trainer.max_epochs == -1 and self.trainer.max_steps == -1
-        if stage == "fit" and endless:
-            raise SettingError(
-                "trainer.max_epochs is -1, and the learning rate falls until the end; set "
-                "trainer.max_epochs, or trainer.max_steps"
-            )
+        """Choose what is checkpointed."""
         if stage != "fit" or isinstance(self._checkpointing, dict):
             return
         stages = self.model.stages()

@@ -108,7 +108,7 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
         record.write_bytes(with_checksum(b"".join(hashes)))
         entries.append(ShardEntry(key, len(part)))
     digest = data_hash(entry.key for entry in entries)
-    understood = understand(scan.samples, scan.reading, parameters, Path("words.json"))
+    understood = understand(scan.samples, scan.reading, parameters, digest)
     manifest = Manifest(SPLIT, digest, parameters, tuple(entries), (), (), understood)
     publish_manifest(store, manifest)
     return {"shards": len(entries)}

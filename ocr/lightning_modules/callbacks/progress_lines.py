@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -79,7 +80,7 @@ class ProgressLines(lightning.Callback):
         parts += [f"H-mean {float(hmean):.4f}"] if hmean is not None else []
         done, total = _done(trainer), trainer.estimated_stepping_batches
         spent = time.monotonic() - self._started
-        if done > self._first:
+        if done > self._first and math.isfinite(total):
             left = spent * max(0.0, total - done) / (done - self._first)
             parts.append(f"{_duration(left)} left")
         return ", ".join(parts)
