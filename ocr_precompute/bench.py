@@ -13,16 +13,16 @@ from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from ocr_precompute.annotations import read_annotations
 from ocr_precompute.chunks import ChunkFile, decompress, strip_checksum
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Parameters, Rules, Source
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.reader import Split, open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.scan import read_source
 from ocr_precompute.shard import MAPS, map_file
 from ocr_precompute.store import shard_path
 
@@ -120,9 +120,7 @@ def bench(
     laps: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
     rates: dict[str, list[float]] = {name: [] for name in paths}
     memory: dict[str, list[int]] = {name: [] for name in paths}
-    cv2_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with single_thread():
         for _ in range(_ROUNDS):
             for name, path in paths.items():
                 laps[name].append(_time_stages(path, items, seconds / 2))
@@ -133,8 +131,6 @@ def bench(
             name: _time_cold(path, items, split, batch_size, threads)
             for name, path in paths.items()
         }
-    finally:
-        cv2.setNumThreads(cv2_threads)
     sample_bytes = sum(array.nbytes for array in _batch(split, 1).values())
     results = {
         name: PathResult(
@@ -156,8 +152,7 @@ def bench(
 
 def _items(split: Split, source: Source, samples: int) -> list[_Item]:
     """Samples spread over the split, with the annotation each was made from."""
-    source = source.ruled(Rules(), split.manifest.parameters.recipe)
-    reading = read_annotations(source.annotations, source.images, source.format, source.rules)
+    reading = read_source(source.ruled(Rules(), split.manifest.parameters.recipe))
     if not reading.annotations:
         nothing = _problem(source.annotations, "holds no annotated image")
         raise InputError(reading.problems or [nothing])

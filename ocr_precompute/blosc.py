@@ -1,62 +1,150 @@
-"""Blosc called from compiled code: many chunks in one call without the interpreter lock."""
+"""Blosc as numcodecs brings it, always on one thread, whatever numcodecs is set to.
+
+Blosc on several threads orders its blocks by chance; one thread gives equal bytes every time.
+numcodecs chooses by a setting of the process, which belongs to whoever else uses it, so its library
+is called directly.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Protocol
 
-import numba
+import numcodecs
+import numcodecs.blosc
 import numpy as np
-from numba import types
-from numba.core.typing.templates import Signature
 
-_CALL = types.int32(types.int64, types.int64, types.int64, types.int32)
+from ocr_precompute.forks import undisturbed
+
+SHUFFLES = {
+    "noshuffle": numcodecs.Blosc.NOSHUFFLE,
+    "shuffle": numcodecs.Blosc.SHUFFLE,
+    "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
+}
+_FEW = 5  # chunks, all of one sample: to prepare the one call would take 20 us, a tenth of the time
 
 
-def together(library: str) -> Callable[[Sequence[bytes | memoryview], Sequence[np.ndarray]], int]:
-    """A function that decompresses chunks, each into its array, without a look at their headers.
+class Library(Protocol):
+    """One way to call Blosc."""
 
-    library: file of the shared library that holds Blosc.
-    The function returns the position of the first chunk that cannot be decompressed, or -1.
-    Raises OSError or AttributeError if Blosc is not found in the library.
+    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
+        """The bytes of a contiguous array, compressed."""
+
+    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+        """Decompress chunks, each into its array, without a look at their headers.
+
+        Returns the position of the first chunk that cannot be decompressed, or -1.
+        """
+
+
+@lru_cache(maxsize=1)
+def library() -> Library:
+    """Blosc's own functions if they are found in the library that numcodecs loaded."""
+    try:
+        return Direct(numcodecs.blosc.__file__)
+    except (OSError, AttributeError):  # built so that they cannot be found
+        return ThroughNumcodecs()
+
+
+class Direct:
+    """Blosc's own functions, which take the number of threads.
+
+    path: file of the shared library. Raises OSError or AttributeError if they are not in there.
     """
-    blosc = _Blosc(library)
 
-    def decompress(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
-        sizes = np.array([array.nbytes for array in out], np.int64)
+    def __init__(self, path: str) -> None:
+        loaded = ctypes.CDLL(path)  # its functions are called without the interpreter lock
+        self._compress, self._decompress = loaded.blosc_compress_ctx, loaded.blosc_decompress_ctx
+        size, address, number = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+        self._compress.argtypes = [
+            *(number, number, size, size, address, address, size),
+            *(ctypes.c_char_p, size, number),
+        ]
+        self._decompress.argtypes = [address, address, size, number]
+        self._address = ctypes.cast(self._decompress, address).value or 0
+        self._together: Callable[[np.ndarray, np.ndarray, np.ndarray], int] | None = None
+
+    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
+        """The bytes of a contiguous array, compressed."""
+        packed = np.empty(array.nbytes + numcodecs.blosc.MAX_OVERHEAD, np.uint8)
+        written = self._compress(
+            *(clevel, shuffle, array.itemsize, array.nbytes, _address(array)),
+            *(_writeable_address(packed), packed.nbytes, cname.encode(), 0, 1),
+        )
+        if written <= 0:
+            raise RuntimeError(f"Blosc cannot compress with {cname}: error {written}")
+        return packed[:written].tobytes()
+
+    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+        """Decompress chunks, each into its array, without a look at their headers.
+
+        More than a few are decompressed in one call that does not hold the interpreter lock:
+        threads that take it back after every chunk spend a sixth of their time waiting for each
+        other.
+        Returns the position of the first chunk that cannot be decompressed, or -1.
+        """
         views = [np.frombuffer(chunk, np.uint8) for chunk in packed]
-        return int(_decompress_at(blosc, _addresses(views), _addresses(out), sizes))
+        if len(packed) > _FEW:
+            sizes = np.array([array.nbytes for array in out], np.int64)
+            sources = np.array([_address(view) for view in views], np.int64)
+            targets = np.array([_writeable_address(array) for array in out], np.int64)
+            return self._all(sources, targets, sizes)
+        for position, (view, array) in enumerate(zip(views, out, strict=True)):
+            size = array.nbytes
+            if self._decompress(_address(view), _writeable_address(array), size, 1) != size:
+                return position
+        return -1
 
-    return decompress
+    def _all(self, sources: np.ndarray, targets: np.ndarray, sizes: np.ndarray) -> int:
+        if self._together is None:
+            # The compiler takes half a second to import; whoever reads one sample does without.
+            with undisturbed:
+                from ocr_precompute.together import together
 
-
-def _addresses(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.array([array.__array_interface__["data"][0] for array in arrays], np.int64)
-
-
-class _Blosc(types.WrapperAddressProtocol):
-    """`blosc_decompress_ctx`, for compiled code to call."""
-
-    def __init__(self, library: str) -> None:
-        function = ctypes.CDLL(library).blosc_decompress_ctx
-        self._address = ctypes.cast(function, ctypes.c_void_p).value or 0
-
-    def __wrapper_address__(self) -> int:
-        return self._address
-
-    def signature(self) -> Signature:
-        return _CALL
+                self._together = together(self._address)
+        return self._together(sources, targets, sizes)
 
 
-@numba.njit(
-    types.int64(types.FunctionType(_CALL), types.int64[::1], types.int64[::1], types.int64[::1]),
-    nogil=True,
-    cache=True,
-)
-def _decompress_at(blosc: Any, sources: np.ndarray, targets: np.ndarray, sizes: np.ndarray) -> int:
-    for position in range(sources.size):
-        size = sizes[position]
-        if blosc(sources[position], targets[position], size, np.int32(1)) != size:
-            return position
-    return -1
+class ThroughNumcodecs:
+    """Blosc through numcodecs, one call at a time, its setting put back after each."""
+
+    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
+        """The bytes of a contiguous array, compressed."""
+        with _single_thread():
+            return bytes(numcodecs.blosc.compress(array, cname.encode(), clevel, shuffle))
+
+    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+        """Decompress chunks, each into its array, without a look at their headers.
+
+        Returns the position of the first chunk that cannot be decompressed, or -1.
+        """
+        for position, (chunk, array) in enumerate(zip(packed, out, strict=True)):
+            try:
+                with _single_thread():
+                    numcodecs.blosc.decompress(chunk, array)
+            except RuntimeError:
+                return position
+        return -1
+
+
+@contextlib.contextmanager
+def _single_thread() -> Iterator[None]:
+    with undisturbed:
+        before, numcodecs.blosc.use_threads = numcodecs.blosc.use_threads, False
+        try:
+            yield
+        finally:
+            numcodecs.blosc.use_threads = before
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _writeable_address(array: np.ndarray) -> int:
+    """Where the array begins. Raises TypeError or ValueError unless it can be written through."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # sooner than the above

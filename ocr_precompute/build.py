@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,20 +24,24 @@ from ocr_precompute.config import (
 from ocr_precompute.encode import ShardPlan, ShardResult, encode, unwritable
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
-from ocr_precompute.manifest import Manifest, ShardEntry
-from ocr_precompute.samples import Polygons
-from ocr_precompute.scan import Scan, known_bad, scan, without_bad
+from ocr_precompute.manifest import Damaged, Manifest, ShardEntry, Skipped
+from ocr_precompute.scan import Scan, image_problem, known_bad, scan, without_bad
+from ocr_precompute.shard import read_records
 from ocr_precompute.store import (
     build_lock,
     check_target,
     create_store,
     digest_cache,
     find_rows,
+    forget_unnamed,
     publish_manifest,
     read_manifest,
     record_source,
     shard_keys,
+    shard_path,
 )
+from ocr_precompute.understand import refuse_suspicions, understand
+from ocr_precompute.understood import Understood
 
 
 class Progress:
@@ -45,6 +49,12 @@ class Progress:
 
     def scanning(self, done: int, total: int) -> None:
         """So many images of so many are digested."""
+
+    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
+        """It is known what there is to learn, and what is left out."""
+
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """It is known which images are damaged."""
 
     def planned(self, plan: Plan) -> None:
         """It is known what there is to do."""
@@ -61,7 +71,8 @@ class BuildReport:
     """What a build did, or with dry_run would do.
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
-    left out. zero_area: polygons that draw nothing. seconds: wall clock.
+    left out. understood: what the annotations came to. damaged: samples whose images are damaged.
+    seconds: wall clock.
     """
 
     split: str
@@ -73,7 +84,8 @@ class BuildReport:
     computed: int
     copied: int
     skipped: int
-    zero_area: int
+    understood: Understood
+    damaged: tuple[Damaged, ...]
     up_to_date: bool
     dry_run: bool
     seconds: float
@@ -102,12 +114,16 @@ def build(
     settings: Settings,
     *,
     skip_bad: SkipBad | bool | None = None,
+    strict: bool = False,
     dry_run: bool = False,
+    every_name: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
     skip_bad: as in Settings, over what the settings and the source say; True is `polygon`.
+    strict: refuse damaged images and what is legal and probably not meant. every_name: tell
+    progress all names of what was understood, and not the worst alone.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if a worker is lost. Whatever it raises, the split that was published
     before is intact, and finished shards are used by the next build.
@@ -130,19 +146,30 @@ def build(
                 known_bad(published),
                 progress.scanning,
             )
-        computed = copied = built = 0
+        written: dict[str, ShardResult] = {}
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
+            understood = understand(
+                scanned.samples,
+                scanned.reading,
+                parameters,
+                planned.data_hash,
+                published.understood if published else None,
+                every_name,
+            )
+            progress.understood(understood, scanned.skipped)
+            if strict:
+                refuse_suspicions(understood, parameters, source.annotations)
             progress.planned(planned)
             if dry_run:
                 break
+            forget_unnamed(store, [shard.key for shard in planned.shards])
             bad: list[tuple[str, str]] = []
             for result in encode(
                 store, planned.to_build, planned.donors, settings, progress.notice
             ):
-                built += not result.bad
-                computed += result.computed
-                copied += result.copied
+                if not result.bad:
+                    written[result.key] = result
                 bad += result.bad
                 progress.encoded(result)
             if not bad:
@@ -154,8 +181,19 @@ def build(
             parameters=parameters,
             shards=tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards),
             skipped=scanned.skipped,
+            damaged=damaged(store, planned, published),
+            understood=understood.shortened(),
         )
+        progress.damaged(manifest.damaged)
+        if strict and manifest.damaged:
+            raise InputError([_refused(each, source) for each in manifest.damaged])
         up_to_date = published == manifest and not planned.to_build
+        # Shards of an earlier round that the split does not name after all count as if they had
+        # lain there before.
+        results = [written[shard.key] for shard in planned.shards if shard.key in written]
+        built = len(results)
+        computed = sum(result.computed for result in results)
+        copied = sum(result.copied for result in results)
         if dry_run:
             built = len(planned.to_build)
             rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
@@ -173,7 +211,8 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
-        zero_area=int((Polygons.joined([s.polygons for s in scanned.samples]).areas() == 0).sum()),
+        understood=manifest.understood,
+        damaged=manifest.damaged,
         up_to_date=up_to_date,
         dry_run=dry_run,
         seconds=round(time.perf_counter() - started, 3),
@@ -215,11 +254,35 @@ def plan(
     return Plan(tuple(shards), to_build, find_rows(store, wanted, likely) if wanted else {})
 
 
+def damaged(store: Path, planned: Plan, published: Manifest | None) -> tuple[Damaged, ...]:
+    """The split's damaged images, in order, as far as their shards are built.
+
+    published: the split's manifest, which speaks for the shards it names; all others are asked.
+    """
+    known = {entry.key for entry in published.shards} if published else set()
+    told = {each.sample: each for each in published.damaged} if published else {}
+    found: list[Damaged] = []
+    for shard in planned.shards:
+        names = [sample.name for sample in shard.samples]
+        if shard.key in known:
+            found += [told[name] for name in names if name in told]
+            continue
+        with suppress(OSError, ValueError):  # not built yet, or damaged: `verify` finds it
+            rows = read_records(shard_path(store, shard.key)).damage
+            found += [Damaged(names[row], rows[row].words, rows[row].lost) for row in rows]
+    return tuple(found)
+
+
+def _refused(each: Damaged, source: Source) -> Problem:
+    reason = f"{each.damage}; replace it, or build without --strict"
+    return image_problem(source.images / each.sample, each.sample, reason)
+
+
 def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -> None:
     """Give the split its new manifest, in one step; nothing to do if it is up to date."""
+    record_source(store, manifest.split, source)  # first: if it cannot be, nothing is published
     if not up_to_date:
         publish_manifest(store, manifest)
-    record_source(store, manifest.split, source)
 
 
 @contextmanager

@@ -5,36 +5,26 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
-import numcodecs
-import numcodecs.blosc
 import numpy as np
 from crc32c import crc32c
 
+from ocr_precompute.blosc import SHUFFLES, library
 from ocr_precompute.config import Compression
+from ocr_precompute.files import check_regular
 
-# Blosc on several threads orders its blocks by chance; one thread gives equal bytes every time. It
-# also lets go of the interpreter lock only then.
-numcodecs.blosc.use_threads = False
-
-_FEW = 5  # chunks, all of one sample: to prepare the one call would take 20 us, a tenth of the time
 _INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
-_SHUFFLES = {
-    "noshuffle": numcodecs.Blosc.NOSHUFFLE,
-    "shuffle": numcodecs.Blosc.SHUFFLE,
-    "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
-}
 _BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes
 
 
 def encode_chunk(array: np.ndarray, compression: Compression) -> bytes:
     """One sample's array as a chunk: blosc, then its crc32c (4 bytes, little endian)."""
-    shuffle = _SHUFFLES[shuffle_of(array.dtype, compression)]
-    codec = numcodecs.Blosc(compression.cname, compression.clevel, shuffle)
-    return with_checksum(bytes(codec.encode(np.ascontiguousarray(array))))
+    shuffle = SHUFFLES[shuffle_of(array.dtype, compression)]
+    array = np.ascontiguousarray(array)
+    packed = library().compress(array, compression.cname, compression.clevel, shuffle)
+    return with_checksum(packed)
 
 
 def shuffle_of(dtype: np.dtype, compression: Compression) -> str:
@@ -70,9 +60,7 @@ class ChunkError(ValueError):
 def decompress(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> None:
     """Decompress chunks, without their checksums, each into its array.
 
-    out: for each chunk a contiguous array of the size that was compressed.
-    More than a few are decompressed in one call that does not hold the interpreter lock: threads
-    that take it back after every chunk spend a sixth of their time waiting for each other.
+    out: for each chunk a contiguous, writeable array of the size that was compressed.
     Raises ChunkError if a chunk is damaged or holds another size; what the arrays hold is then
     undefined.
     """
@@ -84,30 +72,9 @@ def decompress(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) 
         if raw != array.nbytes or compressed != len(chunk):
             reason = "chunk does not hold one sample of the expected size"
             raise ChunkError(position, reason)
-    position = (_one_by_one if len(packed) <= _FEW else _decompress_all())(packed, out)
+    position = library().decompress(packed, out)
     if position >= 0:
         raise ChunkError(position, "chunk cannot be decompressed")
-
-
-@lru_cache(maxsize=1)
-def _decompress_all() -> Callable[[Sequence[bytes | memoryview], Sequence[np.ndarray]], int]:
-    """What decompresses a list of chunks and returns the position of a damaged one, or -1."""
-    # The compiler takes half a second to import, and whoever reads one sample does not need it.
-    from ocr_precompute.blosc import together
-
-    try:
-        return together(numcodecs.blosc.__file__)
-    except (OSError, AttributeError):  # numcodecs was built so that its Blosc cannot be found
-        return _one_by_one
-
-
-def _one_by_one(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
-    for position, (chunk, array) in enumerate(zip(packed, out, strict=True)):
-        try:
-            numcodecs.blosc.decompress(chunk, array)
-        except RuntimeError:
-            return position
-    return -1
 
 
 class ChunkFile:
@@ -115,21 +82,25 @@ class ChunkFile:
 
     Holds no file handle of its own but the map's, which goes with the object; it can be used by
     several threads, and after a fork.
-    Raises ValueError if the sharding index is damaged, OSError if there is no such file.
+    Raises ValueError if the sharding index is damaged, OSError if there is no such regular file.
     """
 
     def __init__(self, path: Path, samples: int) -> None:
-        with path.open("rb", buffering=0) as file:
-            self.size = os.fstat(file.fileno()).st_size
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is not waited for
+        with open(descriptor, "rb", buffering=0):
+            status = os.fstat(descriptor)
+            check_regular(status, path)
+            self.size = status.st_size
             length = samples * _INDEX_ENTRY + 4
             if self.size < length:
                 raise ValueError("file is shorter than its index")
             # A view, since slices of a map itself are copies.
-            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self._data = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
         index = np.frombuffer(strip_checksum(self._data[self.size - length :]), "<u8")
         offsets, lengths = index.reshape(samples, 2).T
         ends = np.cumsum(lengths)
-        if ends[-1] + length != self.size or (offsets != ends - lengths).any():
+        inside = (lengths < self.size).all()  # or sums could wrap around
+        if not inside or ends[-1] + length != self.size or (offsets != ends - lengths).any():
             raise ValueError("sharding index does not cover the file")
         self._ends: list[int] = [0, *ends.tolist()]
 

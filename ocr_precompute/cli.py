@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,10 @@ from ocr_precompute.config import (
     Settings,
     SkipBad,
     Source,
+    Unannotated,
+    check_local,
     load_settings,
+    source_with,
 )
 from ocr_precompute.errors import InputError, PrecomputeError, Problem
 
@@ -106,6 +111,14 @@ def build(
     ] = None,
     jobs: JobsOption = None,
     backend: Annotated[Backend | None, typer.Option(help="How workers run.")] = None,
+    unannotated: Annotated[
+        Unannotated | None,
+        typer.Option(
+            "--unannotated",
+            help="Images without annotation: skip (the default), take as pages without text "
+            "(empty), or stop (error).",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -116,6 +129,16 @@ def build(
             help="Skip bad images, make bad polygons don't-care, record both. "
             "With --skip-bad=image an image with a bad polygon is skipped too.",
         ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse damaged images, and what is legal and probably not meant."
+        ),
+    ] = False,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write all that was understood, every name, as JSON."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,11 +164,19 @@ def build(
         }
         settings = load_settings(config, overrides)
         source = _source(settings, split, images, annotations, format_name)
-        with BuildScreen() as screen:
+        source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
+        with BuildScreen(report_file) as screen:
             report = building.build(
-                split, source, settings, skip_bad=skip_bad, dry_run=dry_run, progress=screen
+                split,
+                source,
+                settings,
+                skip_bad=skip_bad,
+                strict=strict,
+                dry_run=dry_run,
+                every_name=report_file is not None,
+                progress=screen,
             )
-        print_build(report, settings.store)
+        print_build(report, settings)
         if as_json:
             _print_json(asdict(report))
 
@@ -162,6 +193,9 @@ def verify(
     check_sources: Annotated[
         bool, typer.Option("--sources/--no-sources", help="Compare with the source files.")
     ] = True,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build damaged shards again from their sources.")
+    ] = False,
     images: ImagesOption = None,
     annotations: AnnotationsOption = None,
     format_name: FormatOption = None,
@@ -172,11 +206,13 @@ def verify(
 
     Sources are those the split was built from; give --images and --annotations if they moved, or
     --no-sources to leave them out. With --recompute 0.1 (or 1) that share of samples is computed
-    again from source and compared bit for bit. Exit status 1 if anything is wrong.
+    again from source and compared bit for bit. With --repair a damaged shard is built again, if its
+    sources are still what they were. Exit status 1 if anything is, or stays, wrong.
     """
     with _reporting(as_json):
+        from ocr_precompute import repair as repairing
         from ocr_precompute import verify as verifying
-        from ocr_precompute.screen import VerifyScreen, print_verify
+        from ocr_precompute.screen import VerifyScreen, print_verify, say
         from ocr_precompute.store import check_store, recorded_source, split_names
 
         settings = load_settings(config, {"store": store, "jobs": jobs})
@@ -190,19 +226,30 @@ def verify(
             if found:
                 rules = found.rules or settings.rules
                 sources[name] = found.model_copy(update={"rules": rules})
-        with VerifyScreen() as screen:
-            report = verifying.verify(
-                settings.store,
-                splits,
-                sources=sources,
-                recompute=recompute,
-                max_pixels=settings.max_pixels,
-                jobs=settings.jobs,
-                on_shard=screen.checked,
-            )
-        print_verify(report, set(splits) - set(sources))
+
+        def check() -> verifying.VerifyReport:
+            with VerifyScreen() as screen:
+                return verifying.verify(
+                    settings.store,
+                    [split] if split else None,
+                    sources=sources,
+                    recompute=recompute,
+                    max_pixels=settings.max_pixels,
+                    jobs=settings.jobs,
+                    on_shard=screen.checked,
+                )
+
+        report = check()
+        done = repairing.Repair((), ())
+        if repair and not report.ok:
+            say(f"{len(report.problems)} problems; building damaged shards again")
+            done = repairing.repair(settings.store, report, sources, max_pixels=settings.max_pixels)
+            report = check()
+        print_verify(report, done, set(splits) - set(sources))
         if as_json:
-            _print_json(asdict(report))
+            failed = [asdict(finding) for finding in done.failed]
+            document = asdict(report) | {"repaired": done.repaired}
+            _print_json({**document, "problems": [*document["problems"], *failed]})
         if not report.ok:
             raise typer.Exit(1)
 
@@ -212,9 +259,10 @@ def inspect(
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
+    shards: Annotated[bool, typer.Option("--shards", help="List every shard.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show splits, shards, sizes, ratios, parameters, keys, and what was skipped."""
+    """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
     with _reporting(as_json):
         from ocr_precompute.screen import print_summary
         from ocr_precompute.summary import summarise
@@ -222,9 +270,9 @@ def inspect(
         settings = load_settings(config, {"store": store})
         summary = summarise(settings.store, [split] if split else None)
         if as_json:
-            _print_json(summary.as_dict())
+            _print_json(summary.as_dict(shards))
         else:
-            print_summary(summary)
+            print_summary(summary, shards)
 
 
 @app.command()
@@ -244,6 +292,7 @@ def preview(
         from ocr_precompute.preview import write_previews
         from ocr_precompute.screen import say
 
+        check_local(out, "--out")
         settings = load_settings(config, {"store": store})
         written = write_previews(settings.store, split, out, count, sample or [])
         say(f"{len(written)} pictures in {out}")
@@ -289,6 +338,8 @@ def bench(
         from ocr_precompute.screen import plot_bench, print_bench
         from ocr_precompute.store import recorded_source
 
+        if plot:
+            check_local(plot, "--plot")
         settings = load_settings(config, {"store": store})
         source = recorded_source(settings.store, split) or settings.splits.get(split)
         if images or annotations or source is None:
@@ -311,25 +362,71 @@ def bench(
 
 
 @app.command()
-def gc(
+def remove(
+    split: Annotated[str, typer.Option("--split", help="Name of the split.")],
     config: ConfigOption = None,
     store: StoreOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete shards that no manifest names, and what killed builds left behind.
+    """Take a split out of the store. Its shards stay until `gc` deletes them.
 
-    Deletes nothing while a build runs.
+    A training that has the split open reads on meanwhile.
     """
     with _reporting(as_json):
-        from ocr_precompute.screen import print_garbage
-        from ocr_precompute.store import collect_garbage
+        from ocr_precompute.garbage import remove_split
+        from ocr_precompute.screen import print_removal
 
         settings = load_settings(config, {"store": store})
-        garbage = collect_garbage(settings.store, dry_run)
+        removal = remove_split(settings.store, split, dry_run)
+        print_removal(removal, dry_run)
+        if as_json:
+            _print_json({**asdict(removal), "dry_run": dry_run})
+
+
+@app.command()
+def gc(
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than",
+            help="Grace for shards, since gc first saw that no split names them: "
+            "1d, 12h, 30m, or 0 to delete them now.",
+        ),
+    ] = "1d",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete shards that no split names any more, and what killed builds left behind.
+
+    A training may have such shards open, so they stay for a day (--older-than) after gc has first
+    seen them without a name. Deletes nothing while a build runs, or while something in splits/
+    cannot be read as a manifest, and never what this program did not make.
+
+    Example: ocr-precompute gc --older-than 12h
+    """
+    with _reporting(as_json):
+        from ocr_precompute.garbage import collect_garbage
+        from ocr_precompute.screen import print_garbage
+
+        grace = _duration(older_than, "--older-than")
+        settings = load_settings(config, {"store": store})
+        garbage = collect_garbage(settings.store, dry_run, grace)
         print_garbage(garbage, dry_run)
         if as_json:
             _print_json({**asdict(garbage), "dry_run": dry_run})
+
+
+def _duration(text: str, option: str) -> timedelta:
+    """A length of time as given on the command line: a number and d, h, m or s; or 0."""
+    match = re.fullmatch(r"(\d{1,5})([dhms])|0", text.strip())
+    if match is None:
+        reason = "give a whole number and d, h, m or s, as in 1d, 12h or 30m, or 0"
+        raise InputError([Problem("config", "command line", f"{option} {text!r}", reason)])
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", None: "days"}[match[2]]
+    return timedelta(**{unit: int(match[1] or 0)})
 
 
 def _source(
@@ -356,8 +453,7 @@ def _override(
         reason = "give both --images and --annotations"
         raise InputError([Problem("config", "command line", f"split {split!r}", reason)])
     given = {"images": images, "annotations": annotations, "format": format_name}
-    changes = {key: value for key, value in given.items() if value is not None}
-    return Source.model_validate({**(source.model_dump() if source else {}), **changes})
+    return source_with(source, given)
 
 
 @contextmanager

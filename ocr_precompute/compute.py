@@ -29,9 +29,9 @@ def compute_sample(
     end of each stage with its name: decode, resize, labels.
     Raises ImageError if the image cannot be decoded or has more than max_pixels pixels.
     """
-    pixels, original_size = decode(data, parameters.size, parameters.decode, max_pixels)
+    decoded = decode(data, parameters.size, parameters.decode, max_pixels)
     lap("decode")
-    image, scale = letterbox(pixels, original_size, parameters.size)
+    image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
     lap("resize")
     canonical = polygons.scaled(scale)
     targets = draw_targets(canonical, parameters.size, parameters.recipe)
@@ -46,5 +46,6 @@ def compute_sample(
         polygons=canonical.as_list(),
         ignore=canonical.ignore,
         matrix=np.diag([1 / scale, 1 / scale, 1.0]),
-        original_size=original_size,
+        original_size=decoded.size,
+        damage=decoded.damage,
     )

@@ -10,7 +10,6 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,22 +30,39 @@ from ocr_precompute.errors import InputError, Problem
 
 Decode = Literal["exact", "reduced"]
 Backend = Literal["loky", "threading", "sequential"]
+Unannotated = Literal["skip", "empty", "error"]
 SkipBad = Literal["no", "polygon", "image"]
 
 DEFAULT_CONFIG = Path("configs/precompute.yaml")
 SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit first"
 _NO_MAPPING = "must hold settings, one `key: value` a line"
 _PLAINER = {"model_type": _NO_MAPPING, "dict_type": _NO_MAPPING, "path_type": "must be a path"}
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def _without_nul(path: Path) -> Path:
+def looks_like_url(path: Path | str) -> bool:
+    """Whether it begins as a URL does, also one that lost a slash when it became a Path."""
+    return _URL.match(str(path)) is not None
+
+
+def url_refusal(path: Path | str) -> str:
+    """What to say of a path that looks like a URL."""
+    url = str(path)
+    if isinstance(path, Path):  # which has made one slash of several
+        url = url.replace(":/", ":///" if url.startswith("file:") else "://", 1)
+    return f"{url!r} looks like a URL; give a folder or file of this machine"
+
+
+def _plain(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("no path may hold a NUL character")
+    if looks_like_url(path):
+        raise ValueError(url_refusal(path))
     return path
 
 
-_Path = Annotated[Path, AfterValidator(_without_nul)]
+_Path = Annotated[Path, AfterValidator(_plain)]
 
 
 class _Frozen(BaseModel):
@@ -58,7 +74,9 @@ class Recipe(_Frozen):
 
     name: str
     integer_vertices: bool = Field(description="cut vertices to whole pixels first")
+    clip: bool = Field(description="move vertices that leave the image to its nearest pixel first")
     min_size: float = Field(description="ignore polygons with a box side below this, pixels")
+    min_area: float = Field(description="ignore polygons of an area below this, square pixels")
     masks: bool = Field(description="mask out ignored and collapsed polygons")
     every_part: bool = Field(description="draw every part of a polygon that an offset splits")
     shrink_ratio: float = Field(default=0.4, gt=0, lt=1, description="r of the paper")
@@ -78,8 +96,24 @@ class Recipe(_Frozen):
 
 
 RECIPES = {
-    "seed": Recipe(name="seed", integer_vertices=True, min_size=0, masks=False, every_part=True),
-    "dbnet": Recipe(name="dbnet", integer_vertices=False, min_size=8, masks=True, every_part=False),
+    "seed": Recipe(
+        name="seed",
+        integer_vertices=True,
+        clip=False,
+        min_size=0,
+        min_area=0,
+        masks=False,
+        every_part=True,
+    ),
+    "dbnet": Recipe(
+        name="dbnet",
+        integer_vertices=False,
+        clip=True,
+        min_size=8,
+        min_area=1,
+        masks=True,
+        every_part=False,
+    ),
 }
 
 
@@ -103,7 +137,8 @@ class Compression(_Frozen):
 def _libraries() -> dict[str, str]:
     """Versions of the libraries that decide a pixel: another version, another key."""
     cv2 = __import__("cv2")
-    return {"opencv": cv2.__version__, "pyclipper": version("pyclipper")}
+    packages = {name: version(name) for name in ("pyclipper", "simplejpeg")}
+    return {"opencv": cv2.__version__, **packages}
 
 
 class Parameters(_Frozen):
@@ -115,10 +150,15 @@ class Parameters(_Frozen):
     compression: Compression = Compression()
     libraries: dict[str, str] = Field(default_factory=_libraries)
 
-    @cached_property
+    @property
     def canonical(self) -> bytes:
         """The parameters as they go into keys: JSON with its names in order."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        # Kept by hand: functools.cached_property takes a lock, which a fork could find held.
+        kept: bytes | None = self.__dict__.get("_canonical")
+        if kept is None:
+            kept = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+            self.__dict__["_canonical"] = kept
+        return kept
 
     @field_validator("size")
     @classmethod
@@ -158,6 +198,10 @@ class Source(_Frozen):
     images: _Path = Field(description="folder that image names are relative to")
     annotations: _Path = Field(description="annotation file or folder")
     format: str = Field(default="auto", description="annotation format, or FORMAT:DIALECT")
+    unannotated: Unannotated = Field(
+        default="skip",
+        description="images without annotation: left out, pages without text, or an error",
+    )
     rules: Rules | None = Field(default=None, description="by default those of the settings")
 
     def ruled(self, rules: Rules, recipe: Recipe) -> Source:
@@ -284,6 +328,7 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     Raises InputError with every problem: unreadable file, unknown key, bad value.
     """
     file = path or DEFAULT_CONFIG
+    check_local(file, "--config")
     values: Any = {}
     if path is not None or file.exists():
         values = _read_yaml(file)
@@ -294,6 +339,25 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
         return Settings.model_validate({**values, **given})
     except ValidationError as error:
         raise InputError([_config_problem(file, given, e) for e in error.errors()]) from error
+
+
+def source_with(source: Source | None, given: Mapping[str, Any]) -> Source:
+    """A source with what the command line gives (not None) laid over it.
+
+    Raises InputError if that is not one.
+    """
+    changes = {key: value for key, value in given.items() if value is not None}
+    try:
+        return Source.model_validate({**(source.model_dump() if source else {}), **changes})
+    except ValidationError as error:
+        problems = [_config_problem(Path("command line"), changes, e) for e in error.errors()]
+        raise InputError(problems) from error
+
+
+def check_local(path: Path, entry: str) -> None:
+    """Raises InputError, about that entry of the command line, if the path looks like a URL."""
+    if looks_like_url(path):
+        raise InputError([Problem("config", "command line", entry, url_refusal(path))])
 
 
 def _read_yaml(file: Path) -> Any:

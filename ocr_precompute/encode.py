@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -13,13 +14,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import joblib
 
+from ocr_precompute import compiled
 from ocr_precompute.chunks import encode_chunk
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Backend, Parameters, Settings
 from ocr_precompute.errors import ImageError, InputError, StoreError, WorkerError
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import Sample
 from ocr_precompute.scan import image_problem
 from ocr_precompute.shard import (
@@ -90,11 +92,7 @@ def encode(
         )
         for shard in sorted(shards, key=lambda shard: -len(shard.samples))
     ]
-    threads = cv2.getNumThreads()
-    try:
-        yield from _run(tasks, settings.jobs or joblib.cpu_count(), settings.backend, notice)
-    finally:
-        cv2.setNumThreads(threads)
+    yield from _run(tasks, settings.jobs or joblib.cpu_count(), settings.backend, notice)
 
 
 def _run(
@@ -106,7 +104,7 @@ def _run(
         return
     options = {
         "inner_max_num_threads": 1,
-        "initializer": _exit_with_parent,
+        "initializer": _start_worker,
         "initargs": (os.getpid(),),
     }
     compile_kernel()  # once here, so that workers find it on the disk
@@ -148,11 +146,13 @@ def _quiet_resource_trackers() -> Iterator[None]:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _exit_with_parent(parent: int) -> None:
+def _start_worker(parent: int) -> None:
     """Make this worker process end when the process that started it is gone.
 
     Workers wait minutes for more work otherwise, and whoever reads the build's output with them.
+    What is to be said about compiled code, the process that started it has said.
     """
+    compiled.log.setLevel(logging.ERROR)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -162,20 +162,20 @@ def _exit_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def encode_shard(task: ShardTask) -> ShardResult:
+def encode_shard(task: ShardTask, target: Path | None = None) -> ShardResult:
     """Compute or copy every row of one shard and give the shard its name.
 
-    The same for every backend; nothing but the task decides what is written.
+    target: the folder that it becomes, if not that of its key. The same for every backend; nothing
+    but the task decides what is written.
     Raises StoreError if the shard cannot be written, InputError if an image changed since the scan.
     """
-    cv2.setNumThreads(1)
     records_of = lru_cache(maxsize=4)(read_records)
     rows: list[SampleRecord] = []
     bad: list[tuple[str, str]] = []
     copied = 0
-    target = shard_path(task.store, task.plan.key)
+    target = target or shard_path(task.store, task.plan.key)
     try:
-        with ShardWriter(target, task.store / "tmp") as writer:
+        with single_thread(), ShardWriter(target, task.store / "tmp") as writer:
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
                 donated = _copy_row(task, geometry, records_of)
                 try:

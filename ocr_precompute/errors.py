@@ -54,6 +54,10 @@ class ImageError(PrecomputeError):
     """An image cannot be used; the message says why, without naming the file."""
 
 
+class DamagedImageWarning(UserWarning):
+    """An image that was read is damaged; the message names its file and says what is wrong."""
+
+
 class StoreError(PrecomputeError):
     """The store cannot be read or written, or is not one this version understands."""
 

@@ -1,14 +1,26 @@
-"""Files that are complete or absent: flushed to disk, then renamed into place."""
+"""Files that are complete or absent, temporary names that say whose they are, careful deletion."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
 import os
 import re
+import shutil
+import socket
+import stat
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+_DAY = 86400  # seconds
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
+_TEMPORARY = re.compile(r"(.+)-([A-Za-z0-9._]+\.[0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}")
 
 
 def safe_name(name: str) -> str:
@@ -21,10 +33,38 @@ def json_bytes(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=1) + "\n").encode()
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """All of a regular file of at most that many bytes.
+
+    Raises OSError for a larger one, and for a pipe, a device or a folder without waiting for it.
+    """
+    if not isinstance(path, Path):  # on another file system
+        with path.open("rb") as file:
+            return _at_most(file.read(most + 1), path, most)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        check_regular(status, path)
+        # No more than that at once: room is made for all that is asked for.
+        return _at_most(file.read(min(most, status.st_size) + 1), path, most)
+
+
+def check_regular(status: os.stat_result, path: Path) -> None:
+    """Raises OSError for anything but a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+
+
+def _at_most(data: bytes, path: Path, most: int) -> bytes:
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"is larger than {most} bytes", str(path))
+    return data
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write data beside path, flush it, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    beside = path.with_name(temporary_name(f".{path.name[:100]}"))
     try:
         beside.write_bytes(data)
         flush(beside)
@@ -41,3 +81,86 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a folder with all that is in it, or a symbolic link but not what it names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def inside(path: Path) -> Iterator[Path]:
+    """All files and folders in a folder and below; nothing for a file or a symbolic link."""
+    if path.is_symlink():
+        return
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            yield Path(folder, name)
+
+
+def is_litter(name: str) -> bool:
+    """Whether systems and file servers put files of that name into any folder."""
+    return name in _LITTER or name.startswith((".nfs", "._"))
+
+
+def temporary_name(stem: str) -> str:
+    """A name that no other process gives, and that says which one gave it."""
+    return f"{stem}-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def temporary_stem(name: str) -> str | None:
+    """What `temporary_name` made the name from; None if it did not make it."""
+    match = _TEMPORARY.fullmatch(name)
+    return match and match[1]
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that gave a file or folder its temporary name is done with it.
+
+    On this machine: it is gone. On others, where that cannot be told: nothing was written for a
+    day.
+    """
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    if match[2] == _machine():
+        return not _is_running(int(match[3]))
+    try:
+        return time.time() - _last_written(path) > _DAY
+    except OSError:  # somebody is at work there
+        return False
+
+
+def _last_written(path: Path) -> float:
+    return max(os.lstat(entry).st_mtime for entry in [path, *inside(path)])
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """This machine, since it was started, as far as process numbers are its own.
+
+    Machines and containers may share a host name, and a container has its own process numbers.
+    """
+    host = socket.gethostname()
+    seen = host
+    with contextlib.suppress(OSError):  # not Linux
+        seen += Path("/proc/sys/kernel/random/boot_id").read_text()
+        seen += os.readlink("/proc/self/ns/pid")
+    name = re.sub(r"[^A-Za-z0-9.]", "_", host)[:40]
+    return f"{name}.{hashlib.sha256(seen.encode()).hexdigest()[:8]}"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):  # not Linux
+        return True
+    return state not in (b"Z", b"X")  # ended, and nobody has asked how

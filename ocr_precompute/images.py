@@ -2,99 +2,141 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
-import imagesize
 import numpy as np
 
+from ocr_precompute import jpeg, png
+from ocr_precompute.apart import decode_apart
 from ocr_precompute.config import Decode
 from ocr_precompute.errors import ImageError
+from ocr_precompute.headers import Header, bmp_header, tiff_header, tiff_holds_jpeg, webp_header
+from ocr_precompute.opencv import without_log
+from ocr_precompute.samples import Damage
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_MAGIC = (_JPEG, _PNG, b"BM", b"RIFF", b"II*\0", b"MM\0*")
-_REDUCED = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
+_READERS: dict[bytes, Callable[[bytes], Header]] = {
+    jpeg.MAGIC: jpeg.read_header,
+    png.MAGIC: png.read_header,
+    b"BM": bmp_header,
+    b"RIFF": webp_header,
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff_header),
 }
+_SPARE = 100_000_000  # bytes of memory that an image may take whatever the pixel limit
 
 
-def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
+def memory_limit(max_pixels: int) -> int:
+    """Bytes of memory that decoding an image may take, its file included."""
+    return 12 * max_pixels + _SPARE
+
+
+def read_header(data: bytes, max_pixels: int) -> Header:
     """Look at an image file without decoding it.
 
-    Returns (height, width) in pixels of the image as displayed (EXIF orientation applied).
-    Raises ImageError if it is no image, is cut short, or has more than max_pixels pixels.
+    Raises ImageError if it is no image, ends too early, has more than max_pixels pixels, or takes
+    more memory to decode than memory_limit.
     """
-    if not data.startswith(_MAGIC):
+    reader = next((r for magic, r in _READERS.items() if data.startswith(magic)), None)
+    if reader is None:
         raise ImageError(
             "is not a JPEG, PNG, BMP, WebP or TIFF image, whatever its name says; replace it"
         )
-    try:
-        width, height = imagesize.get(io.BytesIO(data))
-    except Exception as error:  # the library parses hostile bytes: any failure means a bad header
-        raise ImageError("has a damaged image header; replace the file") from error
-    if width <= 0 or height <= 0:
+    header = reader(data)
+    if header.width <= 0 or header.height <= 0:
         raise ImageError("has a damaged image header; replace the file")
-    if width * height > max_pixels:
+    if header.width * header.height > max_pixels:
+        height, width = header.size
         raise ImageError(
             f"has {width} x {height} pixels, more than the limit of {max_pixels}; "
             "scale it down, or raise max_pixels if you trust it"
         )
-    if data.startswith(_JPEG) and not _jpeg_is_complete(data):
-        raise ImageError("is a truncated JPEG (its end marker is missing); copy it again")
-    if data.startswith(_PNG) and b"IEND" not in data[-64:]:
-        raise ImageError("is a truncated PNG (its end chunk is missing); copy it again")
-    return height, width
+    if (needed := len(data) + header.cost) > memory_limit(max_pixels):
+        raise ImageError(
+            f"takes {needed / 1e6:.0f} MB to decode, more than the limit of "
+            f"{memory_limit(max_pixels) / 1e6:.0f} MB; save it again as a plain PNG, or raise "
+            "max_pixels if you trust it"
+        )
+    return header
 
 
-def _jpeg_is_complete(data: bytes) -> bool:
-    """Whether an end-of-image marker follows the first scan.
+def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """(height, width) in pixels of an image as displayed. Raises ImageError as read_header."""
+    return read_header(data, max_pixels).size
 
-    Segments before the scan are stepped over, since an embedded thumbnail has an end of its own;
-    inside entropy-coded data the marker cannot occur (ITU-T T.81, B.1.1.5).
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image file's pixels: uint8 (h, w, 3), upright, in OpenCV's BGR order.
+
+    size: original (height, width) as displayed, before the decoder shrank anything. damage: what
+    the decoder warned of; None if of nothing.
     """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:
-            return data.find(b"\xff\xd9", at) >= 0
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    damage: Damage | None = None
 
 
-def decode(
-    data: bytes, size: tuple[int, int], mode: Decode, max_pixels: int
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """The pixels of an image file, upright.
+def decode(data: bytes, size: tuple[int, int], mode: Decode, max_pixels: int) -> Decoded:
+    """Decode an image file.
 
     size: canonical (H, W). mode: `exact` decodes every pixel; `reduced` lets the JPEG decoder
     shrink by 2, 4 or 8 while the result stays at least as large as its place in the canonical
     image.
-    Returns uint8 (h, w, 3) in OpenCV's BGR order, and the original (height, width) as displayed.
-    Alpha is dropped, grey and CMYK become RGB, 16 bits become 8.
-    Raises ImageError as check_image does, and if the content cannot be decoded.
+    Alpha is dropped, grey and CMYK become RGB, 16 bits become 8. Nothing is written to the error
+    stream.
+    Raises ImageError as read_header does, and if nothing can be decoded.
     """
-    header_size = check_image(data, max_pixels)
-    factor = 1
-    if mode == "reduced" and data.startswith(_JPEG):
-        shrink = 1 / fit_scale(header_size, size)
-        factor = next((k for k in _REDUCED if k <= shrink), 1)
-    flags = _REDUCED.get(factor, cv2.IMREAD_COLOR)
+    header = read_header(data, max_pixels)
+    factor, damage = 1, None
+    if header.kind == "JPEG":
+        if mode == "reduced":
+            shrink = 1 / fit_scale(header.size, size)
+            factor = next((k for k in (8, 4, 2) if k <= shrink), 1)
+        pixels, damage = jpeg.decode(data, header, factor)
+    elif header.kind == "TIFF" and tiff_holds_jpeg(data):
+        pixels, damage = _apart(data)
+    else:
+        pixels = _opencv(png.plain(data) if header.kind == "PNG" else data)
+    if header.kind in ("JPEG", "PNG", "WebP"):  # OpenCV turns TIFF by itself
+        pixels = _upright(pixels, header.orientation)
+    if pixels.shape[:2] != tuple(-(-n // factor) for n in header.size):
+        raise ImageError("has a header that contradicts its pixels; save it again")
+    return Decoded(pixels, header.size, damage)
+
+
+def _apart(data: bytes) -> tuple[np.ndarray, Damage | None]:
+    """JPEG data in a TIFF file: pixels, and the words of libjpeg among those of libtiff."""
+    pixels, lines = decode_apart(data)
+    if pixels is None:
+        raise ImageError(f"cannot be decoded ({lines[0]}); replace the file")
+    words = [line.removeprefix("JPEGLib: ") for line in lines if line.startswith("JPEGLib: ")]
+    return pixels, Damage(words[0]) if words else None
+
+
+def _opencv(data: bytes | bytearray) -> np.ndarray:
+    """Pixels as OpenCV decodes them, as stored. Raises ImageError."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with without_log():
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"cannot be decoded ({error.err}); replace the file") from error
     if pixels is None:
         raise ImageError("cannot be decoded: the file is damaged or cut short; copy it again")
-    if factor == 1:
-        return pixels, (pixels.shape[0], pixels.shape[1])
-    if pixels.shape[:2] != tuple(-(-n // factor) for n in header_size):
-        raise ImageError("has a header that contradicts its pixels; save it again")
-    return pixels, header_size
+    return pixels
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels turned as EXIF's orientation says (EXIF 2.32, 4.6.4 A)."""
+    if orientation >= 5:
+        pixels = cv2.transpose(pixels)
+    if orientation in (3, 7):
+        return cv2.flip(pixels, -1)
+    if orientation in (2, 6):
+        return cv2.flip(pixels, 1)
+    return cv2.flip(pixels, 0) if orientation in (4, 8) else pixels
 
 
 def fit_scale(original_size: tuple[int, int], size: tuple[int, int]) -> float:

@@ -7,11 +7,15 @@ with the same result.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import operator
+import os
 import resource
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache, partial
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -20,19 +24,25 @@ import numpy as np
 from ocr_precompute.chunks import ChunkError, ChunkFile, decompress
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
+from ocr_precompute.files import inside, read_bounded
+from ocr_precompute.forks import undisturbed
 from ocr_precompute.manifest import Manifest, ShardEntry
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.shard import (
     MAPS,
+    MOST_RECORD,
     RECORDS,
     Records,
     SampleRecord,
     map_file,
     map_metadata,
+    read_record,
     read_records,
+    record_metadata,
 )
 from ocr_precompute.store import check_store, read_manifest, shard_path, split_names
 
+_MOST_METADATA = 2**20  # bytes of a zarr.json
 _OPEN_RECORDS = 64  # shards whose records are kept in memory
 
 
@@ -97,19 +107,26 @@ class Split:
         self.store = store
         self._checksums = checksums
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
+        self._names: tuple[str, ...] | None = None
+        # Caches of functions, not of methods, so that they go when the split goes. They take no
+        # lock that a fork could find held, and neither may anything else here.
+        opened = partial(_open_map, store, manifest)
+        self._maps = lru_cache(maxsize=most_open_maps())(opened)
+        self._shard_records = lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, store))
 
-    def __getstate__(self) -> dict[str, Any]:
-        handles = {"_maps", "_shard_records"}
-        return {name: value for name, value in self.__dict__.items() if name not in handles}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Split, checksums=self._checksums), (self.store, self.manifest)
 
     def __len__(self) -> int:
         return self._starts[-1]
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """Every sample's name, in order."""
-        shards = (_open_records(self.store, entry) for entry in self.manifest.shards)
-        return tuple(name for records in shards for name in records.names)
+        if self._names is None:
+            shards = (_open_records(self.store, entry) for entry in self.manifest.shards)
+            self._names = tuple(name for records in shards for name in records.names)
+        return self._names
 
     def __getitem__(self, index: int) -> CanonicalSample:
         """One canonical sample. Raises IndexError, or StoreError if its data is damaged."""
@@ -121,6 +138,7 @@ class Split:
             ignore=record.ignore,
             matrix=record.matrix,
             original_size=record.original_size,
+            damage=record.damage,
             **maps,
         )
 
@@ -138,33 +156,34 @@ class Split:
         """Maps of several samples at once.
 
         indices: in any order, repeats allowed. fields: any of image, prob, prob_mask, thresh,
-        thresh_mask. out: for each field the array to read into, of the result's shape and dtype and
-        contiguous.
+        thresh_mask. out: for each field the array to read into, of the result's shape and dtype,
+        contiguous and writeable; no two may share memory.
         Returns one array a field, first axis = the indices; dtypes and shapes as in
         CanonicalSample. Raises IndexError, ValueError for an unknown field or an array in out that
         does not fit, StoreError if data is damaged.
         """
-        unknown = [field for field in fields if field not in MAPS]
-        if unknown:
-            raise ValueError(f"unknown fields {unknown}; one of {', '.join(MAPS)}")
-        batch = {}
-        for field in fields:
-            dtype, shape = MAPS[field][0], (len(indices), *self.shape(field))
-            array = np.empty(shape, dtype) if out is None else out[field]
-            if (array.shape, array.dtype) != (shape, dtype) or not array.flags.c_contiguous:
-                raise ValueError(f"out[{field!r}] is not a contiguous array of {shape} {dtype}")
-            batch[field] = array
+        _check_fields(fields)
+        if out is None:
+            batch = {
+                field: np.empty((len(indices), *self.shape(field)), MAPS[field][0])
+                for field in fields
+            }
+        else:
+            if missing := [field for field in fields if field not in out]:
+                raise ValueError(f"out holds no array for {', '.join(missing)}")
+            batch = {field: out[field] for field in fields}
         self.fill(indices, batch)
         return batch
 
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
-        """Read maps of samples into arrays that are known to fit; raises as `read` does.
+        """Read maps of samples into arrays; raises as `read` does.
 
-        out: for each map the array to read it into: contiguous, of the map's dtype and shape, first
-        axis = the indices.
+        out: for each map the array to read it into: contiguous, writeable, of the map's dtype and
+        shape, first axis = the indices. No two may share memory.
         """
+        self._check_arrays(len(indices), out)
         places = [(field, *self._place(index)) for field in out for index in indices]
-        targets = [target for array in out.values() for target in array]
+        targets = [target for array in out.values() for target in array.view(np.ndarray)]
         waiting = []
         for position, ((field, shard, row), target) in enumerate(zip(places, targets, strict=True)):
             try:
@@ -178,6 +197,20 @@ class Split:
         except ChunkError as error:
             raise self._damaged(*places[waiting[error.position][0]], error) from error
 
+    def _check_arrays(self, samples: int, out: Mapping[str, np.ndarray]) -> None:
+        """Raises ValueError unless compiled code may write into the arrays."""
+        _check_fields(out)
+        for field, array in out.items():
+            dtype, shape = MAPS[field][0], (samples, *self.shape(field))
+            if found := _misfit(array, shape, dtype):
+                raise ValueError(
+                    f"out[{field!r}] is not a contiguous, writeable array of {shape} {dtype}, "
+                    f"but {found}"
+                )
+        for (a, first), (b, second) in itertools.combinations(out.items(), 2):
+            if np.may_share_memory(first, second):  # of contiguous arrays: do share
+                raise ValueError(f"out[{a!r}] and out[{b!r}] share memory")
+
     def shape(self, field: str) -> tuple[int, ...]:
         """Shape of one sample's map: (H, W), or (H, W, 3) for the image."""
         return (*self.manifest.parameters.size, *MAPS[field][1])
@@ -188,23 +221,12 @@ class Split:
         return self.manifest.shards[shard], row
 
     def _place(self, index: int) -> tuple[int, int]:
+        index = operator.index(index)
         position = index + self._starts[-1] if index < 0 else index
         if not 0 <= position < self._starts[-1]:
             raise IndexError(f"sample {index} of a split of {len(self)}")
         shard = bisect_right(self._starts, position) - 1
         return shard, position - self._starts[shard]
-
-    # Caches of functions, not of methods, so that they go when the split goes. They take no lock
-    # that a fork could find held.
-
-    @cached_property
-    def _maps(self) -> Callable[[int, str], _MapReader]:
-        opened = partial(_open_map, self.store, self.manifest)
-        return lru_cache(maxsize=most_open_maps())(opened)
-
-    @cached_property
-    def _shard_records(self) -> Callable[[ShardEntry], Records]:
-        return lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, self.store))
 
     def _damaged(self, field: str, shard: int, row: int, error: Exception) -> StoreError:
         entry = self.manifest.shards[shard]
@@ -219,6 +241,22 @@ class Split:
             return repr(self._shard_records(entry).names[row])
         except StoreError:
             return f"in row {row}"
+
+
+def _check_fields(fields: Iterable[str]) -> None:
+    if unknown := [field for field in fields if field not in MAPS]:
+        raise ValueError(f"unknown fields {unknown}; one of {', '.join(MAPS)}")
+
+
+def _misfit(array: object, shape: tuple[int, ...], dtype: np.dtype) -> str:
+    """Why an array cannot be read into; empty if it can be."""
+    if not isinstance(array, np.ndarray):
+        return f"of type {type(array).__name__}"
+    if (array.shape, array.dtype) != (shape, dtype):
+        return f"of {array.shape} {array.dtype}"
+    if not array.flags.c_contiguous:
+        return "not contiguous"
+    return "" if array.flags.writeable else "read-only"
 
 
 class _MapReader(Protocol):
@@ -258,8 +296,12 @@ class _ZarrMap:
 
 
 def _open_zarr(path: Path) -> Any:
-    import zarr  # slow to import, and not needed for local stores
+    with undisturbed:
+        import zarr  # slow to import, and not needed for local stores
 
+    for file in inside(path) if isinstance(path, Path) else ():
+        if not (file.is_file() or file.is_dir()):  # zarr-python would wait for a pipe
+            raise ValueError(f"{file.name} is not a regular file")
     options = getattr(path, "storage_options", None)
     return zarr.open_array(str(path), mode="r", storage_options=dict(options) if options else None)
 
@@ -269,9 +311,16 @@ def _open_map(store: Path, manifest: Manifest, number: int, field: str) -> _MapR
     entry, parameters = manifest.shards[number], manifest.parameters
     shard = shard_path(store, entry.key)
     metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
-    if isinstance(shard, Path) and (shard / field / "zarr.json").read_bytes() == metadata:
+    if isinstance(shard, Path) and _is(shard / field / "zarr.json", metadata):
         return _MappedMap(shard / map_file(field), entry.samples)
     return _ZarrMap(shard, field, entry.samples, parameters)
+
+
+def _is(path: Path, data: bytes) -> bool:
+    """Whether a file holds just these bytes. Raises OSError if it is no regular file."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.getsize(path) == len(data) and read_bounded(path, len(data)) == data
+    return False
 
 
 def _open_records(store: Path, entry: ShardEntry) -> Records:
@@ -280,7 +329,7 @@ def _open_records(store: Path, entry: ShardEntry) -> Records:
         try:
             records = read_records(shard)
         except (OSError, ValueError):
-            records = Records.from_arrays({field: _zarr_record(shard, field) for field in RECORDS})
+            records = Records.from_arrays({field: _record(shard, field) for field in RECORDS})
     except Exception as error:  # whatever a codec raises, the data is damaged
         raise StoreError(
             f"shard {entry.key}: cannot be read ({' '.join(str(error).split())[:200]}); "
@@ -294,11 +343,24 @@ def _open_records(store: Path, entry: ShardEntry) -> Records:
     return records
 
 
+def _record(shard: Path, field: str) -> np.ndarray:
+    """A record array of any codec. One as this version writes it is read as such: zarr-python takes
+    zeros for a file that is missing.
+    """
+    metadata = read_bounded(shard / field / "zarr.json", _MOST_METADATA)
+    ours = False
+    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+        ours = metadata == record_metadata(field, json.loads(metadata)["shape"][0])
+    return read_record(shard, field) if ours else _zarr_record(shard, field)
+
+
 def _zarr_record(shard: Path, field: str) -> np.ndarray:
     array = _open_zarr(shard / field)
     dtype, tail = RECORDS[field]
     if array.ndim != 1 + len(tail) or array.shape[1:] != tail or array.dtype != dtype:
         raise ValueError(f"{field} is an array of {array.shape} {array.dtype}")
+    if array.nbytes > MOST_RECORD:
+        raise ValueError(f"{field} claims to have {array.nbytes} bytes")
     return np.asarray(array[:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,22 +69,63 @@ class Polygons:
         (x, y), (next_x, next_y) = (self.points - origin).T, (self.following() - origin).T
         return np.add.reduceat(x * next_y - next_x * y, starts) / 2
 
+    def chosen(self, which: np.ndarray) -> Polygons:
+        """The polygons of those numbers, int64 (K,)."""
+        lengths = self.lengths[which]
+        shift = self.starts[which] - np.cumsum(lengths) + lengths
+        rows = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        return Polygons(self.points[rows], lengths, self.ignore[which])
+
     def as_list(self) -> list[np.ndarray]:
         """One (V, 2) view a polygon."""
         return np.split(self.points, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
 
 
+class ImageFile(NamedTuple):
+    """What is known of an image file without decoding it.
+
+    digest: SHA-256 of its bytes. size: (height, width) in pixels as displayed. turned: whether EXIF
+    turns it by a quarter for display, so that the file has height and width the other way around.
+    """
+
+    digest: bytes
+    size: tuple[int, int]
+    turned: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One annotated image: its name, file, SHA-256 of the file's bytes, and polygons.
+    """One annotated image: its name, file, and polygons.
 
     Polygons are in pixels of the image as displayed, that is with EXIF orientation applied.
+    declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
     """
 
     name: str
     path: Path
-    digest: bytes
+    image: ImageFile
     polygons: Polygons
+    declared_size: tuple[int, int] | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the image file's bytes."""
+        return self.image.digest
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with an image of which there are pixels all the same.
+
+    words: the decoder's. lost: share of its rows that are surely lost; None if it cannot be told.
+    """
+
+    words: str
+    lost: float | None = None
+
+    def __str__(self) -> str:
+        share = "" if self.lost is None else f"; at least {self.lost:.1%} of its rows are lost"
+        return f"is damaged: {self.words}{share}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +135,8 @@ class CanonicalSample:
     image: uint8 (H, W, 3) RGB. prob, prob_mask, thresh_mask: uint8 (H, W), 0 or 1.
     thresh: float32 (H, W). polygons: list of float32 (V, 2), xy in canonical pixels.
     ignore: bool (N,). matrix: float64 (3, 3), canonical pixels -> original pixels.
-    original_size: (height, width) in pixels of the image as displayed.
+    original_size: (height, width) in pixels of the image as displayed. damage: what is wrong with
+    the image file; None if nothing is.
     """
 
     name: str
@@ -106,3 +149,4 @@ class CanonicalSample:
     ignore: np.ndarray
     matrix: np.ndarray
     original_size: tuple[int, int]
+    damage: Damage | None = None

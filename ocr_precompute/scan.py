@@ -14,38 +14,29 @@ from pathlib import Path
 import joblib
 
 from ocr_precompute.annotations import Annotation, Reading, read_annotations
+from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.fingerprint import DigestCache
-from ocr_precompute.images import check_image, decode
+from ocr_precompute.images import decode, memory_limit, read_header
 from ocr_precompute.manifest import Manifest, Skipped
-from ocr_precompute.samples import Sample
+from ocr_precompute.samples import ImageFile, Polygons, Sample
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
-_BYTES_A_PIXEL = 16  # no image format needs more: four channels of 32 bits
+_NO_POLYGONS = Polygons.from_list([], [])
+_UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """The validated input: samples ordered by name, and what was left out of them."""
+    """The validated input: samples ordered by name, and what was left out of them.
+
+    reading: the annotations as they were read, also those of images that are left out.
+    """
 
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
-
-
-def _read(source: Source) -> Reading:
-    """What is annotated, as the source's rules have it; a missing image folder is one problem."""
-    try:
-        reading = read_annotations(source.annotations, source.images, source.format, source.rules)
-        if source.images.is_dir():
-            return reading
-    except OSError as error:
-        where = str(error.filename or source.annotations)
-        reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
-        raise InputError([Problem("annotations", where, "", reason)]) from error
-    reason = "there is no such image folder; correct the path"
-    problem = Problem("annotations", str(source.images), "", reason)
-    return replace(reading, annotations=[], problems=[*reading.problems, problem])
+    reading: Reading
 
 
 def scan(
@@ -62,8 +53,8 @@ def scan(
     on_scanned: called with how many images of how many are digested.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
-    reading = _read(source)
-    annotations, problems = reading.annotations, reading.problems
+    reading = read_source(source)
+    annotations, problems = reading.annotations, list(reading.problems)
     skips = _skips(source)
 
     def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
@@ -89,7 +80,47 @@ def scan(
         Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
         for p in problems
     ]
-    return Scan(tuple(samples), _in_order(skipped))
+    return Scan(tuple(samples), _in_order(skipped), reading)
+
+
+def read_source(source: Source) -> Reading:
+    """The annotations of a source, and of images without any what the source wants.
+
+    The source's rules say what becomes of odd polygons; a missing image folder is one problem.
+    Raises InputError if something cannot be read at all; all else that is wrong is in `problems`.
+    """
+    try:
+        reading = read_annotations(source.annotations, source.images, source.format, source.rules)
+        if not source.images.is_dir():
+            reason = "there is no such image folder; correct the path"
+            problem = Problem("annotations", str(source.images), "", reason)
+            return replace(reading, annotations=[], problems=[*reading.problems, problem])
+    except OSError as error:
+        where = str(error.filename or source.annotations)
+        reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
+        raise InputError([Problem("annotations", where, "", reason)]) from error
+    annotations, problems = list(reading.annotations), list(reading.problems)
+    for name in reading.unannotated if source.unannotated != "skip" else ():
+        path = str(source.images / name)
+        if source.unannotated == "error":
+            problems.append(Problem("annotations", path, "", _UNANNOTATED, name))
+        elif reason := unsafe(name):
+            problems.append(Problem("image", path, "", reason, name))
+        else:
+            annotations.append(Annotation(name, _NO_POLYGONS))
+    return replace(
+        reading,
+        annotations=sorted(annotations, key=lambda each: each.name),
+        problems=problems,
+        left_out=tuple((_inside(path, source), reason) for path, reason in reading.left_out),
+        warnings=tuple(_inside(line, source) for line in reading.warnings),
+    )
+
+
+def _inside(text: str, source: Source) -> str:
+    """The text with paths from the annotation folder on: a manifest is the same on any machine."""
+    folder = str(source.annotations)
+    return text.replace(f"{folder}{os.sep}", "").replace(folder, source.annotations.name)
 
 
 def _skips(source: Source) -> bool:
@@ -111,7 +142,7 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     Where bad images are skipped, every image is decoded to know which are bad. Raises as scan does,
     but looks at no image where none is skipped.
     """
-    reading = _read(source)
+    reading = read_source(source)
     _raise_unless_usable(source, reading.problems, True)
     if not _skips(source):
         return reading.annotations
@@ -141,7 +172,7 @@ def _look_at(path: Path, max_pixels: int) -> os.stat_result:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("is not a regular file; replace it")
-    if status.st_size > _BYTES_A_PIXEL * max_pixels:
+    if status.st_size > memory_limit(max_pixels):
         raise ImageError("is larger than any image within the pixel limit; replace it")
     return status
 
@@ -153,12 +184,12 @@ def _digest_sample(
     path = images / annotation.name
     try:
         status = _look_at(path, max_pixels)
-        digest = cache.lookup(str(path), status)
-        if digest is None:
+        image = cache.lookup(str(path), status)
+        if image is None:
             data = path.read_bytes()
-            check_image(data, max_pixels)
-            digest = hashlib.sha256(data).digest()
-            cache.learn(str(path), status, digest)
+            header = read_header(data, max_pixels)
+            image = ImageFile(hashlib.sha256(data).digest(), header.size, header.turned)
+            cache.learn(str(path), status, image)
     except FileNotFoundError:
         return image_problem(
             path, annotation.name, "is missing; add it, or remove it from the annotations"
@@ -168,7 +199,7 @@ def _digest_sample(
         return image_problem(path, annotation.name, reason)
     except ImageError as error:
         return image_problem(path, annotation.name, str(error))
-    return Sample(annotation.name, path, digest, annotation.polygons)
+    return Sample(annotation.name, path, image, annotation.polygons, annotation.declared_size)
 
 
 def image_problem(path: Path, name: str, reason: str) -> Problem:
@@ -202,4 +233,4 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
     kept = tuple(s for s in scanned.samples if s.name not in reasons)
     if not kept:
         raise InputError([image_problem(source.images / n, n, reason) for n, reason in bad])
-    return Scan(kept, _in_order([*scanned.skipped, *skipped]))
+    return replace(scanned, samples=kept, skipped=_in_order([*scanned.skipped, *skipped]))

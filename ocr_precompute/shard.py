@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,9 +29,9 @@ from ocr_precompute.chunks import (
     with_checksum,
 )
 from ocr_precompute.config import Compression, Parameters
-from ocr_precompute.files import flush, json_bytes
+from ocr_precompute.files import flush, inside, is_litter, json_bytes, read_bounded, temporary_name
 from ocr_precompute.fingerprint import FORMAT_VERSION
-from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.samples import CanonicalSample, Damage
 
 MAPS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
     "image": (np.dtype("<u1"), (3,)),
@@ -52,14 +52,22 @@ RECORDS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
     "polygon_offsets": (np.dtype("<i8"), ()),
     "sample_offsets": (np.dtype("<i8"), ()),
     "ignore": (np.dtype("|b1"), ()),
+    "damage": (np.dtype("<u1"), ()),
 }
 """Per-sample and ragged arrays: dtype, and the axes after the first.
 
 `name_bytes[name_offsets[i]:name_offsets[i + 1]]` is sample i's name in UTF-8. Sample i holds the
 polygons sample_offsets[i] to sample_offsets[i + 1], and polygon j the points polygon_offsets[j] to
-polygon_offsets[j + 1].
+polygon_offsets[j + 1]. `damage` is JSON text: [row, decoder's words, lost share or null] of each
+damaged image.
 """
 
+MOST_RECORD = 2**29
+"""Bytes of a record array; even the points of 4096 crowded pages take less."""
+
+_PLAIN_RECORDS = (
+    *("original_size", "matrix", "points", "polygon_offsets", "sample_offsets", "ignore"),
+)
 _ZARR_TYPES = {"u1": "uint8", "f4": "float32", "i4": "int32", "i8": "int64", "f8": "float64"}
 
 
@@ -146,12 +154,19 @@ class SampleRecord:
     matrix: np.ndarray
     polygons: list[np.ndarray]
     ignore: np.ndarray
+    damage: Damage | None = None
 
     @classmethod
     def of(cls, sample: CanonicalSample, key: bytes) -> SampleRecord:
         """The record of a computed sample."""
         return cls(
-            sample.name, key, sample.original_size, sample.matrix, sample.polygons, sample.ignore
+            sample.name,
+            key,
+            sample.original_size,
+            sample.matrix,
+            sample.polygons,
+            sample.ignore,
+            sample.damage,
         )
 
     def copy(self) -> SampleRecord:
@@ -170,7 +185,7 @@ class Records:
 
     names, keys (geometry hashes): one a sample. original_size: int32 (n, 2). matrix: float64
     (n, 3, 3). points: float32 (P, 2). polygon_offsets: int64 (N + 1,). sample_offsets: int64
-    (n + 1,). ignore: bool (N,).
+    (n + 1,). ignore: bool (N,). damage: of damaged images, by row.
     """
 
     names: tuple[str, ...]
@@ -181,6 +196,7 @@ class Records:
     polygon_offsets: np.ndarray
     sample_offsets: np.ndarray
     ignore: np.ndarray
+    damage: Mapping[int, Damage]
 
     @classmethod
     def of(cls, rows: Sequence[SampleRecord]) -> Records:
@@ -195,6 +211,7 @@ class Records:
             polygon_offsets=_offsets([len(polygon) for polygon in polygons]),
             sample_offsets=_offsets([len(row.polygons) for row in rows]),
             ignore=np.concatenate([row.ignore for row in rows]).astype(bool),
+            damage={i: row.damage for i, row in enumerate(rows) if row.damage},
         )
 
     @classmethod
@@ -205,7 +222,8 @@ class Records:
         return cls(
             names=tuple(text[a:b].decode() for a, b in itertools.pairwise(ends)),
             keys=tuple(key.tobytes() for key in arrays["key"]),
-            **{field: arrays[field] for field in RECORDS if not field.startswith(("key", "name"))},
+            damage=_damage_from_json(arrays["damage"].tobytes(), len(arrays["key"])),
+            **{field: arrays[field] for field in _PLAIN_RECORDS},
         )
 
     def __getitem__(self, row: int) -> SampleRecord:
@@ -220,6 +238,7 @@ class Records:
             matrix=self.matrix[row],
             polygons=[self.points[ends[i] : ends[i + 1]] for i in range(first, last)],
             ignore=self.ignore[first:last],
+            damage=self.damage.get(row),
         )
 
     def rows(self) -> Iterator[SampleRecord]:
@@ -229,6 +248,7 @@ class Records:
     def arrays(self) -> dict[str, np.ndarray]:
         """The record arrays as stored."""
         names = [name.encode() for name in self.names]
+        damage = [[row, each.words, each.lost] for row, each in self.damage.items()]
         return {
             "key": np.frombuffer(b"".join(self.keys), "<u1").reshape(-1, 32),
             "name_bytes": np.frombuffer(b"".join(names), "<u1"),
@@ -239,6 +259,7 @@ class Records:
             "polygon_offsets": self.polygon_offsets,
             "sample_offsets": self.sample_offsets,
             "ignore": self.ignore,
+            "damage": np.frombuffer(json.dumps(damage).encode(), "<u1"),
         }
 
 
@@ -246,6 +267,15 @@ def expected_files() -> set[str]:
     """Paths, relative to its folder, of the files every shard has."""
     arrays = {**{f: map_file(f) for f in MAPS}, **{f: record_file(f) for f in RECORDS}}
     return {"zarr.json", *arrays.values(), *(f"{field}/zarr.json" for field in arrays)}
+
+
+def foreign_files(shard: Path) -> list[str]:
+    """Paths, relative to its folder, of what lies in a finished or half-written shard but is none
+    of its files, nor what systems leave in any folder.
+    """
+    expected = expected_files() | {*MAPS, *RECORDS}
+    found = {str(path.relative_to(shard)) for path in inside(shard) if not is_litter(path.name)}
+    return sorted(found - expected)
 
 
 def read_row(shard: Path, records: Records, row: int) -> tuple[dict[str, bytes], SampleRecord]:
@@ -260,6 +290,24 @@ def read_row(shard: Path, records: Records, row: int) -> tuple[dict[str, bytes],
     return chunks, records[row]
 
 
+def _damage_from_json(data: bytes, samples: int) -> dict[int, Damage]:
+    """Damage by row. Raises ValueError unless the text is what was written."""
+    try:
+        found = {row: Damage(words, lost) for row, words, lost in json.loads(data)}
+        fits = all(
+            type(row) is int
+            and 0 <= row < samples
+            and isinstance(each.words, str)
+            and (each.lost is None or 0 <= each.lost <= 1)
+            for row, each in found.items()
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError("damage is not the text that was written") from error
+    if not fits:
+        raise ValueError("damage holds what cannot be")
+    return found
+
+
 def _offsets(lengths: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
 
@@ -267,7 +315,7 @@ def _offsets(lengths: Sequence[int]) -> np.ndarray:
 def read_record(shard: Path, field: str) -> np.ndarray:
     """One record array of a shard. Raises ValueError if damaged, OSError if missing."""
     dtype, tail = RECORDS[field]
-    data = strip_checksum((shard / record_file(field)).read_bytes())
+    data = strip_checksum(read_bounded(shard / record_file(field), MOST_RECORD))
     return np.frombuffer(data, dtype).reshape(-1, *tail)
 
 
@@ -289,6 +337,8 @@ def _check_offsets(arrays: Mapping[str, np.ndarray]) -> None:
         fits = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == end
         if not fits or (np.diff(offsets) < 0).any():
             raise ValueError(f"{field} does not fit the array it points into")
+    if (arrays["ignore"].view(np.uint8) > 1).any():
+        raise ValueError("ignore holds flags that are neither 0 nor 1")
     if len(arrays["original_size"]) != samples or len(arrays["matrix"]) != samples:
         raise ValueError("record arrays differ in length")
 
@@ -303,7 +353,7 @@ class ShardWriter:
 
     def __init__(self, target: Path, workspace: Path) -> None:
         self._target = target
-        self._folder = workspace / f"{target.name[:16]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._folder = workspace / temporary_name(target.name[:16])
         self._chunks: dict[str, list[int]] = {field: [] for field in MAPS}
         self._files: dict[str, Any] = {}
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
-import numba
 import numpy as np
 import pyclipper
 
+from ocr_precompute.compiled import compiled
 from ocr_precompute.config import RECIPES, Recipe
 from ocr_precompute.samples import Polygons
 
@@ -49,7 +49,8 @@ def make_targets(
     polygons: a list of (V, 2) arrays, xy in canonical pixels; they may leave the image.
     ignore: (N,) don't-care flags. size: (H, W), or one number for a square.
     recipe: `seed`, `dbnet`, or a Recipe. Inputs are not changed.
-    Returns Targets. A polygon of no area, or of fewer than three vertices, draws nothing.
+    Returns Targets. A polygon of no area, or of fewer than three vertices, draws no text.
+    `dbnet` first moves vertices that leave the image to its nearest pixel, as the authors' release.
     Raises ValueError if a polygon is not (V, 2) or not finite, if there is not one flag a polygon,
     or if the recipe is unknown.
     """
@@ -79,11 +80,8 @@ def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> T
     prob_mask = np.ones(size, np.uint8)
     thresh_mask = np.zeros(size, np.uint8) if recipe.masks else np.ones(size, np.uint8)
     thresh = np.full(size, recipe.thresh_min, np.float32)
-    points = np.clip(polygons.points.astype(np.float64), -_REACH, _REACH)
-    if recipe.integer_vertices:
-        points = np.trunc(points)
-    polygons = replace(polygons, points=points)
-    distances, starts = offset_distances(polygons, recipe), polygons.starts
+    polygons = as_drawn(polygons, size, recipe)
+    points, distances, starts = polygons.points, offset_distances(polygons, recipe), polygons.starts
     pixels, nodes, ends = points.astype(np.int32), points.tolist(), starts.tolist()
     borders: list[tuple[int, ...]] = []
     for number, (distance, ignored) in enumerate(
@@ -107,6 +105,19 @@ def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> T
     return Targets(prob, prob_mask, thresh, thresh_mask)
 
 
+def as_drawn(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> Polygons:
+    """Polygons in canonical pixels, size (H, W), with their vertices where the recipe has them."""
+    low, high = (0.0, np.array(size[::-1]) - 1.0) if recipe.clip else (-_REACH, _REACH)
+    points = np.clip(polygons.points.astype(np.float64), low, high)
+    return replace(polygons, points=np.trunc(points) if recipe.integer_vertices else points)
+
+
+def vanishes(polygon: np.ndarray, distance: float) -> bool:
+    """Whether the shrink by distance pixels leaves nothing of a polygon, float64 (V, 2)."""
+    offset = _offset(polygon.tolist())
+    return offset is None or not offset.Execute(-distance)
+
+
 def compile_kernel() -> None:
     """Compile what is compiled, or load it from the disk's cache; else the first image pays."""
     nothing = Polygons.from_list([], [])
@@ -116,7 +127,8 @@ def compile_kernel() -> None:
 def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
     """Offset D = area * (1 - r^2) / perimeter of each polygon, float64 (N,), pixels.
 
-    0 for a polygon of no area, or with a box side below the recipe's minimum: it is not drawn.
+    0 for a polygon of no area, or with an area or box side below the recipe's: it is not drawn.
+    Vertices are taken as they are: where the recipe clips them, they are clipped already.
     Source: Liao et al. 2020, section 3.4, after Vatti clipping.
     """
     if not len(polygons.lengths):
@@ -131,8 +143,9 @@ def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
         perimeters = np.add.reduceat(np.sqrt((edges * edges).sum(axis=1)), starts[:-1])
     low = np.minimum.reduceat(points, starts[:-1])
     high = np.maximum.reduceat(points, starts[:-1])
-    drawn = ((high - low).min(axis=1) >= recipe.min_size) & (perimeters > 0)
     areas = np.abs(polygons.areas())
+    drawn = ((high - low).min(axis=1) >= recipe.min_size) & (areas >= recipe.min_area)
+    drawn &= perimeters > 0
     return np.where(drawn, areas * (1 - recipe.shrink_ratio**2) / np.maximum(perimeters, _TINY), 0)
 
 
@@ -154,7 +167,7 @@ def _parts(offset: pyclipper.PyclipperOffset, distance: float) -> list[np.ndarra
     return [np.array(part, np.int32) for part in offset.Execute(distance)]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def raise_thresholds(
     thresh: np.ndarray,
     points: np.ndarray,

@@ -11,17 +11,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from needs import (  # noqa: F401
+    SHARED,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_itemcollected,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 
 from ocr_precompute.config import Settings, Source
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real receipts, photographs and golden labels, where they are at hand."""
-    if not SHARED.is_dir():
-        pytest.skip(f"real data is not here: {SHARED}")
+    """Real receipts, photographs and golden labels; marks a test as one that needs data."""
     return SHARED
 
 

@@ -164,30 +164,50 @@ def test_a_plain_dataloader_takes_a_store_dataset(store: Path) -> None:
     batch_size=st.integers(1, 9),
     world=st.integers(1, 5),
     shuffle=st.booleans(),
-    drop_last=st.booleans(),
 )
-def test_ranks_share_an_epoch(
-    samples: int, batch_size: int, world: int, shuffle: bool, drop_last: bool
-) -> None:
-    order = BatchOrder(samples, batch_size, shuffle, 3, drop_last)
+def test_ranks_share_an_epoch(samples: int, batch_size: int, world: int, shuffle: bool) -> None:
+    order = BatchOrder(samples, batch_size, shuffle, 3)
     ranks = [order.batches(1, rank, world) for rank in range(world)]
     lengths = [len(batches) for batches in ranks]
     assert lengths == [order.length(rank, world) for rank in range(world)]
     seen = sorted(int(i) for batches in ranks for batch in batches for i in batch)
     assert len(set(seen)) == len(seen)
     left_out = samples - len(seen)
-    if shuffle or drop_last:
-        assert max(lengths) == min(lengths)
-    if drop_last:
-        assert left_out == samples % (batch_size * world)
+    if shuffle:
+        assert left_out < world
+        for step in zip(*ranks, strict=True):  # a sample counts for as much on any rank
+            assert len({len(batch) for batch in step}) == 1
     else:
-        assert left_out == 0 or (shuffle and left_out < world)
+        assert left_out == 0
     assert all(len(batch) <= batch_size for batches in ranks for batch in batches)
     for batches in ranks:
         # only the one batch of a rank that would have none is empty
         assert all(len(batch) for batch in batches) or (len(batches) == 1 and not shuffle)
-    if samples and not (shuffle or drop_last):
+    if samples and not shuffle:
         assert min(lengths) > 0
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(
+    samples=st.integers(1, 80),
+    runs=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=6
+    ),
+)
+def test_an_epoch_is_seen_once_however_often_it_is_cut_anew(
+    samples: int, runs: list[tuple[int, int, int]]
+) -> None:
+    seen: list[int] = []
+    for last, (batch_size, world, steps) in enumerate(runs, 1 - len(runs)):
+        order = BatchOrder(samples, batch_size, True, 3)
+        ranks = [order.batches(2, rank, world, len(seen)) for rank in range(world)]
+        assert {len(batches) for batches in ranks} == {order.length(0, world, len(seen))}
+        for step in list(zip(*ranks, strict=True))[: steps if last else None]:
+            seen += [int(i) for batch in step for i in batch]
+        if last and order.length(0, world, len(seen)) == 0:
+            break
+    assert seen == BatchOrder(samples, samples, True, 3).batches(2)[0].tolist()[: len(seen)]
+    assert samples - len(seen) < world
 
 
 def test_a_step_sees_the_same_samples_however_many_ranks_share_it() -> None:
@@ -441,9 +461,8 @@ def test_a_loader_goes_on_where_another_was(stored: StoreDataset, shuffle: bool)
         pass
     for number, _ in enumerate(first, 1):
         state = first.state_dict()
-        assert state == (
-            {"epoch": 1, "batches": number} if number < 5 else {"epoch": 2, "batches": 0}
-        )
+        epoch, seen = (1, 5 * number) if number < 5 else (2, 0)
+        assert state == {"epoch": epoch, "seen": seen, "seed": 0, "samples": 24}
         second = make()
         second.load_state_dict(state)
         assert second.state_dict() == state
@@ -455,6 +474,30 @@ def test_a_loader_goes_on_where_another_was(stored: StoreDataset, shuffle: bool)
         third.load_state_dict(state)
         third.set_epoch(2)  # another epoch than the one that was left
         assert names(third) == epochs[2]
+
+
+def test_a_loader_goes_on_with_other_batches_and_ranks(stored: StoreDataset) -> None:
+    whole = flat(names(BatchLoader(stored, 24, shuffle=True, seed=4)))
+    first = BatchLoader(stored, 5, shuffle=True, seed=4)
+    for _ in zip(range(2), first, strict=False):
+        pass
+    assert first.place == 2
+    ranks = [
+        BatchLoader(stored, 3, shuffle=True, seed=4, rank=rank, world_size=2) for rank in range(2)
+    ]
+    for loader in ranks:
+        loader.load_state_dict(first.state_dict())
+        assert (loader.place, len(loader)) == (1, 4)
+    left = [names(loader) for loader in ranks]
+    together = [flat(list(step)) for step in zip(*left, strict=True)]
+    assert flat(together) == whole[10:]
+    assert [len(loader) for loader in ranks] == [4, 4]
+    other = BatchLoader(stored, 5, shuffle=True, seed=5)
+    with pytest.raises(ValueError, match="seed is 5, and was 4 before"):
+        other.load_state_dict(first.state_dict())
+    fewer = BatchLoader(First(stored.split.store, "val", ALL), 5, shuffle=True, seed=4)
+    with pytest.raises(ValueError, match="samples is 1, and was 24 before"):
+        fewer.load_state_dict(first.state_dict())
 
 
 def test_a_rank_without_samples_gets_one_empty_batch(stored: StoreDataset) -> None:

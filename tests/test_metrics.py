@@ -28,9 +28,9 @@ A, B, C = box(0, 0, 10, 10), box(20, 0, 10, 10), box(40, 0, 10, 10)
         ([], [A], [False], (0, 1, 0)),
         ([A], [], [], (0, 0, 1)),
         ([], [], [], (0, 0, 0)),
-        # an IoU of exactly one half counts, a little less does not
-        ([box(0, 0, 5, 10)], [A], [False], (1, 1, 1)),
-        ([box(0, 0, 4.9, 10)], [A], [False], (0, 1, 1)),
+        # an IoU of exactly one half does not count, a little more does
+        ([box(0, 0, 5, 10)], [A], [False], (0, 1, 1)),
+        ([box(0, 0, 5.1, 10)], [A], [False], (1, 1, 1)),
         # a second detection of the same text is wrong
         ([A, box(0, 0, 10, 9)], [A], [False], (1, 1, 2)),
         # one detection over two texts matches neither
@@ -68,7 +68,7 @@ def brute_force(detected: list, annotated: list, ignore: list) -> tuple[int, int
         for number, d in enumerate(care):
             common = shapely.area(shapely.intersection(d, g))
             union = shapely.area(d) + shapely.area(g) - common
-            if not skip and number not in matched and common > 0 and common / union >= 0.5:
+            if not skip and number not in matched and common > 0 and common / union > 0.5:
                 matched.add(number)
                 break
     return len(matched), ignore.count(False), len(care)
@@ -93,6 +93,72 @@ def test_against_brute_force(seed: int) -> None:
     detected += [p + random.normal(0, 1, p.shape) for p in annotated if random.random() < 0.7]
     ignore = (random.random(len(annotated)) < 0.3).tolist()
     assert match_polygons(detected, annotated, ignore) == brute_force(detected, annotated, ignore)
+
+
+Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def area(rectangle: Rectangle) -> int:
+    left, top, right, bottom = rectangle
+    return max(0, right - left) * max(0, bottom - top)
+
+
+def common_area(a: Rectangle, b: Rectangle) -> int:
+    return area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+
+
+def official(
+    detected: list[Rectangle], annotated: list[Rectangle], ignore: list[bool]
+) -> tuple[int, int, int]:
+    """The rules of ICDAR 2015's own script for one image, in whole numbers."""
+    dont_care = {
+        number
+        for number, d in enumerate(detected)
+        if any(
+            2 * common_area(d, g) > area(d)
+            for g, skip in zip(annotated, ignore, strict=True)
+            if skip
+        )
+    }
+    matched: set[int] = set()
+    for g, skip in zip(annotated, ignore, strict=True):
+        for number, d in enumerate(detected):
+            common = common_area(d, g)
+            if (
+                not skip
+                and number not in matched
+                and number not in dont_care
+                and 2 * common > area(d) + area(g) - common
+            ):
+                matched.add(number)
+                break
+    return len(matched), ignore.count(False), len(detected) - len(dont_care)
+
+
+def test_against_the_official_rules_on_whole_numbers() -> None:
+    """Small rectangles of whole numbers meet often at exactly one half, of union or area."""
+    random = np.random.default_rng(0)
+
+    def rectangles(count: int) -> list[Rectangle]:
+        corners = random.integers(0, 5, (count, 2))
+        return [
+            (x, y, x + w, y + h)
+            for x, y, w, h in np.hstack([corners, random.integers(1, 5, (count, 2))]).tolist()
+        ]
+
+    halves = 0
+    for _ in range(2000):
+        detected, annotated = rectangles(random.integers(0, 7)), rectangles(random.integers(0, 7))
+        ignore = (random.random(len(annotated)) < 0.3).tolist()
+        polygons = [
+            [box(x, y, r - x, b - y) for x, y, r, b in part] for part in (detected, annotated)
+        ]
+        counts = match_polygons(*polygons, ignore)
+        assert counts == official(detected, annotated, ignore), (detected, annotated, ignore)
+        halves += any(
+            3 * common_area(d, g) == area(d) + area(g) for d in detected for g in annotated
+        )
+    assert halves > 200
 
 
 def test_counts_are_summed_before_they_are_divided() -> None:

@@ -1,9 +1,8 @@
-"""The network, its loss, post-processing and activation checkpointing."""
+"""The network, post-processing and activation checkpointing."""
 
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 
 import cv2
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ocr.models import DBLoss, DBNet, DBOutput, PostProcess
+from ocr.models import DBNet, PostProcess
 from ocr.models.checkpointing import MODES, apply_checkpointing, fitting_modes, saved_bytes
 from ocr_precompute.targets import make_targets
 
@@ -104,127 +103,6 @@ def test_frozen_batch_statistics_do_not_move() -> None:
         assert torch.equal(value, before[name]), name
 
 
-# ----------------------------------------------------------------------------------------- loss
-
-
-def labels(*texts: str, size: int = 32) -> dict[str, Tensor]:
-    """One sample each: none, ignored, all, or some text."""
-    maps = []
-    for text in texts:
-        polygons = {
-            "none": [],
-            "ignored": [[[4, 4], [28, 4], [28, 20], [4, 20]]],
-            "all": [[[-90, -90], [122, -90], [122, 122], [-90, 122]]],
-            "some": [[[4, 4], [28, 4], [28, 20], [4, 20]]],
-        }[text]
-        arrays = [np.array(polygon, float) for polygon in polygons]
-        maps.append(make_targets(arrays, [text == "ignored"] * len(arrays), size))
-    fields = ("prob", "prob_mask", "thresh", "thresh_mask")
-    return {
-        field: torch.from_numpy(np.stack([getattr(m, field) for m in maps])) for field in fields
-    }
-
-
-def logits(count: int, size: int = 32, scale: float = 1.0, seed: int = 0) -> DBOutput:
-    generator = torch.Generator().manual_seed(seed)
-    prob, thresh = torch.randn(2, count, size, size, generator=generator) * scale
-    return DBOutput(prob.requires_grad_(), thresh.requires_grad_())
-
-
-def by_hand(output: DBOutput, truth: dict[str, Tensor], loss: DBLoss) -> float:
-    """The loss of one sample, pixel by pixel in plain Python."""
-
-    def sigmoid(x: float) -> float:
-        return 1 / (1 + math.exp(-x))
-
-    rows = zip(
-        output.prob.detach().flatten().tolist(),
-        output.thresh.detach().flatten().tolist(),
-        *(truth[f].flatten().tolist() for f in ("prob", "prob_mask", "thresh", "thresh_mask")),
-        strict=True,
-    )
-    positive, negative, distance, inside = [], [], 0.0, 0
-    both = either = 0.0
-    for p, t, text, mask, thresh, near in rows:
-        if mask:
-            chance = sigmoid(p)
-            (positive if text else negative).append(-math.log(chance if text else 1 - chance))
-            binary = sigmoid(loss.k * (chance - sigmoid(t)))
-            both, either = both + binary * text, either + binary + text
-        if near:
-            distance, inside = distance + abs(sigmoid(t) - thresh), inside + 1
-    count = min(
-        len(negative),
-        int(loss.negative_ratio * len(positive)) if positive else loss.fallback_negatives,
-    )
-    chosen = positive + sorted(negative, reverse=True)[:count]
-    return (
-        loss.prob_weight * sum(chosen) / max(1, len(chosen))
-        + loss.thresh_weight * distance / max(1, inside)
-        + loss.binary_weight * ((1 - 2 * both / either) if positive else 0.0)
-    )
-
-
-@pytest.mark.parametrize("text", ["none", "ignored", "all", "some"])
-def test_the_loss_is_what_it_is_by_hand(text: str) -> None:
-    loss = DBLoss(prob_weight=2, fallback_negatives=100)
-    output, truth = logits(1), labels(text)
-    assert loss(output, truth).total.item() == pytest.approx(by_hand(output, truth, loss), rel=1e-5)
-
-
-def test_the_loss_of_a_batch_is_the_mean_of_its_samples() -> None:
-    kinds = ("none", "ignored", "all", "some")
-    output, truth = logits(4), labels(*kinds)
-    singles = [
-        DBLoss()(
-            DBOutput(*(x[i : i + 1] for x in output)), {k: v[i : i + 1] for k, v in truth.items()}
-        )
-        for i in range(4)
-    ]
-    mean = sum(single.total.item() for single in singles) / 4
-    assert DBLoss()(output, truth).total.item() == pytest.approx(mean, rel=1e-6)
-
-
-@pytest.mark.parametrize("kinds", [("none", "none"), ("ignored",), ("all",), ("none", "some")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("scale", [1.0, 60.0])
-def test_the_loss_is_finite_and_differentiable(
-    kinds: tuple[str, ...], dtype: torch.dtype, scale: float
-) -> None:
-    raw = logits(len(kinds), scale=1.0)
-    extreme = [torch.where(x.detach() > 0, scale, -scale) if scale > 1 else x.detach() for x in raw]
-    output = DBOutput(*(x.to(dtype).requires_grad_() for x in extreme))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = DBLoss()(output, labels(*kinds))
-    assert all(torch.isfinite(value) and value.dtype == torch.float32 for value in losses)
-    losses.total.backward()
-    for x in output:
-        assert x.grad is not None
-        assert torch.isfinite(x.grad).all()
-    if "some" in kinds or "all" in kinds or "none" in kinds:
-        assert output.prob.grad is not None
-        assert output.prob.grad.abs().sum() > 0
-
-
-def test_masked_pixels_do_not_count() -> None:
-    truth = labels("ignored", "some")
-    output = logits(2)
-    with torch.no_grad():
-        moved = DBOutput(output.prob.clone(), output.thresh.clone())
-        moved.prob[truth["prob_mask"] == 0] += 9
-    first, second = DBLoss()(output, truth), DBLoss()(moved, truth)
-    assert first.prob.item() == second.prob.item()
-    assert first.binary.item() == second.binary.item()
-    with torch.no_grad():
-        moved.thresh[truth["thresh_mask"] == 0] += 9
-    assert DBLoss()(moved, truth).thresh.item() == first.thresh.item()
-
-
-def test_settings_of_the_loss_are_checked() -> None:
-    with pytest.raises(ValueError, match="k is nan; it must be 0 or more"):
-        DBLoss(k=math.nan)
-
-
 # -------------------------------------------------------------------------------- post-processing
 
 
@@ -241,6 +119,7 @@ def overlap(a: np.ndarray, b: np.ndarray, size: int = 200) -> float:
     return float((first & second).sum() / (first | second).sum())
 
 
+FOUND = sorted((Path(__file__).parent / "golden").glob("post_*.npz"))
 BOX = [[30, 40], [150, 55], [147, 85], [27, 70]]
 RIBBON = [[20, 60], [60, 30], [120, 30], [170, 60], [160, 90], [118, 62], [64, 62], [30, 90]]
 
@@ -259,13 +138,65 @@ def test_labels_come_back_as_polygons(mode: str, polygon: list, least: float) ->
         assert found.polygons[0].shape == (4, 2)
 
 
-def test_what_is_faint_or_thin_is_dropped() -> None:
+@pytest.mark.parametrize("mode", ["box", "polygon"])
+def test_what_is_faint_or_thin_is_dropped(mode: str) -> None:
     prob = np.zeros((100, 100), np.float32)
     prob[10:30, 10:60] = 0.45  # a region, but not a sure one
     prob[50:52, 10:60] = 0.9  # sure, but thin
-    assert PostProcess()(prob).polygons == []
+    assert PostProcess(mode=mode)(prob).polygons == []  # type: ignore[arg-type]
     assert len(PostProcess(min_score=0.4)(prob).polygons) == 1
     assert PostProcess()(np.full((9, 9), np.nan, np.float32)).polygons == []
+
+
+def test_polygon_mode_finds_what_is_thin_until_it_is_dilated() -> None:
+    prob = np.zeros((100, 100), np.float32)
+    prob[50:53, 10:60] = 0.9
+    assert PostProcess()(prob).polygons == []
+    (polygon,) = PostProcess(mode="polygon")(prob).polygons
+    assert 5 <= np.ptp(polygon[:, 1]) < 8
+
+
+def test_a_score_is_that_of_the_region_or_of_its_rectangle() -> None:
+    prob = np.zeros((100, 100), np.float32)
+    prob[20:60, 20:30] = prob[50:60, 20:60] = 0.9  # an L: 700 of the 1600 pixels around it
+    for mode in ("box", "polygon"):
+        scores = {
+            score: PostProcess(mode=mode, score=score, min_score=0.1)(prob).scores.tolist()  # type: ignore[arg-type]
+            for score in ("region", "box")
+        }
+        assert scores["region"] == pytest.approx([0.9], abs=0.01)
+        assert scores["box"] == pytest.approx([0.9 * 700 / 1600], abs=0.05)
+
+
+def test_the_ratio_of_dilation_goes_with_the_mode() -> None:
+    prob = drawn(BOX).astype(np.float32)
+    for mode, ratio in (("box", 1.5), ("polygon", 2.0)):
+        (default,) = PostProcess(mode=mode)(prob).polygons  # type: ignore[arg-type]
+        (given,) = PostProcess(mode=mode, unclip_ratio=ratio)(prob).polygons  # type: ignore[arg-type]
+        assert np.array_equal(default, given)
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("kind", "postprocess"),
+    [("polygon", PostProcess(mode="polygon")), ("box", PostProcess(score="box"))],
+    ids=["polygon", "box"],
+)
+def test_what_is_found_is_as_published(path: Path, kind: str, postprocess: PostProcess) -> None:
+    golden = np.load(path)
+    points, ends = golden["polygons" if kind == "polygon" else "boxes"], golden[f"{kind}_lengths"]
+    published = np.split(points, np.cumsum(ends)[:-1])
+    found = postprocess(golden["prob"].astype(np.float32) / 255)
+    assert len(found.polygons) == len(published)
+    overlaps = np.array([[overlap(a, b, 320) for b in found.polygons] for a in published])
+    partners = overlaps.argmax(axis=1)
+    assert sorted(partners) == list(range(len(published)))
+    assert overlaps.max(axis=1).min() >= 0.8
+    assert np.abs(found.scores[partners] - golden[f"{kind}_scores"]).max() <= 0.02
+
+
+def test_golden_detections_are_at_hand() -> None:
+    assert len(FOUND) == 4
 
 
 def test_an_island_in_a_hole_is_found_and_the_hole_is_not() -> None:
@@ -311,6 +242,7 @@ def test_no_map_makes_it_raise(seed: int, mode: str, unclip: float) -> None:
     ("settings", "message"),
     [
         ({"mode": "circle"}, "mode is 'circle'; one of box, polygon"),
+        ({"score": "mean"}, "score is 'mean'; one of region, box"),
         ({"threshold": 2}, "threshold is 2; it must be from 0 to 1"),
         ({"unclip_ratio": 0}, "unclip_ratio is 0; it must be above 0"),
     ],

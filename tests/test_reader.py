@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -9,33 +10,37 @@ import pickle
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
+import numcodecs.blosc
 import numpy as np
 import pytest
 import zarr
 from conftest import Dataset, same
 
+from ocr_precompute import blosc, reader
 from ocr_precompute.build import build
 from ocr_precompute.chunks import (
     ChunkError,
     ChunkFile,
-    _decompress_all,
-    _one_by_one,
     decompress,
     encode_chunk,
 )
 from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Compression, Settings
 from ocr_precompute.errors import StoreError
+from ocr_precompute.forks import undisturbed
+from ocr_precompute.manifest import ShardEntry
 from ocr_precompute.reader import Split, _MappedMap, _ZarrMap, open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.shard import MAPS, RECORDS
+from ocr_precompute.shard import MAPS, RECORDS, Records
 from ocr_precompute.store import manifest_path, shard_path
 
 FIELDS = tuple(MAPS)
@@ -155,18 +160,68 @@ def test_read_into_the_callers_arrays(split: Split) -> None:
         assert same(out[field][1], getattr(split[2], field))
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.empty((1, 64, 64), np.uint8),
-        np.empty((2, 64, 64), np.int8),
-        np.empty((2, 64, 128), np.uint8)[:, :, ::2],
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused(built: Path, array: np.ndarray) -> None:
+def read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+UNFIT = [
+    (np.empty((1, 64, 64), np.uint8), r"of \(1, 64, 64\) uint8"),
+    (np.empty((2, 64, 64), np.int8), r"of \(2, 64, 64\) int8"),
+    (np.empty((2, 64, 64), bool), r"of \(2, 64, 64\) bool"),
+    (np.empty((2, 64, 128), np.uint8)[:, :, ::2], "not contiguous"),
+    (np.empty((3, 64, 64), np.uint8)[::-2], "not contiguous"),
+    (np.empty((2, 64, 64), np.uint8, order="F"), "not contiguous"),
+    (np.lib.stride_tricks.as_strided(np.empty(9, "u1"), (2, 64, 64), (0, 0, 0)), "not contig"),
+    (np.broadcast_to(np.empty((1, 64, 64), np.uint8), (2, 64, 64)), "not contiguous"),
+    (read_only(np.empty((2, 64, 64), np.uint8)), "read-only"),
+    (np.frombuffer(bytes(2 * 64 * 64), np.uint8).reshape(2, 64, 64), "read-only"),
+    (bytearray(2 * 64 * 64), "of type bytearray"),
+    ([[0] * 64] * 64, "of type list"),
+    (None, "of type NoneType"),
+]
+
+
+def test_arrays_that_do_not_fit_are_refused(built: Path) -> None:
     split = open_store(built).split("val")
-    with pytest.raises(ValueError, match=r"out\['prob'\] is not a contiguous array of \(2, 64, 64"):
-        split.read([0, 1], ["prob"], {"prob": array})
+    message = r"out\['prob'\] is not a contiguous, writeable array of \(2, 64, 64\) uint8, but "
+    for array, found in UNFIT:
+        arrays: Any = {"prob": array}
+        with pytest.raises(ValueError, match=message + found):
+            split.read([0, 1], ["prob"], arrays)
+        with pytest.raises(ValueError, match=message + found):
+            split.fill([0, 1], arrays)
+
+
+def test_the_byte_order_of_arrays_counts(split: Split) -> None:
+    with pytest.raises(ValueError, match=r"of .* float32, but of .* >f4"):
+        split.fill([0], {"thresh": np.empty((1, 64, 64), ">f4")})
+
+
+def test_arrays_that_share_memory_are_refused(split: Split) -> None:
+    memory = np.zeros((3, 64, 64), np.uint8)
+    with pytest.raises(ValueError, match=r"out\['prob'\] and out\['prob_mask'\] share memory"):
+        split.fill([0, 1], {"prob": memory[:2], "prob_mask": memory[1:]})
+    assert not memory.any()
+    split.fill([0], {"prob": memory[:1], "prob_mask": memory[1:2], "thresh_mask": memory[2:]})
+    assert memory.any()
+
+
+def test_arrays_for_what_is_not_asked_or_not_there(split: Split) -> None:
+    with pytest.raises(ValueError, match="out holds no array for image"):
+        split.read([0], ["image", "prob"], {"prob": np.empty((1, 64, 64), np.uint8)})
+    with pytest.raises(ValueError, match=r"unknown fields \['names'\]"):
+        split.fill([0], {"names": np.empty((1, 64, 64), np.uint8)})
+    with pytest.raises(TypeError, match="float"):
+        split.read([0.5])
+
+
+def test_read_into_mapped_files(split: Split, tmp_path: Path) -> None:
+    shape = (2, *split.shape("image"))
+    array = np.memmap(tmp_path / "image", np.uint8, "w+", shape=shape)
+    assert split.read([3, 4], ["image"], {"image": array})["image"] is array
+    assert np.fromfile(tmp_path / "image", np.uint8).tobytes() == array.tobytes()
+    assert same(np.asarray(array[0]), split[3].image)
 
 
 def test_reading_what_is_not_there(split: Split, location: str | Path, tmp_path: Path) -> None:
@@ -334,6 +389,7 @@ def test_several_processes_read_at_once(split: Split, location: str | Path, meth
 
 def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocr_precompute.reader.most_open_maps", lambda: 2)  # always opening again
+    split = pickle.loads(pickle.dumps(split))
     expected = digests(split, list(range(len(split))))
     wrong: list[int] = []
 
@@ -405,12 +461,16 @@ def test_a_local_store_is_read_without_zarr(built: Path) -> None:
     assert result.stdout == "False\n"
 
 
-@pytest.mark.parametrize("together", [True, False])
+def through_numcodecs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocr_precompute.chunks.library", blosc.ThroughNumcodecs)
+
+
+@pytest.mark.parametrize("direct", [True, False])
 def test_decompressing_several_chunks_at_once(
-    together: bool, monkeypatch: pytest.MonkeyPatch
+    direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not together:
-        monkeypatch.setattr("ocr_precompute.chunks._decompress_all", lambda: _one_by_one)
+    if not direct:
+        through_numcodecs(monkeypatch)
     arrays = [np.arange(n * 100, dtype=np.float32) % (n + 2) for n in (1, 2, 300, 4, 5, 6)]
     packed = [encode_chunk(array, Compression())[:-4] for array in arrays]
     out = [np.zeros_like(array) for array in arrays]
@@ -427,12 +487,106 @@ def test_decompressing_several_chunks_at_once(
     assert caught.value.position == 1
 
 
-def test_blosc_is_found_in_the_library_that_decompresses() -> None:
-    assert _decompress_all() is not _one_by_one
+def test_blosc_is_found_in_the_library_that_numcodecs_brings() -> None:
+    assert isinstance(blosc.library(), blosc.Direct)
 
 
-def test_without_that_blosc_chunks_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    _decompress_all.cache_clear()
+def test_without_that_blosc_numcodecs_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    blosc.library.cache_clear()
     monkeypatch.setattr("numcodecs.blosc.__file__", "nothing.so")
-    assert _decompress_all() is _one_by_one
-    _decompress_all.cache_clear()
+    assert isinstance(blosc.library(), blosc.ThroughNumcodecs)
+    blosc.library.cache_clear()
+
+
+@pytest.mark.parametrize("setting", [None, True, False])
+@pytest.mark.parametrize("cname", ["lz4hc", "zstd"])
+def test_chunks_are_the_same_whatever_numcodecs_is_set_to(
+    setting: bool | None, cname: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numcodecs.blosc.use_threads", setting)
+    array = np.random.default_rng(0).random((640, 640), np.float32).round(2)
+    compression = Compression(cname=cname, shuffle="shuffle")
+    chunk = encode_chunk(array, compression)
+    through_numcodecs(monkeypatch)
+    assert encode_chunk(array, compression) == chunk
+    assert numcodecs.blosc.use_threads is setting
+    out = np.empty_like(array)
+    decompress([chunk[:-4]], [out])
+    assert same(out, array)
+    assert numcodecs.blosc.use_threads is setting
+
+
+def test_blosc_writes_into_no_array_that_it_may_not() -> None:
+    array = np.arange(4096, dtype=np.uint8)
+    packed = encode_chunk(array, Compression())[:-4]
+    for out in (read_only(np.empty(4096, np.uint8)), np.empty(8192, np.uint8)[::2]):
+        for count in (1, 9):
+            with pytest.raises((TypeError, ValueError, BufferError)):
+                decompress([packed] * count, [out] * count)
+
+
+# --------------------------------------------------------------------------------------- forks
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do the work in a child made by fork, and end it if it is not done in a minute.
+
+    Returns the child's wait status: 0 if all went well.
+    """
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        with contextlib.suppress(BaseException):
+            work()
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_another_thread_opens_a_split(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread stands still in the middle of it until the child is done."""
+    reached, go_on = threading.Event(), threading.Event()
+    parent, original = os.getpid(), reader._open_records
+
+    def opening(store: Path, entry: ShardEntry) -> Records:
+        if os.getpid() == parent:
+            reached.set()
+            go_on.wait(60)
+        return original(store, entry)
+
+    monkeypatch.setattr(reader, "_open_records", opening)
+    split = open_store(built).split("val")
+    thread = threading.Thread(target=lambda: (split.names, split[0]))
+    thread.start()
+    assert reached.wait(60)
+    status = forked(lambda: (split.names, split[0], open_store(built).split("val").names))
+    go_on.set()
+    thread.join()
+    assert status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_what_it_must_not_cut_in_two() -> None:
+    """A thread loads or compiles; the child must find nothing locked that it needs."""
+    reached, forking, done = threading.Event(), threading.Event(), []
+
+    def loading() -> None:
+        with undisturbed:
+            reached.set()
+            forking.wait(60)
+            done.append(True)
+
+    def work() -> None:
+        assert done
+        assert undisturbed.acquire(blocking=False)
+
+    thread = threading.Thread(target=loading)
+    thread.start()
+    assert reached.wait(60)
+    forking.set()
+    status = forked(work)
+    thread.join()
+    assert status == 0

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import re
+import resource
 import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,13 +22,24 @@ import pytest
 import tensorstore
 import zarr
 from conftest import Dataset, published, run, same
+from typer.testing import CliRunner
 
 from ocr_precompute.build import build
-from ocr_precompute.config import Settings
+from ocr_precompute.cli import app
+from ocr_precompute.config import Settings, looks_like_url
 from ocr_precompute.errors import StoreError
+from ocr_precompute.files import temporary_name
+from ocr_precompute.garbage import collect_garbage, remove_split
 from ocr_precompute.reader import Split, open_store
 from ocr_precompute.shard import MAPS, RECORDS, read_records
-from ocr_precompute.store import collect_garbage, manifest_path, shard_keys, shard_path
+from ocr_precompute.store import (
+    build_lock,
+    check_target,
+    manifest_path,
+    recorded_source,
+    shard_keys,
+    shard_path,
+)
 from ocr_precompute.summary import summarise
 from ocr_precompute.verify import verify
 
@@ -156,17 +175,6 @@ def test_verify_checks_the_manifest(split: Split, settings: Settings, dataset: D
     assert kinds(settings) == ["metadata"]
 
 
-def test_a_folder_of_something_else_is_left_alone(
-    dataset: Dataset, settings: Settings, tmp_path: Path
-) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "letter.txt").write_text("dear")
-    home = settings.model_copy(update={"store": tmp_path / "home"})
-    with pytest.raises(StoreError, match=r"is not a store and not empty \(it holds 'letter.txt'\)"):
-        build("val", dataset.source, home)
-    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
-
-
 def test_verify_reports_sources(split: Split, settings: Settings, dataset: Dataset) -> None:
     sources = {"val": dataset.source}
     assert verify(settings.store, sources=sources, recompute=1).ok
@@ -219,7 +227,7 @@ def test_verify_command(split: Split, settings: Settings, dataset: Dataset) -> N
     assert run("verify", "--store", settings.store, "--no-sources").returncode == 0
 
 
-# --------------------------------------------------------------------------------- inspect and gc
+# --------------------------------------------------------------------------------- inspect
 
 
 def test_summary_counts_bytes(split: Split, settings: Settings) -> None:
@@ -234,35 +242,471 @@ def test_summary_counts_bytes(split: Split, settings: Settings) -> None:
     document = json.loads(result.stdout)
     assert document["splits"][0]["data_hash"] == summary.data_hash
     assert document["splits"][0]["parameters"]["size"] == [64, 64]
-    assert [s["samples"] for s in document["splits"][0]["shards"]] == [
-        entry.samples for entry in split.manifest.shards
-    ]
+    lengths = sorted(entry.samples for entry in split.manifest.shards)
+    shards = document["splits"][0]["shards"]
+    median = lengths[(len(lengths) - 1) // 2]
+    assert shards["count"] == len(lengths)
+    assert shards["samples"] == {"min": lengths[0], "median": median, "max": lengths[-1]}
+    assert shards["bytes"]["min"] <= shards["bytes"]["median"] <= shards["bytes"]["max"]
+    assert "all" not in shards
+    listed = run("inspect", "--store", settings.store, "--json", "--shards")
+    every = json.loads(listed.stdout)["splits"][0]["shards"]["all"]
+    assert [s["samples"] for s in every] == [entry.samples for entry in split.manifest.shards]
+    shown = run("inspect", "--store", settings.store).stderr
+    shown_with_shards = run("inspect", "--store", settings.store, "--shards").stderr
+    keys = [entry.key[:16] for entry in split.manifest.shards]
+    assert not any(key in shown for key in keys)
+    assert all(key in shown_with_shards for key in keys)
 
 
-def test_gc_takes_what_no_manifest_names(
-    split: Split, settings: Settings, dataset: Dataset
+# ---------------------------------------------------------------------- what may become a store
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        *(["letter.txt"], ["tmp/work/draft"], ["sources/main.c", "tmp/"], [".git/config"]),
+        *(["shards/"], ["lock"], [".zarr.json-2026-11-20261126"], ["digests.sqlite"]),
+    ],
+)
+def test_a_folder_of_something_else_is_left_alone(
+    dataset: Dataset, settings: Settings, tmp_path: Path, entries: list[str]
 ) -> None:
-    old = shard_keys(settings.store)
+    """Also one that holds only what bears a name as in a store."""
+    home = tmp_path / "home"
+    for entry in entries:
+        (home / entry).parent.mkdir(parents=True, exist_ok=True)
+        (home / entry).mkdir() if entry.endswith("/") else (home / entry).write_text("dear")
+    before = sorted(home.rglob("*"))
+    held = min(os.listdir(home))
+    with pytest.raises(StoreError, match=rf"is not a store and not empty \(it holds '{held}'\)"):
+        build("val", dataset.source, settings.model_copy(update={"store": home}))
+    for refusing in (collect_garbage, partial(remove_split, split="val")):
+        with pytest.raises(StoreError, match="there is no store here"):
+            refusing(home)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_shard_is_no_store(split: Split, settings: Settings, dataset: Dataset) -> None:
+    """Its zarr.json is a store's."""
+    shard = shard_path(settings.store, split.manifest.shards[0].key)
+    for refusing in (
+        lambda: build("val", dataset.source, settings.model_copy(update={"store": shard})),
+        lambda: collect_garbage(shard),
+        lambda: remove_split(shard, "val"),
+    ):
+        with pytest.raises(StoreError, match="is a shard, not a store; name the store"):
+            refusing()
+    assert verify(settings.store).ok
+
+
+def test_what_may_lie_where_a_store_is_made(dataset: Dataset, settings: Settings) -> None:
+    """What systems put into folders, and what a build killed at its very beginning left."""
+    settings.store.mkdir()
+    ordinary = [".DS_Store", ".nfs00000000a", "lost+found", temporary_name(".zarr.json")]
+    for name in ordinary:
+        (settings.store / name).write_text("")
+    assert build("val", dataset.source, settings).samples == 24
+    assert set(ordinary) <= set(os.listdir(settings.store))
+    shutil.rmtree(settings.store / "tmp")  # a build killed after zarr.json has not even that
+    collect_garbage(settings.store)
+    assert build("val", dataset.source, settings).up_to_date
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "dangling", "too large"])
+@pytest.mark.parametrize("name", ["lock", "zarr.json", "splits/val.json", "sources/val.json"])
+def test_odd_files_in_a_stores_places(
+    split: Split, settings: Settings, dataset: Dataset, name: str, kind: str
+) -> None:
+    """One line, or no difference; nothing waits for a pipe or reads without end."""
+    path = settings.store / name
+    path.unlink()
+    put_odd(path, kind)
+    said = []
+    for command in (
+        lambda: build("val", dataset.source, settings),
+        lambda: verify(settings.store),
+        lambda: recorded_source(settings.store, "val"),
+        lambda: collect_garbage(settings.store),
+        lambda: open_store(settings.store).split("val")[0],
+    ):
+        try:
+            command()
+        except StoreError as error:
+            said.append(str(error))
+    assert all(str(settings.store) in line and "\n" not in line for line in said)
+
+
+URL = "s3://bucket/store"
+
+
+def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
+    """Also where it has lost a slash on its way; nothing is made anywhere."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"store: {URL}")
+    here = ["--split", "val", "--images", dataset.images, "--annotations", dataset.annotations]
+    before = sorted(tmp_path.rglob("*"))
+    for entry, arguments in {
+        "store": ["build", *here, "--store", URL],
+        "images": ["build", *here, "--images", "file:///data/img"],
+        "annotations": ["build", *here, "--annotations", "https://host/labels.json"],
+        "--config": ["inspect", "--config", "gs://bucket/config.yaml"],
+        "--out": ["preview", "--split", "val", "--out", "hf://datasets/x"],
+        "--plot": ["bench", "--split", "val", "--plot", "memory://x.png"],
+    }.items():
+        refused = CliRunner().invoke(app, list(map(str, arguments)))
+        given = next(str(a) for a in arguments[::-1] if looks_like_url(str(a)))
+        assert refused.exit_code == 2, arguments
+        message = f"error: command line: {entry}: {given!r} looks like a URL; give a folder or file"
+        assert message in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    refused = CliRunner().invoke(app, ["gc", "--config", str(config)])
+    assert f"config.yaml: store: {URL!r} looks like a URL" in refused.stderr
+    for command in (collect_garbage, check_target):
+        with pytest.raises(StoreError, match=r"looks like a URL|there is no store"):
+            command(Path(URL))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not any(looks_like_url(path) for path in ("/data", "a:/b", "data/s3://x", "x:y", ""))
+
+
+# --------------------------------------------------------------------------------- gc and remove
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+AT_ONCE = timedelta(0)
+
+
+@pytest.fixture
+def rebuilt(split: Split, settings: Settings, dataset: Dataset) -> str:
+    """A store whose split was built anew with a reader open; the shard that lost its name."""
     dataset.points("page_001.jpg")[0][0] += 1
     dataset.save()
     build("val", dataset.source, settings)
-    (settings.store / "tmp" / "left").mkdir()
-    (settings.store / "tmp" / "left" / "file").write_bytes(b"x" * 100)
+    named = {s.key for s in open_store(settings.store).split("val").manifest.shards}
+    (key,) = shard_keys(settings.store) - named
+    return key
+
+
+def dead_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def left_in(folder: Path, name: str, days: float = 0) -> Path:
+    """What a killed process left, last written so many days ago."""
+    path = folder / name
+    (path / "prob").mkdir(parents=True)
+    (path / "prob" / "c.0.0.0").write_bytes(b"x" * 100)
+    for written in (path, path / "prob", path / "prob" / "c.0.0.0"):
+        os.utime(written, (time.time() - days * 86400,) * 2)
+    return path
+
+
+def named_by(process: int, machine: str | None = None) -> str:
+    """A temporary name as another process, perhaps on another machine, gives it."""
+    own, number = temporary_name("0123456789abcdef"), f"-{os.getpid()}-"
+    here = own.removeprefix("0123456789abcdef-").partition(number)[0]
+    return own.replace(number, f"-{process}-").replace(here, machine or here)
+
+
+def test_gc_takes_what_no_manifest_names(
+    rebuilt: str, settings: Settings, dataset: Dataset
+) -> None:
+    left = left_in(settings.store / "tmp", named_by(dead_process()))
     before = published(settings.store)
-    dry = collect_garbage(settings.store, dry_run=True)
+    dry = collect_garbage(settings.store, dry_run=True, grace=AT_ONCE)
     assert published(settings.store) == before
-    done = collect_garbage(settings.store, dry_run=False)
+    done = collect_garbage(settings.store, grace=AT_ONCE)
     assert dry == done
-    assert len(done.shards) == 1
-    assert set(done.shards) <= old
-    assert done.leftovers == ("left",)
+    assert done.shards == (rebuilt,)
+    assert done.leftovers == (f"tmp/{left.name}",)
+    assert done.bytes > 100
+    assert (done.kept, done.foreign) == ((), ())
     assert list((settings.store / "tmp").iterdir()) == []
     assert verify(settings.store, sources={"val": dataset.source}, recompute=1).ok
 
 
-def test_gc_stops_at_a_manifest_it_cannot_read(split: Split, settings: Settings) -> None:
-    manifest_path(settings.store, "val").write_text("{")
+def test_a_reader_reads_on_through_a_build_and_gc(
+    split: Split, rebuilt: str, settings: Settings
+) -> None:
+    """`split` was opened before the split was built anew, and has read nothing yet."""
+    kept = collect_garbage(settings.store).kept
+    assert [shard.shard for shard in kept] == [rebuilt]
+    assert all(split[i].image.any() for i in range(len(split)))
+
+
+def test_the_grace_begins_when_the_last_name_is_lost(
+    split: Split, rebuilt: str, settings: Settings, dataset: Dataset
+) -> None:
+    shards = len(split.manifest.shards) + 1
+
+    def gc(days: float) -> tuple[tuple[str, ...], list[str]]:
+        garbage = collect_garbage(settings.store, now=NOW + timedelta(days=days))
+        return garbage.shards, [kept.until for kept in garbage.kept]
+
+    assert gc(0) == ((), ["2026-11-27T12:00:00+00:00"])
+    assert gc(0.9) == ((), ["2026-11-27T12:00:00+00:00"])
+    dataset.points("page_001.jpg")[0][0] -= 1
+    dataset.save()
+    assert build("val", dataset.source, settings).built == 0  # it has its name again
+    other = settings.model_copy(update={"size": (32, 32)})
+    build("val", dataset.source, other)
+    assert gc(2) == ((), ["2026-11-29T12:00:00+00:00"] * shards)
+    assert len(gc(3)[0]) == shards
+    assert gc(4) == ((), [])
+    assert verify(settings.store, sources={"val": dataset.source}, recompute=1).ok
+
+
+@pytest.mark.parametrize(
+    "note", ["", "yesterday", "2026-11-01", "2099-01-01T00:00:00+00:00", "folder", "pipe"]
+)
+def test_gc_starts_afresh_where_its_notes_are_damaged(
+    rebuilt: str, settings: Settings, note: str
+) -> None:
+    collect_garbage(settings.store, now=NOW)
+    path = settings.store / "unnamed" / rebuilt
+    path.unlink()
+    if note == "pipe":
+        os.mkfifo(path)
+    elif note == "folder":
+        path.mkdir()
+        with pytest.raises(StoreError, match=rf"unnamed/{rebuilt}: Is a directory; nothing more"):
+            collect_garbage(settings.store, now=NOW)
+        path.rmdir()
+    else:
+        path.write_text(note)
+    (kept,) = collect_garbage(settings.store, now=NOW + timedelta(days=9)).kept
+    assert kept.until == "2026-12-06T12:00:00+00:00"
+    assert collect_garbage(settings.store, now=NOW + timedelta(days=10)).shards == (rebuilt,)
+
+
+def put_odd(path: Path, kind: str) -> None:
+    """Something else where a file should be."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(2**33)
+    else:
+        path.symlink_to({"endless": "/dev/zero", "dangling": "nowhere"}[kind])
+
+
+def odd_manifest(folder: Path, kind: str) -> None:
+    """Something in splits/ that is no manifest."""
+    path = folder / "val.json"
+    if kind == "damaged":
+        path.write_text("{")
+    elif kind == "another name":
+        path.rename(folder / "val.json.bak")
+        (folder / "val.json.bak").write_bytes((folder / "val.json.bak").read_bytes()[:-9])
+    elif kind == "notes":
+        (folder / ".notes").write_text("mine")
+    elif kind == "not UTF-8":
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_text("mine")
+    else:
+        path.unlink()
+        put_odd(path, kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("damaged", "dangling", "endless", "pipe", "folder", "another name", "notes", "not UTF-8"),
+        "too large",
+    ],
+)
+def test_gc_stops_at_what_it_cannot_read_as_a_manifest(
+    rebuilt: str, settings: Settings, kind: str
+) -> None:
+    odd_manifest(settings.store / "splits", kind)
     before = shard_keys(settings.store)
-    with pytest.raises(StoreError, match="is damaged"):
-        collect_garbage(settings.store, dry_run=False)
+    with pytest.raises(StoreError, match=r"splits/.*(is damaged|cannot be read as a manifest)"):
+        collect_garbage(settings.store, grace=AT_ONCE)
     assert shard_keys(settings.store) == before
+
+
+def test_what_reads_as_a_manifest_names_its_shards(
+    rebuilt: str, split: Split, settings: Settings
+) -> None:
+    """Also under another name, and through a link; what systems put into folders is no matter."""
+    splits = settings.store / "splits"
+    (splits / "copy of val").write_bytes(split.manifest.to_bytes())
+    (splits / ".DS_Store").write_bytes(b"\0")
+    (splits / ".nfs000000000001").write_bytes(b"\0")
+    (splits / temporary_name(".val.json")).write_bytes(b"{")
+    assert collect_garbage(settings.store, grace=AT_ONCE).shards == ()
+    (splits / "copy of val").rename(settings.store / "kept.json")
+    (splits / "old").symlink_to("../kept.json")
+    assert collect_garbage(settings.store, grace=AT_ONCE).shards == ()
+    (splits / "old").unlink()
+    assert collect_garbage(settings.store, grace=AT_ONCE).shards == (rebuilt,)
+
+
+def test_gc_without_a_folder_for_manifests(rebuilt: str, settings: Settings) -> None:
+    shutil.rmtree(settings.store / "splits")
+    before = shard_keys(settings.store)
+    with pytest.raises(StoreError, match=r"splits: is not there, so it is not known"):
+        collect_garbage(settings.store, grace=AT_ONCE)
+    assert shard_keys(settings.store) == before
+
+
+def test_gc_leaves_alone_what_is_not_of_the_store(
+    rebuilt: str, settings: Settings, tmp_path: Path
+) -> None:
+    store, mine = settings.store, tmp_path / "mine"
+    mine.mkdir()
+    (mine / "letter").write_text("dear")
+    left = left_in(store / "tmp", named_by(dead_process()))
+    (left / "link").symlink_to(mine)
+    (store / "tmp" / "work").mkdir()
+    (store / "tmp" / "link").symlink_to(mine)
+    (store / "tmp" / named_by(dead_process())).symlink_to(mine)
+    (store / "shards" / ("x" * 64)).mkdir()
+    (store / "shards" / ("a" * 64)).symlink_to(mine)
+    (store / "shards" / rebuilt / "notes.txt").write_text("mine")
+    found = collect_garbage(store, grace=AT_ONCE)
+    assert found.shards == ()
+    assert found.foreign == (f"shards/{rebuilt}/notes.txt", "tmp/link", "tmp/work")
+    assert (mine / "letter").read_text() == "dear"
+    assert {"x" * 64, "a" * 64, rebuilt} <= set(os.listdir(store / "shards"))
+    assert set(os.listdir(store / "tmp")) == {"work", "link", left.name}
+    (store / "shards" / rebuilt / "notes.txt").rename(store / "shards" / rebuilt / ".DS_Store")
+    assert collect_garbage(store, grace=AT_ONCE).shards == (rebuilt,)
+
+
+@pytest.mark.parametrize("folder", ["shards", "tmp"])
+def test_gc_deletes_nothing_through_a_link(rebuilt: str, settings: Settings, folder: str) -> None:
+    (settings.store / folder).rename(settings.store.parent / "elsewhere")
+    (settings.store / folder).symlink_to(settings.store.parent / "elsewhere")
+    left = left_in(settings.store.parent / "elsewhere", named_by(dead_process()))
+    with pytest.raises(StoreError, match=rf"{folder}: is a symbolic link, and nothing is deleted"):
+        collect_garbage(settings.store, grace=AT_ONCE)
+    with build_lock(settings.store):
+        assert left.exists()
+    assert len(open_store(settings.store).split("val")[0].image) == 64
+
+
+def test_gc_of_a_store_that_is_named_by_a_link(rebuilt: str, settings: Settings) -> None:
+    link = settings.store.parent / "link"
+    link.symlink_to(settings.store)
+    shutil.rmtree(settings.store / "tmp")
+    assert collect_garbage(link, grace=AT_ONCE).shards == (rebuilt,)
+
+
+def test_only_abandoned_leftovers_are_swept(split: Split, settings: Settings) -> None:
+    """By builds and by gc; a process of another machine cannot be asked, only its files."""
+    tmp = settings.store / "tmp"
+    elsewhere = "other.host.01234567"
+    stay = [
+        left_in(tmp, named_by(os.getpid()), days=9),
+        left_in(tmp, named_by(1), days=9),
+        left_in(tmp, named_by(dead_process(), elsewhere), days=0.9),
+        left_in(tmp, "0123456789abcdef-12-01234567", days=9),
+        left_in(tmp, "2026-11-26-20261126", days=9),
+    ]
+    at_work = left_in(tmp, named_by(1, elsewhere), days=9)
+    os.utime(at_work / "prob" / "c.0.0.0")
+    stay.append(at_work)
+    go = [
+        left_in(tmp, named_by(dead_process())),
+        left_in(tmp, named_by(os.getpid(), elsewhere), days=1.1),
+    ]
+    found = collect_garbage(settings.store, dry_run=True).leftovers
+    assert set(found) == {f"tmp/{path.name}" for path in go}
+    with build_lock(settings.store):
+        assert set(tmp.iterdir()) == set(stay)
+
+
+@contextlib.contextmanager
+def read_only(store: Path) -> Iterator[None]:
+    """A store that the user, for as long, may not write; root becomes somebody else."""
+    tree = [store, *(path for path in store.rglob("*") if path.is_dir())]
+    user, here = os.geteuid(), Path.cwd()
+    store.parent.chmod(0o755)
+    os.chdir(store.parent)  # what is above may be closed to others
+    for folder in tree:
+        folder.chmod(0o555)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+        for folder in tree:
+            folder.chmod(0o755)
+        os.chdir(here)
+
+
+def test_a_store_that_cannot_be_written(rebuilt: str, settings: Settings, dataset: Dataset) -> None:
+    """One line each, and what only reads works."""
+    store = Path(settings.store.name)
+    elsewhere = settings.model_copy(update={"store": store})
+    with read_only(settings.store):
+        for change in (collect_garbage, partial(remove_split, split="val")):
+            with pytest.raises(StoreError, match=r"store/.*: Permission denied; nothing more was"):
+                change(store)
+        with pytest.raises(StoreError, match=r"cannot be written: Permission denied; nothing was"):
+            build("val", dataset.source, elsewhere)
+        assert collect_garbage(store, dry_run=True, grace=AT_ONCE).shards == (rebuilt,)
+        assert open_store(store).splits == ["val"]
+
+
+def test_gc_on_a_full_disk(rebuilt: str, settings: Settings) -> None:
+    """It is when one needs it; only its notes need room. A limit on file size stands in for it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="store: File too large; nothing more was deleted"):
+            collect_garbage(settings.store)
+        assert collect_garbage(settings.store, grace=AT_ONCE).shards == (rebuilt,)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_gc_command(rebuilt: str, settings: Settings) -> None:
+    flags = ["gc", "--store", settings.store]
+    kept = run(*flags, "--json")
+    assert kept.returncode == 0
+    assert "deleted 0 shards" in kept.stderr
+    assert "kept 1 shards that no split names until 2" in kept.stderr
+    document = json.loads(kept.stdout)
+    assert set(document) == {"shards", "leftovers", "bytes", "kept", "foreign", "dry_run"}
+    assert document["kept"][0]["shard"] == rebuilt
+    for wrong in ("1", "1w", "-1d", "", "1.5d", "999999d"):
+        refused = run(*flags, f"--older-than={wrong}")
+        assert refused.returncode == 2
+        assert f"--older-than {wrong!r}: give a whole number and d, h, m or s" in refused.stderr
+    assert "deleted 0" in run(*flags, "--older-than", "12h").stderr
+    assert "deleted 1" in run(*flags, "--older-than", "0").stderr
+
+
+def test_remove_a_split(split: Split, settings: Settings, dataset: Dataset) -> None:
+    build("test", dataset.source, settings.model_copy(update={"size": (32, 32)}))
+    flags = ["remove", "--store", settings.store, "--json", "--split"]
+    shards = len(split.manifest.shards)
+    before = published(settings.store)
+    assert run(*flags, "val", "--dry-run").returncode == 0
+    assert published(settings.store) == before
+    removed = run(*flags, "val")
+    expected = {"split": "val", "shards": shards, "samples": 24, "readable": True}
+    assert json.loads(removed.stdout) == {**expected, "dry_run": False}
+    assert f"removed split val (24 samples in {shards} shards)" in removed.stderr
+    assert open_store(settings.store).splits == ["test"]
+    assert not (settings.store / "sources" / "val.json").exists()
+    assert split[0].image.any()
+    assert len(collect_garbage(settings.store, grace=AT_ONCE).shards) == len(split.manifest.shards)
+    assert verify(settings.store).ok
+    for name in ("val", "../splits/test", ""):
+        unknown = run(*flags, name)
+        assert unknown.returncode == 2
+        assert f"no split {name!r} in this store; splits: test" in unknown.stderr
+
+
+@pytest.mark.parametrize("kind", ["damaged", "dangling", "endless", "pipe", "too large"])
+def test_remove_a_split_that_cannot_be_read(split: Split, settings: Settings, kind: str) -> None:
+    """It stands in the way of gc."""
+    odd_manifest(settings.store / "splits", kind)
+    assert not remove_split(settings.store, "val").readable
+    assert len(collect_garbage(settings.store, grace=AT_ONCE).shards) == len(split.manifest.shards)

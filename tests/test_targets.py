@@ -18,19 +18,29 @@ from ocr_precompute.config import RECIPES
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets import Targets, make_targets, offset_distances
 
-GOLDEN = sorted(
-    path
-    for kind in ("sroie", "icdar2015", "curved")
-    for path in (SHARED / "golden").glob(f"{kind}_*.npz")
+OWN = Path(__file__).parent / "golden"
+REAL = sorted(
+    path for kind in ("sroie", "icdar2015") for path in (SHARED / "golden").glob(f"{kind}_*.npz")
 )
+CURVED, OUTSIDE = sorted(OWN.glob("curved_*.npz")), sorted(OWN.glob("outside_*.npz"))
 SQUARE = np.array([[20, 20], [60, 20], [60, 60], [20, 60]], np.float32)
 # Two rooms joined by a corridor, which the shrink parts.
 WALLS = ([0, 0], [30, 0], [30, 14], [50, 14], [50, 0], [80, 0], [80, 30], [50, 30], [50, 16])
 ROOMS = np.array([*WALLS, [30, 16], [30, 30], [0, 30]], np.float32)
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-@pytest.mark.parametrize("recipe", ["seed", "dbnet"])
+@pytest.mark.parametrize(
+    ("path", "recipe"),
+    [
+        *(
+            pytest.param(path, recipe, marks=[pytest.mark.data] if path in REAL else [])
+            for path in [*REAL, *CURVED]
+            for recipe in ("seed", "dbnet")
+        ),
+        *((path, "dbnet") for path in OUTSIDE),
+    ],
+    ids=lambda value: getattr(value, "stem", value),
+)
 def test_labels_equal_the_published_ones(path: Path, recipe: str) -> None:
     golden = np.load(path)
     polygons = np.split(golden["polygons"], np.cumsum(golden["lengths"])[:-1])
@@ -46,8 +56,12 @@ def test_labels_equal_the_published_ones(path: Path, recipe: str) -> None:
         assert made.thresh_mask.all()
 
 
-def test_golden_labels_are_at_hand(shared: Path) -> None:
-    assert len(GOLDEN) == 29
+def test_golden_labels_are_at_hand() -> None:
+    assert (len(CURVED), len(OUTSIDE)) == (4, 7)
+
+
+def test_golden_labels_of_real_images_are_at_hand(shared: Path) -> None:
+    assert len(REAL) == 25
 
 
 def test_square_by_hand() -> None:
@@ -76,6 +90,33 @@ def test_ignored_and_small_polygons() -> None:
     assert not seed.prob[20:61, 20:61].any()
     assert seed.thresh[2, 2] == np.float32(0.7)
     assert seed.prob_mask.all()
+
+
+def test_dbnet_draws_what_lies_in_the_image_and_seed_the_whole_polygon() -> None:
+    outside = SQUARE + np.array([50, 0], np.float32)  # 70 to 110 across, of 96
+    cut = np.minimum(outside, np.array([95, 79], np.float32))
+    dbnet, expected = (make_targets([p], [False], (80, 96), "dbnet") for p in (outside, cut))
+    for field in ("prob", "prob_mask", "thresh", "thresh_mask"):
+        assert np.array_equal(getattr(dbnet, field), getattr(expected, field))
+    assert dbnet.thresh[40, 95] == np.float32(0.7)  # the image's end is a border
+    assert not dbnet.prob[:, 90:].any()
+    seed = make_targets([outside], [False], (80, 96), "seed")
+    assert seed.thresh[40, 95] < np.float32(0.31)
+    assert seed.prob[40, 95] == 1
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        SQUARE + np.array([69, 0], np.float32),  # 7 pixels of it in the image
+        [[10, 10], [50, 50], [50.01, 50.03], [10.01, 10.02]],  # long enough, without an area
+    ],
+)
+def test_dbnet_masks_out_what_is_small_in_the_image(polygon: list) -> None:
+    made = make_targets([np.array(polygon)], [False], (80, 96), "dbnet")
+    assert not made.prob.any()
+    assert not made.thresh_mask.any()
+    assert not made.prob_mask.all()
 
 
 @pytest.mark.parametrize("recipe", ["seed", "dbnet"])
@@ -211,15 +252,13 @@ def test_areas_of_all_polygons_at_once(polygons: list) -> None:
 
 
 def test_the_kernel_is_compiled_once_for_all_processes(tmp_path: Path) -> None:
-    code = (
-        "from ocr_precompute.targets import compile_kernel, raise_thresholds\n"
-        "compile_kernel()\n"
-        "stats = raise_thresholds.stats\n"
-        "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))\n"
-    )
+    code = "from ocr_precompute.targets import compile_kernel; compile_kernel()"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    printed = [
-        subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
-        for _ in range(2)
-    ]
-    assert printed == ["0 1\n", "1 0\n"]
+
+    def kept() -> dict[str, int]:
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+        return {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+
+    first = kept()
+    assert len(first) == 2  # an index and the code
+    assert kept() == first

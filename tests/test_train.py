@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import Dataset
-from train_once import train
+from train_once import BACKBONE, Record, train
 
 from ocr import train as command
-from ocr.lightning_modules.detector import read_checkpoint
+from ocr.lightning_modules import TextDetector
+from ocr.lightning_modules.callbacks import progress_lines
+from ocr.lightning_modules.checkpoint_io import read_checkpoint
 from ocr_precompute.build import build
-from ocr_precompute.config import Settings, load_settings
+from ocr_precompute.config import Settings, Source, load_settings
+from ocr_precompute.errors import StoreError
 from ocr_precompute.fingerprint import data_hash
 from ocr_precompute.store import manifest_path, read_manifest
 
@@ -53,54 +61,153 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def store(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+def sources(dataset: Dataset) -> dict[str, Source]:
+    """Where the splits come from: train has 22 of the pages, which is no multiple of a batch."""
+    few = {"images": dict(list(dataset.document["images"].items())[:22])}
+    path = dataset.annotations.with_name("train.json")
+    path.write_text(json.dumps(few))
+    return {"train": Source(images=dataset.images, annotations=path), "val": dataset.source}
+
+
+@pytest.fixture(scope="module")
+def store(sources: dict[str, Source], tmp_path_factory: pytest.TempPathFactory) -> str:
     """The pages as splits train and val, at 64 px."""
     settings = Settings(
         store=tmp_path_factory.mktemp("store") / "s", size=64, shard_length=8, backend="sequential"
     )
-    for split in ("train", "val"):
-        build(split, dataset.source, settings)
+    for split, source in sources.items():
+        build(split, source, settings)
     return str(settings.store)
 
 
 @pytest.fixture(scope="module")
-def live(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+def live(sources: dict[str, Source], tmp_path_factory: pytest.TempPathFactory) -> str:
     """A configuration of the compiler for the same splits."""
-    source = {"images": str(dataset.images), "annotations": str(dataset.annotations)}
+    splits = {split: source.model_dump(mode="json") for split, source in sources.items()}
     path = tmp_path_factory.mktemp("config") / "precompute.yaml"
-    path.write_text(yaml.safe_dump({"size": 64, "splits": {"train": source, "val": source}}))
+    path.write_text(yaml.safe_dump({"size": 64, "splits": splits}))
     return str(path)
+
+
+def flat(lists: Iterable[list[Any]]) -> list[Any]:
+    return list(itertools.chain.from_iterable(lists))
 
 
 def data(store: str, **changes: Any) -> dict[str, Any]:
     return {"store": store, "batch_size": 4, "threads": 2, "augmentation": VARIED, **changes}
 
 
-def test_twenty_steps_are_the_same_from_the_store_and_live(
-    store: str, live: str, tmp_path: Path
-) -> None:
-    loops = {"max_epochs": 4}  # of 5 steps
+def test_steps_are_the_same_from_the_store_and_live(store: str, live: str, tmp_path: Path) -> None:
+    loops = {"max_epochs": 3}  # of 6 steps
     stored = train(str(tmp_path / "a"), data(store), trainer=loops)
     computed = train(str(tmp_path / "b"), data("nowhere", live=live), trainer=loops)
-    assert len(stored.losses) == 20
+    assert len(stored.losses) == 18
     assert stored.losses == computed.losses
     assert stored.metrics["val/hmean"] == computed.metrics["val/hmean"]
 
 
+@pytest.fixture(scope="module")
+def whole(store: str, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """A training of 3 epochs of 6 steps that nobody interrupts."""
+    return train(str(tmp_path_factory.mktemp("whole")), data(store), trainer={"max_epochs": 3})
+
+
 @pytest.mark.parametrize(
-    ("checkpoint", "stop"), [(7, 9), (5, 6)], ids=["in an epoch", "at its end"]
+    ("checkpoint", "stop"), [(14, 16), (12, 13)], ids=["in an epoch", "at its end"]
 )
 def test_an_interrupted_training_goes_on_with_the_batches_that_were_left(
-    store: str, tmp_path: Path, checkpoint: int, stop: int
+    checkpoint: int, stop: int, whole: Record, store: str, tmp_path: Path
 ) -> None:
-    loops = {"max_epochs": 3}  # of 5 steps
-    whole = train(str(tmp_path / "whole"), data(store), trainer=loops)
-    out = str(tmp_path / "cut")
+    loops, out = {"max_epochs": 3}, str(tmp_path)
     cut = train(out, data(store), trainer=loops, stop_after=stop, checkpoint_every=checkpoint)
     assert cut.losses == whole.losses[:stop]
     again = train(out, data(store), trainer=loops, ckpt_path=f"{out}/step{checkpoint}.ckpt")
     assert again.losses == whole.losses[checkpoint:]
+    assert again.rates == whole.rates[checkpoint:]
     assert again.metrics["val/hmean"] == whole.metrics["val/hmean"]
+    samples = len(flat(again.images))
+    assert 0 < again.metrics["time/train_sample"] * samples / 1000 < again.seconds
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        ({"max_epochs": 1}, 6),
+        ({"max_steps": 8, "max_epochs": -1}, 8),
+        ({"max_epochs": 3, "check_val_every_n_epoch": 2}, 18),
+    ],
+    ids=["an epoch", "in an epoch", "not validated"],
+)
+def test_the_last_checkpoint_is_the_last_state(
+    limits: dict[str, int], steps: int, store: str, tmp_path: Path
+) -> None:
+    # The rate does not depend on how long the training is to be.
+    constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+    model, out = {"lr_scheduler": constant}, str(tmp_path / "out")
+    whole = train(str(tmp_path / "whole"), data(store), model, {"max_epochs": 4})
+    first = train(out, data(store), model, limits, last=True)
+    assert first.losses == whole.losses[:steps]
+    state = read_checkpoint(tmp_path / "out" / "last.ckpt")
+    assert state["global_step"] == steps
+    again = train(out, data(store), model, {"max_epochs": 4}, ckpt_path=f"{out}/last.ckpt")
+    assert again.losses == whole.losses[steps:]
+
+
+@pytest.mark.parametrize("checkpoint", [4, 6, 8])
+def test_a_training_goes_on_with_another_batch_size(
+    checkpoint: int, store: str, tmp_path: Path
+) -> None:
+    loops, out = {"max_epochs": 4}, str(tmp_path)
+    plain = {"augmentation": {}}  # so that an image can be told in any epoch
+    whole = train(out, data(store, **plain), trainer=loops, checkpoint_every=checkpoint)
+    path = f"{out}/step{checkpoint}.ckpt"
+    again = train(out, data(store, batch_size=7, **plain), trainer=loops, ckpt_path=path)
+    seen = flat(whole.images[:checkpoint])
+    assert seen + flat(again.images) == flat(whole.images)
+    sizes = [min(7, 22 - len(seen) % 22 - start) for start in range(0, 22 - len(seen) % 22, 7)]
+    assert [len(step) for step in again.images[: len(sizes)]] == sizes
+    # the learning rate goes on from where it was, and is nearly zero at the end, not before
+    assert again.rates[0] == whole.rates[checkpoint]
+    assert again.rates == sorted(again.rates, reverse=True)
+    assert 0 < again.rates[-1] < 2 * whole.rates[-1]
+
+
+def test_a_training_goes_on_in_another_number_of_processes(store: str, tmp_path: Path) -> None:
+    plain, loops = {"augmentation": {}}, {"max_epochs": 2}
+    whole = train(str(tmp_path), data(store, **plain), trainer=loops, checkpoint_every=4)
+    two = in_processes(
+        tmp_path / "two",
+        2,
+        data=data(store, batch_size=3, **plain),
+        trainer=loops,
+        ckpt_path=str(tmp_path / "step4.ckpt"),
+    )
+    assert len(two[0]["images"]) == len(two[1]["images"]) == 1 + 4
+    together = [flat(step) for step in zip(*(rank["images"] for rank in two), strict=True)]
+    assert flat(together) == flat(whole.images[4:])
+
+
+def test_the_best_so_far_is_known_in_another_folder(store: str, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    train(str(first), data(store), last=True)
+    checkpoints = {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in first.glob("*.ckpt")} == checkpoints
+    loops = {"max_epochs": 2, "limit_val_batches": 1}
+    more = {"trainer": loops, "last": True, "ckpt_path": str(first / "last.ckpt")}
+    train(str(second), data(store), **more)  # so small a network finds nothing, and is no better
+    assert {path.name for path in second.glob("*.ckpt")} == {"last.ckpt"}
+    (first / "best.ckpt").unlink()
+    train(str(third), data(store), **more)
+    assert {path.name for path in third.glob("*.ckpt")} == checkpoints
+
+
+def test_a_training_goes_on_in_the_same_order_alone(store: str, tmp_path: Path) -> None:
+    out = str(tmp_path)
+    train(out, data(store), trainer={"limit_train_batches": 1}, last=True)
+    with pytest.raises(StoreError, match=r"with seed 0, but data\.seed is 1, which gives another"):
+        train(out, data(store, seed=1), ckpt_path=f"{out}/last.ckpt")
+    with pytest.raises(StoreError, match="split 'val' is not what the checkpoint was trained on"):
+        train(out, data(store, train="val"), ckpt_path=f"{out}/last.ckpt")
 
 
 def in_processes(out: Path, count: int, **arguments: Any) -> list[dict[str, Any]]:
@@ -131,7 +238,7 @@ def test_two_processes_do_what_one_does(store: str, dataset: Dataset, tmp_path: 
         tmp_path / "two", 2, data=data(store, batch_size=2), model=model, trainer=loops
     )
     together = np.mean([rank["losses"] for rank in two], axis=0)
-    assert together.shape == (10,)
+    assert together.shape == (12,)
     assert np.allclose(together, one["losses"], atol=1e-5, rtol=0)
     # every sample of validation exactly once, however unevenly they are shared
     names = sorted(dataset.document["images"])
@@ -168,7 +275,7 @@ def test_checkpointed_activations_change_no_loss(store: str, tmp_path: Path) -> 
                 ("selective", {}),
                 ("full", {}),
                 ({"stage1": "full", "neck": "selective"}, {}),
-                ("auto", {"memory_budget": 0.001}),
+                ("auto", {"memory_budget": 0.0001}),
             ]
         )
     ]
@@ -204,7 +311,7 @@ def quick(store: str, out: Path) -> list[str]:
     return [
         *("--config", str(CONFIG)),
         *("--data.store", store, "--data.batch_size", "4", "--data.augmentation.crop", "48"),
-        *("--model.channels", "16"),
+        *("--model.backbone", str(BACKBONE), "--model.channels", "16"),
         *("--trainer.default_root_dir", str(out), "--trainer.logger.init_args.save_dir", str(out)),
         *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
         *("--trainer.accelerator", "cpu"),
@@ -231,7 +338,8 @@ def trained(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fit_writes_the_best_and_the_last(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {"best.ckpt", "last.ckpt"}
     checkpoint = read_checkpoint(trained / "last.ckpt")
-    assert checkpoint["text_detector"] == {"backbone": "resnet-18", "channels": 16, "norm": "batch"}
+    architecture = {"backbone": str(BACKBONE), "channels": 16, "norm": "batch"}
+    assert checkpoint["text_detector"] == architecture
     metrics = (trained.parent / "metrics.csv").read_text()
     for name in ("train/loss", "val/hmean", "val/precision", "time/loader_wait", "time/val_sample"):
         assert name in metrics.splitlines()[0]
@@ -277,6 +385,76 @@ def test_what_predict_writes_can_be_built(
         store=tmp_path / "again", size=64, backend="sequential", splits={"p": source}
     )
     assert build("p", settings.source("p"), settings).samples == len(document["images"])
+
+
+@pytest.fixture
+def photos(dataset: Dataset, tmp_path: Path) -> Path:
+    """A folder of eight images, one of them damaged, with files beside them that are none."""
+    folder = tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    for number, path in enumerate(sorted(dataset.images.iterdir())[:8]):
+        (folder / ("deeper" if number == 3 else ".") / path.name).write_bytes(path.read_bytes())
+    (folder / "page_005.jpg").write_bytes(b"no image")
+    for name in ("._page_001.jpg", ".hidden/page_001.jpg", "notes.txt"):
+        (folder / name).write_bytes(b"Mac OS X")
+    return folder
+
+
+def test_predict_takes_a_checkpoint_and_images_alone(
+    photos: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    arguments = ("predict", "--ckpt_path", trained / "last.ckpt", "--data.images", "photos")
+    said = failure(monkeypatch, capsys, *arguments)
+    assert "photos/page_005.jpg: is not a JPEG" in said
+    run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.batch_size", 3)
+    assert "left out: photos/page_005.jpg: is not a JPEG" in capsys.readouterr().err
+    assert "in 7 images; left out, for they cannot be read: 1" in caplog.text
+    assert {path.name for path in photos.parent.iterdir()} >= {"photos", "predictions"}
+    assert {path.name for path in Path("predictions").iterdir()} == {"predictions.json", "overlays"}
+    assert not Path("lightning_logs").exists()
+    found = json.loads(Path("predictions/predictions.json").read_text())["images"]
+    names = [f"page_{number:03d}.jpg" for number in (0, 1, 2, 4, 6, 7)]
+    assert list(found) == ["deeper/page_003.jpg", *names]
+    picture = cv2.imread("predictions/overlays/page_000.jpg.png")
+    assert picture.shape == (64, 64, 3)  # as large as the training saw its own
+    run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.size", 96)
+    assert cv2.imread("predictions/overlays/page_000.jpg.png").shape == (96, 96, 3)
+
+
+def test_what_was_predicted_when_it_is_stopped_can_be_built(
+    photos: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_step = TextDetector.predict_step
+
+    def stopped(module: TextDetector, batch: dict[str, Any], index: int) -> Any:
+        if index == 2:
+            raise KeyboardInterrupt
+        return predict_step(module, batch, index)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TextDetector, "predict_step", stopped)
+    (photos / "page_005.jpg").unlink()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run(
+                monkeypatch,
+                *("predict", "--ckpt_path", trained / "last.ckpt", "--data.images", photos),
+                *("--data.batch_size", 2, "--predictions.overlays", "false"),
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert caught.value.code == 1
+    part = tmp_path / "predictions" / "predictions.part.json"
+    assert list(tmp_path.joinpath("predictions").iterdir()) == [part]
+    settings = Settings(store=tmp_path / "again", size=64, backend="sequential")
+    assert build("p", Source(images=photos, annotations=part), settings).samples == 4
 
 
 def failure(
@@ -358,6 +536,158 @@ def test_only_a_trained_model_is_evaluated(
 ) -> None:
     said = failure(monkeypatch, capsys, subcommand, *quick(store, tmp_path))
     assert f"{subcommand} needs a trained model; name one with --ckpt_path" in said
+
+
+@pytest.fixture
+def spoilt(trained: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a checkpoint that something was done to."""
+
+    def make(change: Callable[[dict[str, Any]], Any]) -> Path:
+        checkpoint = torch.load(trained / "last.ckpt", weights_only=True)
+        change(checkpoint)
+        torch.save(checkpoint, tmp_path / "spoilt.ckpt")
+        return tmp_path / "spoilt.ckpt"
+
+    return make
+
+
+SPOILT: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "missing": (lambda c: c["state_dict"].pop(_first(c)), "lacks the model's model."),
+    "unknown": (lambda c: c["state_dict"].update(x=torch.ones(1)), "'x', which the model lacks"),
+    "shape": (lambda c: c["state_dict"].update({_first(c): torch.ones(3)}), "is of shape (3,), n"),
+    "nan": (lambda c: c["state_dict"][_first(c)].fill_(float("nan")), "are no finite numbers"),
+    "no tensor": (lambda c: c["state_dict"].update({_first(c): 3}), "is of shape None, not"),
+    "no weights": (lambda c: c.update(state_dict=[]), "holds no model"),
+}
+
+
+def _first(checkpoint: dict[str, Any]) -> str:
+    return str(next(iter(checkpoint["state_dict"])))
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_spoilt_checkpoint(
+    kind: str,
+    spoilt: Callable[..., Path],
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change, message = SPOILT[kind]
+    path, arguments = spoilt(change), quick(store, tmp_path)
+    assert message in failure(monkeypatch, capsys, "validate", *arguments, "--ckpt_path", path)
+    assert message in failure(monkeypatch, capsys, "fit", *arguments, "--model.weights", path)
+
+
+def test_a_checkpoint_that_no_training_can_go_on_from(
+    spoilt: Callable[..., Path],
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("fit", *quick(store, tmp_path), "--ckpt_path")
+    path = spoilt(lambda c: c.pop("optimizer_states"))
+    assert "holds no optimizer_states, so a training" in failure(
+        monkeypatch, capsys, *arguments, path
+    )
+    path = spoilt(lambda c: c["optimizer_states"][0]["state"][0]["exp_avg"].fill_(float("inf")))
+    assert "its optimiser state holds values" in failure(monkeypatch, capsys, *arguments, path)
+
+
+NOTHING = {
+    "endless": (["--trainer.max_epochs", "-1"], "this one has none; set trainer.max_epochs"),
+    "no epoch": (["--trainer.max_epochs", "0"], "nothing was trained, for the settings allow no"),
+    "no batch": (["--trainer.limit_train_batches", "0"], "nothing was trained"),
+    "no text": (["--data.train", "untold"], "split 'untold' holds no text to learn: there is none"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING)
+def test_nothing_to_train(
+    kind: str,
+    store: str,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    untold = tmp_path / "untold.json"
+    untold.write_text(json.dumps({"images": {"page_001.jpg": {"words": {}}}}))
+    source = Source(images=dataset.images, annotations=untold)
+    build("untold", source, Settings(store=store, size=64, backend="sequential"))
+    arguments, message = NOTHING[kind]
+    said = failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *arguments)
+    assert message in said
+
+
+def test_nothing_is_left_to_train(
+    store: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = ("--trainer.max_epochs", 2, "--ckpt_path", trained / "last.ckpt")
+    said = failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *more)
+    assert "nothing was left to train" in said
+    assert "has done 2 epochs and 12 steps; to go on, raise --trainer.max_epochs" in said
+
+
+@pytest.mark.parametrize("kind", ["too few samples", "a damaged sample"])
+def test_of_two_processes_one_says_what_is_wrong(
+    kind: str, store: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    own = tmp_path / "store"
+    few = {"images": dict(list(dataset.document["images"].items())[: 1 if "few" in kind else 23])}
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    source = Source(images=dataset.images, annotations=tmp_path / "few.json")
+    settings = Settings(store=own, size=64, backend="sequential")
+    for split in ("train", "val"):
+        build(split, source, settings)
+    if "damaged" in kind:
+        for shard in own.joinpath("shards").rglob("image/c*"):
+            shard.write_bytes(b"damaged")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ocr.train", "fit", *quick(str(own), tmp_path)),
+            *("--trainer.devices", "2", "--trainer.strategy", "ddp"),
+        ],
+        cwd=tmp_path,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    assert errors == done.stderr.splitlines()[-1:]
+    wrong = "holds too few samples (1) for 2 processes" if "few" in kind else "error: sample 'page_"
+    assert wrong in errors[0]
+
+
+def test_a_log_shows_how_far_a_training_is(
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(progress_lines, "_EVERY", 0.0)
+    arguments = [*quick(store, tmp_path), "--trainer.max_epochs", 2, "--data.batch_size", 11]
+    run(monkeypatch, "fit", *arguments, "--trainer.check_val_every_n_epoch", 2)
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if line[:5] in ("epoch", "valid")
+    ]
+    step = r"epoch {} of 2, step {} of 2, loss [\d.]+, 0:00:\d\d left"
+    expected = [step.format(epoch, number) for epoch in (1, 2) for number in (1, 2)]
+    expected += ["validation: batch 1 of 3", "validation: batch 2 of 3", "validation: batch 3 of 3"]
+    expected += [step.format(2, 2).replace(", 0:00", r", H-mean [\d.]+, 0:00")]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line), line
+    assert lines[-1].endswith("0:00:00 left")
 
 
 class Payload:
@@ -450,6 +780,7 @@ def test_commands_in_the_documents_are_real(
     monkeypatch.chdir(ROOT)
     # a checkpoint that a document names is there only after a training
     monkeypatch.setattr(command, "read_checkpoint", lambda path: {})
+    monkeypatch.setattr(command, "check_resumable", lambda checkpoint, path: None)
     arguments = shlex.split(line.split("`")[0].replace("...", "some.ckpt"), comments=True)
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, *arguments, "--print_config")

@@ -20,10 +20,11 @@ from ocr.datasets.transforms import (
     visible_polygons,
 )
 from ocr_precompute.build import build
-from ocr_precompute.config import Settings
+from ocr_precompute.config import RECIPES, Settings
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets import draw_targets
 
+DBNET = RECIPES["dbnet"]
 FIELDS = (*TRAINING, "polygons", "ignore")
 ALL = Augmentation(crop=48, flip=0.5, rotation=20, scale=0.5, colour=0.3)
 
@@ -65,7 +66,7 @@ def test_maps_are_drawn_from_polygons_that_moved_with_the_pixels(
         plain = stored[index]
         polygons = Polygons.from_list(plain["polygons"], plain["ignore"].tolist())
         random = np.random.default_rng([3, 2, index])
-        matrix = augmentation.placement(polygons, (64, 64), random)
+        matrix = augmentation.placement(polygons, (64, 64), DBNET, random)
         size = varied.parameters.size
         moved = visible_polygons(transformed(polygons, matrix), size)
         targets = draw_targets(moved, size, varied.parameters.recipe)
@@ -82,7 +83,7 @@ def test_pixels_and_polygons_move_alike() -> None:
     augmentation = Augmentation(crop=160, flip=0.5, rotation=30, scale=0.6)
     polygons, shown = Polygons.from_list([polygon], [False]), 0
     for seed in range(40):
-        matrix = augmentation.placement(polygons, (200, 240), np.random.default_rng(seed))
+        matrix = augmentation.placement(polygons, (200, 240), DBNET, np.random.default_rng(seed))
         seen = cv2.warpAffine(page, matrix, (160, 160))[..., 0] > 127
         moved = transformed(polygons, matrix).points
         drawn = cv2.fillPoly(np.zeros((160, 160), np.uint8), [np.rint(moved).astype(np.int32)], 1)
@@ -132,20 +133,84 @@ def test_a_crop_avoids_cutting_text(seed: int, count: int) -> None:
     boxes = []
     for _ in range(count):
         x, y = random.uniform(0, 180), random.uniform(0, 190)
-        boxes.append(np.array([[x, y], [x + 18, y], [x + 18, y + 8], [x, y + 8]]))
+        boxes.append(rectangle(x, y, 18, 9))
     polygons = Polygons.from_list(boxes, [False] * count)
     before = polygons.points.copy()
-    matrix = Augmentation(crop=100).placement(polygons, (200, 200), random)
+    matrix = Augmentation(crop=100).placement(polygons, (200, 200), DBNET, random)
     assert same(polygons.points, before)
     assert np.array_equal(matrix[:, :2], np.eye(2))
     # the crop lies on the page
     assert (matrix[:, 2] >= -100).all()
     assert (matrix[:, 2] <= 0).all()
-    if count == 1:  # there is always a place that does not cut it, and ten tries find one
-        moved = transformed(polygons, matrix).points
-        assert ((moved >= 0) & (moved <= 100)).all() or not ((moved > 0) & (moved < 100)).all(
-            axis=1
-        ).any()
+    low, high = text_boxes(polygons, matrix)
+    whole, apart = (
+        ((low >= 0) & (high <= 100)).all(axis=1),
+        ((high <= 0) | (low >= 100)).any(axis=1),
+    )
+    assert whole.any() or not count
+    if count == 1:
+        assert (whole | apart).all()
+
+
+def text_boxes(polygons: Polygons, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    moved = transformed(polygons, matrix).as_list()
+    low, high = (np.array([end(p, axis=0) for p in moved]) for end in (np.min, np.max))
+    return low.reshape(-1, 2), high.reshape(-1, 2)
+
+
+def rectangle(x: float, y: float, width: float, height: float) -> np.ndarray:
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], float)
+
+
+@pytest.mark.parametrize("crop", [640, 320])
+def test_sparse_text_is_in_the_crop(crop: int) -> None:
+    """One or two texts a page, with don't-care and tiny ones all over it."""
+    augmentation, empty, corners = Augmentation(crop=crop, rotation=5, scale=0.3), 0, []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        texts = [rectangle(*random.uniform(0, 560, 2), 70, 18) for _ in range(1 + seed % 2)]
+        others = [rectangle(*random.uniform(0, 620, 2), 60, 14) for _ in range(20)]
+        tiny = [rectangle(*random.uniform(0, 630, 2), 9, 4) for _ in range(20)]
+        ignore = [False] * len(texts) + [True] * len(others) + [False] * len(tiny)
+        polygons = Polygons.from_list([*texts, *others, *tiny], ignore)
+        matrix = augmentation.placement(polygons, (640, 640), DBNET, random)
+        moved = visible_polygons(transformed(polygons, matrix), (crop, crop))
+        empty += not draw_targets(moved, (crop, crop), DBNET).prob.any()
+        corners.append(transformed(Polygons.from_list(texts[:1], [False]), matrix).points[0])
+    assert empty == 0
+    if crop == 320:  # the text is anywhere in the crop
+        inside = np.array([c for c in corners if ((c >= 0) & (c <= crop)).all()])
+        assert (np.histogram2d(*inside.T, bins=3, range=[[0, 250], [0, 300]])[0] > 5).all()
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_only_text_that_is_learnt_is_kept_whole(ignored: bool) -> None:
+    """A text beside one that covers most of the page, which no crop can hold."""
+    polygons = Polygons.from_list(
+        [rectangle(5, 40, 350, 300), rectangle(150, 360, 60, 20)], [ignored, False]
+    )
+    for seed in range(50):
+        matrix = Augmentation(crop=100).placement(
+            polygons, (400, 400), DBNET, np.random.default_rng(seed)
+        )
+        low, high = text_boxes(polygons, matrix)
+        assert ((low[1] >= 0) & (high[1] <= 100)).all()
+
+
+def test_a_text_larger_than_the_crop_fills_it_and_a_page_without_any_is_cut_anywhere() -> None:
+    big = Polygons.from_list([rectangle(50, 60, 300, 200)], [False])
+    none = Polygons.from_list([rectangle(50, 60, 300, 200), rectangle(9, 9, 20, 0)], [True, False])
+    corners = []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        matrix = Augmentation(crop=100).placement(big, (400, 400), DBNET, random)
+        low, high = text_boxes(big, matrix)
+        assert (low <= 0).all()
+        assert (high >= 100).all()
+        corners.append(-Augmentation(crop=100).placement(none, (400, 400), DBNET, random)[:, 2])
+    assert np.ptp(corners, axis=0).min() > 250
+    assert np.min(corners) >= 0
+    assert np.max(corners) <= 300
 
 
 def test_what_is_cut_by_more_than_half_is_dont_care_and_what_is_outside_is_gone() -> None:

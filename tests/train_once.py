@@ -5,9 +5,12 @@ Arguments: a JSON object with the keyword arguments of `train`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import StepTimes
+from ocr.lightning_modules.callbacks import BestAndLast, Resume, StepTimes
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
+
+BACKBONE = Path(__file__).with_name("backbone")  # a ResNet so small that a step takes no time
 
 
 class Record(lightning.Callback):
@@ -26,15 +32,29 @@ class Record(lightning.Callback):
 
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.images: list[list[str]] = []  # a digest of each image, a list of them for each step
         self.names: list[str] = []
         self.metrics: dict[str, float] = {}
 
     def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
         self.losses.append(outputs["loss"].item())
+        self.images.append(
+            [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in batch["image"]]
+        )
+
+    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
 
     def on_validation_batch_end(self, trainer, module, outputs, batch, index, *_) -> None:
         if not trainer.sanity_checking:
             self.names += batch["name"]
+
+    def on_train_start(self, trainer, module) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_end(self, trainer, module) -> None:
+        self.seconds = time.perf_counter() - self._started
 
     def on_fit_end(self, trainer, module) -> None:
         self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -59,14 +79,19 @@ def train(
     stop_after: int | None = None,
     checkpoint_every: int | None = None,
     ckpt_path: str | None = None,
+    last: bool = False,
 ) -> Record:
     """One training; everything in it is decided by its arguments."""
     torch.set_num_threads(1)  # so small a network gains nothing from more
     lightning.seed_everything(0, verbose=False)
     augmentation = Augmentation(**data.pop("augmentation", {}))
-    module = TextDetector(**{"channels": 16, "learning_rate": 2e-3, **(model or {})})
+    optimizer = partial(torch.optim.AdamW, lr=2e-3, weight_decay=1e-4)
+    defaults = {"backbone": str(BACKBONE), "channels": 16, "optimizer": optimizer}
+    module = TextDetector(**{**defaults, **(model or {})})
     record = Record()
-    callbacks: list[lightning.Callback] = [record, StepTimes()]
+    callbacks: list[lightning.Callback] = [record, StepTimes(), Resume()]
+    if last:
+        callbacks.append(BestAndLast(out))
     if checkpoint_every:
         callbacks.append(
             ModelCheckpoint(
@@ -85,7 +110,7 @@ def train(
             "devices": 1,
             "max_epochs": 1,
             "logger": False,
-            "enable_checkpointing": bool(checkpoint_every),
+            "enable_checkpointing": bool(checkpoint_every) or last,
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
@@ -93,6 +118,7 @@ def train(
             **(trainer or {}),
         }
     )
+    loop.strategy.checkpoint_io = WholeCheckpointIO()
     try:
         loop.fit(
             module,
@@ -103,7 +129,8 @@ def train(
     except (KeyboardInterrupt, SystemExit):
         if stop_after is None:
             raise
-    seen = {"losses": record.losses, "names": record.names, "metrics": record.metrics}
+    kinds = ("losses", "rates", "images", "names", "metrics")
+    seen = {kind: getattr(record, kind) for kind in kinds}
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"rank{loop.global_rank}.json").write_text(json.dumps(seen))

@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 import lightning
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 from ocr.datasets.folder import ImageFolder
 from ocr.datasets.live import LiveDataset
 from ocr.datasets.loader import BatchLoader
-from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset, has_text
 from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
-from ocr_precompute.config import load_settings, parse_size
+from ocr_precompute.config import Parameters, load_settings, parse_size
 from ocr_precompute.errors import StoreError
 
 _EVALUATION = ("image", *ANNOTATIONS)
@@ -24,7 +25,7 @@ class DetectionData(lightning.LightningDataModule):
     """Loaders for training, validation, test and prediction.
 
     Its state in a checkpoint is the data hash of what was trained on, and the place in the epoch: a
-    training goes on with the same data, and there with the batches that were left.
+    training goes on with the same data in the same order, and there with the samples that are left.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class DetectionData(lightning.LightningDataModule):
         seed: int = 0,
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         images: str | None = None,
+        skip_bad: bool = False,
     ) -> None:
         """Settings of the data; nothing is opened before `setup`.
 
@@ -49,7 +51,8 @@ class DetectionData(lightning.LightningDataModule):
             train: Split to train on.
             val: Split to validate on, and to predict on if no images are given.
             test: Split to test on; that of val by default.
-            size: Canonical size, N or HxW, that the store must have; by default any will do.
+            size: Canonical size, N or HxW, that the store must have; by default any will do. Of
+                images: the size they are brought to, by default that of the training.
             recipe: Label recipe that the store must have; by default either will do.
             live: Configuration of ocr-precompute; its splits are then computed from their source
                 files sample by sample, and the store is not used.
@@ -57,12 +60,14 @@ class DetectionData(lightning.LightningDataModule):
             threads: Loader threads of each process; one a core by default.
             seed: Decides order and augmentation of every epoch.
             augmentation: How training samples are varied.
-            images: Folder of images to predict on, instead of the split val.
+            images: Folder of images to predict on, instead of the split val; no store is needed.
+            skip_bad: Leave out images of that folder that cannot be read, instead of ending there.
         """
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self._store, self._live, self._images = store, live, images
+        self._skip_bad = skip_bad
         self._splits = {"train": train, "val": val, "test": test or val}
         self._size = None if size is None else parse_size(size)
         self._recipe = recipe
@@ -71,6 +76,7 @@ class DetectionData(lightning.LightningDataModule):
         self._datasets: dict[str, SampleDataset] = {}
         self._loader: BatchLoader | None = None
         self._left_at: dict[str, int] | None = None
+        self._trained_with: tuple[Any, Any] = (None, "exact")  # size and decode of a checkpoint
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs.
@@ -80,20 +86,31 @@ class DetectionData(lightning.LightningDataModule):
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for role in needed.get(stage, ()):
             fields = (*TRAINING, "polygons", "ignore") if role == "train" else _EVALUATION
-            self._datasets[role] = self._open(self._splits[role], fields)
-        if stage == "predict":
-            self._datasets["predict"] = self._open(self._splits["val"], _EVALUATION)
-            if self._images is not None:
-                parameters = self._datasets["predict"].parameters
-                self._datasets["predict"] = ImageFolder(self._images, parameters)
+            self._datasets[role] = self._open(role, fields)
+        if stage == "fit":
+            self._check_text()
+        if stage == "predict" and self._images is None:
+            self._datasets["predict"] = self._open("val", _EVALUATION)
 
-    def _open(self, split: str, fields: tuple[str, ...]) -> SampleDataset:
+    def _check_text(self) -> None:
+        """Raises StoreError if nothing can be learnt; says so if nothing can be measured."""
+        if not has_text(self._datasets["train"]):
+            raise StoreError(
+                f"{self._where('train')} holds no text to learn: there is none, or all of it is "
+                "don't-care; annotate some, or build the split with a larger --size"
+            )
+        if not has_text(self._datasets["val"]):
+            rank_zero_info(f"{self._where('val')} holds no text to find: its H-mean says nothing")
+
+    def _where(self, role: str) -> str:
+        return f"{self._live or self._store}: split {self._splits[role]!r}"
+
+    def _open(self, role: str, fields: tuple[str, ...]) -> SampleDataset:
+        split, where = self._splits[role], self._where(role)
         dataset: SampleDataset
         if self._live is not None:
-            where = f"{self._live}: split {split!r}"
             dataset = LiveDataset.from_settings(load_settings(Path(self._live), {}), split, fields)
         else:
-            where = f"{self._store}: split {split!r}"
             dataset = StoreDataset(self._store, split, fields)
         parameters = dataset.parameters
         if not len(dataset):
@@ -121,17 +138,19 @@ class DetectionData(lightning.LightningDataModule):
         return AugmentedDataset(self._datasets["train"], self._augmentation, seed=self._seed)
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled and varied batches; what fills no whole batch is left out of an epoch."""
+        """Shuffled and varied batches, equally many for each process.
+
+        Raises StoreError if there are fewer samples than processes.
+        """
         dataset = self._varied()
         world = self.trainer.world_size if self.trainer else 1
+        if len(dataset) < world:
+            raise StoreError(
+                f"{self._where('train')} holds too few samples ({len(dataset)}) for {world} "
+                "processes; train with fewer --trainer.devices"
+            )
         self._loader = BatchLoader(
-            dataset,
-            self._batch_size,
-            shuffle=True,
-            threads=self._threads,
-            seed=self._seed,
-            # A batch of another size would count for more than its samples, or for less.
-            drop_last=len(dataset) >= self._batch_size * world,
+            dataset, self._batch_size, shuffle=True, threads=self._threads, seed=self._seed
         )
         if self._left_at is not None:
             self._loader.load_state_dict(self._left_at)
@@ -146,35 +165,67 @@ class DetectionData(lightning.LightningDataModule):
         return self._in_order("test")
 
     def predict_dataloader(self) -> BatchLoader:
-        """The images to predict on, every one once."""
+        """The images to predict on, every one once.
+
+        Those of a folder are seen as the training saw its own: the checkpoint says how.
+        """
+        if self._images is not None:
+            self._datasets["predict"] = ImageFolder(
+                self._images, self._seen_as(), skip_bad=self._skip_bad
+            )
         return self._in_order("predict")
+
+    def _seen_as(self) -> Parameters:
+        size, decode = self._trained_with
+        if self._size or size:
+            return Parameters.model_validate({"size": self._size or size, "decode": decode})
+        return self._open("val", _EVALUATION).parameters
 
     def _in_order(self, role: str) -> BatchLoader:
         return BatchLoader(self._datasets[role], self._batch_size, threads=self._threads)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the data hash of the training split, empty for live data, and where the
-        loader is.
+        """For a checkpoint: the data hash of the training split, empty for live data; where the
+        loader is; and the canonical size of the images and how they were decoded.
         """
         # Lightning keeps the state of loaders too, but does not give it back to those that were
         # made before the checkpoint was read, and the schedule of the learning rate needs one.
         loader = self._loader.state_dict() if self._loader is not None else None
-        return {"data_hash": self._data_hash(), "loader": loader}
+        parameters = self._datasets["train"].parameters
+        images = {"size": list(parameters.size), "decode": parameters.decode}
+        return {"data_hash": self._data_hash(), "loader": loader, "images": images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a checkpoint was. Raises StoreError if a training cannot, on other data."""
+        """Go on where a checkpoint was.
+
+        Raises StoreError if a training cannot: with other data, or in another order.
+        """
+        images = state.get("images") or {}
+        self._trained_with = images.get("size"), images.get("decode", "exact")
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        self._left_at = state.get("loader")
-        if self._loader is not None and self._left_at is not None:
-            self._loader.load_state_dict(self._left_at)
         before, now = state.get("data_hash", ""), self._data_hash()
+        left_at = state.get("loader") or {}
+        samples = len(self._datasets["train"])
+        anew = "or start anew from the checkpoint's weights with --model.weights"
         if before and now and before != now:
             raise StoreError(
-                f"{self._store}: split {self._splits['train']!r} is not what the checkpoint was "
-                f"trained on (data hash {now[:12]}, then {before[:12]}); bring that store back, or "
-                "start anew from the checkpoint's weights with --model.weights"
+                f"{self._where('train')} is not what the checkpoint was trained on (data hash "
+                f"{now[:12]}, then {before[:12]}); bring that store back, {anew}"
             )
+        if left_at.get("samples") != samples:
+            raise StoreError(
+                f"{self._where('train')} holds {samples} samples, but the checkpoint was trained "
+                f"on {left_at.get('samples', 'an unknown number')}; bring those back, {anew}"
+            )
+        if left_at["seed"] != self._seed:
+            raise StoreError(
+                f"the checkpoint was trained with seed {left_at['seed']}, but data.seed is "
+                f"{self._seed}, which gives another order; correct data.seed, {anew}"
+            )
+        self._left_at = left_at
+        if self._loader is not None:
+            self._loader.load_state_dict(left_at)
 
     def _data_hash(self) -> str:
         train = self._datasets.get("train")

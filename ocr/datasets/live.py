@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, SampleDataset
+from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Decode, Settings, SkipBad, Source
+from ocr_precompute.config import Decode, Settings, SkipBad, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.scan import live_annotations, read_image
 
@@ -27,6 +27,7 @@ class LiveDataset(SampleDataset):
         fields: Sequence[str] = TRAINING,
         *,
         format: str = "auto",
+        unannotated: Unannotated = "skip",
         recipe: Literal["seed", "dbnet"] = "dbnet",
         size: int | str | tuple[int, int] = 640,
         shrink_ratio: float = 0.4,
@@ -34,6 +35,8 @@ class LiveDataset(SampleDataset):
         thresh_max: float = 0.7,
         decode: Decode = "exact",
         max_pixels: int = 2**27,
+        max_polygons: int = 20_000,
+        max_vertices: int = 10_000,
         repair: bool | None = None,
         skip_bad: SkipBad | bool = False,
     ) -> None:
@@ -54,11 +57,18 @@ class LiveDataset(SampleDataset):
                 "thresh_max": thresh_max,
                 "decode": decode,
                 "max_pixels": max_pixels,
+                "max_polygons": max_polygons,
+                "max_vertices": max_vertices,
                 "repair": repair,
                 "skip_bad": skip_bad,
             }
         )
-        source = Source(images=Path(images), annotations=Path(annotations), format=format)
+        source = Source(
+            images=Path(images),
+            annotations=Path(annotations),
+            format=format,
+            unannotated=unannotated,
+        )
         self._open(source, settings, fields)
 
     @classmethod
@@ -85,12 +95,13 @@ class LiveDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self._annotated)
 
+    @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Compute samples; write their chosen maps into out, return their other chosen fields.
 
-        Raises IndexError, or InputError, naming the image, if it cannot be read or decoded.
+        Warns of damaged images. Raises IndexError, or InputError, naming the image, if it cannot be
+        read or decoded.
         """
-        cv2.setNumThreads(1)  # the loader's threads are the parallel part
         rest = []
         for position, index in enumerate(indices):
             sample = self._compute(index)
@@ -103,7 +114,7 @@ class LiveDataset(SampleDataset):
         annotation = self._annotated[index]
         path = self._images / annotation.name
         try:
-            return compute_sample(
+            sample = compute_sample(
                 annotation.name,
                 read_image(path, self._max_pixels),
                 annotation.polygons,
@@ -115,3 +126,5 @@ class LiveDataset(SampleDataset):
                 f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
             )
             raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
+        warn_of_damage(path, sample.damage)
+        return sample

@@ -56,6 +56,11 @@ class BatchLoader:
     `matrix` and `original_size` are stacked to tensors too; `name`, `polygons` and `ignore` are
     lists, one entry a sample.
 
+    In order every sample comes once. Shuffled, every sample comes once except at most
+    world_size - 1, in the same number of batches for each rank; and a loader that goes on from the
+    state of another, with whatever batch size and number of ranks, gives exactly the samples that
+    were not yet seen.
+
     Works as a train or validation dataloader of Lightning. Under torch.distributed each rank gets
     its share of every epoch (see BatchOrder).
     """
@@ -70,7 +75,6 @@ class BatchLoader:
         shuffle: bool = False,
         threads: int | None = None,
         seed: int = 0,
-        drop_last: bool = False,
         prefetch: int = 4,
         rank: int | None = None,
         world_size: int | None = None,
@@ -96,14 +100,15 @@ class BatchLoader:
         self.batch_size = batch_size
         self.threads = threads
         self.sampler = EpochSampler()
-        self._order = BatchOrder(len(dataset), batch_size, shuffle, seed, drop_last)
+        self._seed = seed
+        self._order = BatchOrder(len(dataset), batch_size, shuffle, seed)
         self._prefetch = prefetch
         self._place = None if rank is None or world_size is None else (rank, world_size)
         pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.waited = 0.0
         """Seconds that callers have waited for batches so far."""
-        self._left_at = (0, 0)  # epoch and batches of a loaded state
-        self._handed_over = 0
+        self._left_at = (0, 0)  # epoch, and samples seen of it, of a loaded state
+        self._seen = 0  # samples that all ranks together have been handed of this epoch
         self._buffers = BatchBuffers(dataset.layout, batch_size, pinned)
 
     def set_epoch(self, epoch: int) -> None:
@@ -114,36 +119,50 @@ class BatchLoader:
         self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Batches in an epoch of this rank."""
+        """Batches in a whole epoch of this rank."""
         return self._order.length(*self._rank())
+
+    @property
+    def place(self) -> int:
+        """Batches of the epoch that lie behind, if all of it was cut as it is now."""
+        return len(self) - self._order.length(*self._rank(), self._seen)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Batches of one epoch. Raises SampleError when the batch of a bad sample is asked for."""
         epoch = self.sampler.epoch
-        batches = self._order.batches(epoch, *self._rank())
-        (at, skipped), self._left_at = self._left_at, (0, 0)
-        skipped = skipped if at == epoch else 0
-        self._handed_over = skipped
+        (at, seen), self._left_at = self._left_at, (0, 0)
+        self._seen = seen if at == epoch else 0
+        rank, world_size = self._rank()
+        batches = self._order.batches(epoch, rank, world_size, self._seen)
         asked = time.perf_counter()
-        for batch in self._run(self.dataset.at_epoch(epoch), batches[skipped:]):
-            self._handed_over += 1
+        for batch in self._run(self.dataset.at_epoch(epoch), batches):
+            self._seen = min(self._seen + self.batch_size * world_size, len(self.dataset))
             self.waited += time.perf_counter() - asked
             yield batch
             del batch  # or it would be held while the next is made
             asked = time.perf_counter()
         self.sampler.epoch = epoch + 1
-        self._handed_over = 0
+        self._seen = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where the loader is: the epoch, and how many of its batches were handed over."""
-        if self._handed_over == len(self):  # whether or not anybody asked for one more
-            return {"epoch": self.sampler.epoch + 1, "batches": 0}
-        return {"epoch": self.sampler.epoch, "batches": self._handed_over}
+        """Where the loader is: the epoch, and how many of its samples all ranks have been handed;
+        and what its order follows from: the seed, and the number of samples.
+        """
+        epoch, seen = self.sampler.epoch, self._seen
+        if self._order.length(*self._rank(), seen) == 0:  # whether or not more was asked for
+            epoch, seen = epoch + 1, 0
+        return {"epoch": epoch, "seen": seen, "seed": self._seed, "samples": len(self.dataset)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from where another loader was: the next iteration begins with what it had left."""
-        self._left_at = state["epoch"], state["batches"]
-        self.sampler.epoch, self._handed_over = self._left_at
+        """Go on from where another loader was: the next iteration begins with what it had left.
+
+        Raises ValueError if the other's order is not this one's.
+        """
+        for name, has in (("seed", self._seed), ("samples", len(self.dataset))):
+            if state.get(name) != has:
+                raise ValueError(f"{name} is {has}, and was {state.get(name)} before")
+        self._left_at = state["epoch"], state["seen"]
+        self.sampler.epoch, self._seen = self._left_at
 
     def _rank(self) -> tuple[int, int]:
         if self._place is not None:

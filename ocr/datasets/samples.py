@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from ocr_precompute.config import Parameters
-from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.errors import DamagedImageWarning, printable
+from ocr_precompute.samples import CanonicalSample, Damage
 from ocr_precompute.shard import MAPS, SampleRecord
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
@@ -18,6 +21,12 @@ TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
 
 ANNOTATIONS = ("name", "polygons", "ignore", "matrix", "original_size")
 """The other fields, which evaluation needs."""
+
+
+def warn_of_damage(path: Path, damage: Damage | None) -> None:
+    """A DamagedImageWarning that names the file, if there is any damage."""
+    if damage:
+        warnings.warn(printable(f"{path}: {damage}"), DamagedImageWarning, stacklevel=3)
 
 
 class SampleDataset(Dataset[dict[str, Any]], ABC):
@@ -87,3 +96,8 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
             {f: maps[f][position] if f in maps else rest[f] for f in self.fields}
             for position, rest in enumerate(samples)
         ]
+
+
+def has_text(dataset: SampleDataset) -> bool:
+    """Whether any polygon of a dataset is not don't-care. Its fields must have `ignore`."""
+    return any(not dataset.fill([index], {})[0]["ignore"].all() for index in range(len(dataset)))

@@ -15,11 +15,13 @@ import cv2
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset
+from ocr_precompute.config import Recipe
+from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import Polygons
 from ocr_precompute.shard import MAPS
 from ocr_precompute.targets import draw_targets
 
-_WINDOWS = 10  # places that are tried for a crop
+_WINDOWS = 16  # places that are tried for a crop
 _VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-care
 
 
@@ -27,10 +29,11 @@ _VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-ca
 class Augmentation:
     """How training samples are varied; every value 0, and no crop, leaves them as they are.
 
-    crop: side in pixels of the square that is cut out, chosen so that it cuts through as little
-    text as can be; none trains on whole samples. flip: how often left and right are swapped.
-    rotation: largest angle, degrees. scale: largest factor, of which the logarithm is drawn evenly
-    (0.5 is 1 / 1.5 to 1.5). colour: largest change of brightness, contrast and saturation.
+    crop: side in pixels of the square that is cut out, around a text that is learnt and through as
+    few of those as can be; none trains on whole samples. flip: how often left and right are
+    swapped. rotation: largest angle, degrees. scale: largest factor, of which the logarithm is
+    drawn evenly (0.5 is 1 / 1.5 to 1.5). colour: largest change of brightness, contrast and
+    saturation.
     """
 
     crop: int | None = None
@@ -48,11 +51,17 @@ class Augmentation:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {high}")
 
     def placement(
-        self, polygons: Polygons, size: tuple[int, int], random: np.random.Generator
+        self,
+        polygons: Polygons,
+        size: tuple[int, int],
+        recipe: Recipe,
+        random: np.random.Generator,
     ) -> np.ndarray:
         """Where a sample's pixels go: float64 (2, 3), pixels before to pixels after.
 
-        size: (H, W) of the sample. Exactly the identity if nothing moves.
+        size: (H, W) of the sample. recipe: decides which polygons are learnt, and so attract the
+        crop: those that are not don't-care and not too small. Exactly the identity if nothing
+        moves.
         """
         height, width = size
         angle = random.uniform(-self.rotation, self.rotation) if self.rotation else 0.0
@@ -64,34 +73,15 @@ class Augmentation:
         if self.flip and random.random() < self.flip:
             matrix = np.array([[-1.0, 0, width - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
         if self.crop is not None:
-            matrix[:, 2] -= self._corner(transformed(polygons, matrix), size, matrix, random)
+            corners = matrix[:, :2] @ [[0, width, width, 0], [0, 0, height, height]]
+            corners += matrix[:, 2:]
+            page = corners.min(axis=1, keepdims=True), corners.max(axis=1, keepdims=True)
+            moved = transformed(polygons, matrix)
+            low, high = _boxes(moved)
+            large = ((high - low).min(axis=1) >= recipe.min_size) & (np.abs(moved.areas()) >= 1)
+            learnt = large & ~moved.ignore
+            matrix[:, 2:] -= _corner(low[learnt].T, high[learnt].T, page, self.crop, random)
         return matrix
-
-    def _corner(
-        self,
-        polygons: Polygons,
-        size: tuple[int, int],
-        matrix: np.ndarray,
-        random: np.random.Generator,
-    ) -> np.ndarray:
-        """Top left of the crop, int (2,) xy, of several tries the one that cuts the least text."""
-        side = self.crop or 0
-        height, width = size
-        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
-        page = corners @ matrix[:, :2].T + matrix[:, 2]
-        low, high = page.min(axis=0), page.max(axis=0)
-        # Where the page is smaller than the crop, the crop holds all of it.
-        first, last = np.minimum(low, high - side), np.maximum(low, high - side)
-        tries: np.ndarray = np.rint(random.uniform(first, last, (_WINDOWS, 2)))
-        best: np.ndarray = tries[0]
-        if len(polygons.lengths):
-            boxes_low, boxes_high = _boxes(polygons)
-            ends = tries[:, None] + side
-            whole = np.all((boxes_low >= tries[:, None]) & (boxes_high <= ends), axis=2)
-            apart = np.any((boxes_high <= tries[:, None]) | (boxes_low >= ends), axis=2)
-            cut = np.sum(~whole & ~apart, axis=1)
-            best = tries[np.lexsort((cut, ~np.any(whole, axis=1)))[0]]
-        return best
 
     def recoloured(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The image, uint8 (H, W, 3), in other light."""
@@ -104,6 +94,41 @@ class Augmentation:
         image = cv2.LUT(image, levels)
         grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         return cv2.addWeighted(image, 1 + saturation, grey, -saturation, 0)
+
+
+def _corner(
+    low: np.ndarray,
+    high: np.ndarray,
+    page: tuple[np.ndarray, np.ndarray],
+    side: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Top left of a crop, whole pixels, float64 (2, 1): x and y.
+
+    low, high: (2, N), boxes of the texts to keep. page: lowest and highest of the page, (2, 1)
+    each. side: of the crop, which lies on the page; a page that is smaller lies in the crop.
+    Each of several tries is drawn evenly from all places that keep one random text whole, as long
+    as the crop can hold any; the one that cuts the fewest texts is taken.
+    """
+    ends = page[0], page[1] - side
+    first, last = np.rint(np.minimum(*ends)), np.rint(np.maximum(*ends))
+    draws = random.random((3, _WINDOWS))
+    if not low.size:
+        anywhere: np.ndarray = np.floor(first + draws[:2, :1] * (last - first + 1))
+        return anywhere
+    start, stop = np.maximum(np.ceil(high - side), first), np.minimum(np.floor(low), last)
+    whole = np.flatnonzero((start <= stop).all(axis=0))
+    choice = whole if len(whole) else np.arange(low.shape[1])
+    chosen = choice[(draws[2] * len(choice)).astype(np.int64)]
+    start, stop = start[:, chosen], stop[:, chosen]
+    if not len(whole):  # from where the crop shows one end of the text to where it shows the other
+        start, stop = np.sort([start, stop], axis=0).clip(first, last)
+    left_top: np.ndarray = np.floor(start + draws[:2] * (stop - start + 1))
+    near, far = left_top[:, :, None], left_top[:, :, None] + side
+    low, high = low[:, None], high[:, None]
+    touched, inside = (low < far) & (high > near), (low >= near) & (high <= far)
+    cut = (touched[0] & touched[1]) > (inside[0] & inside[1])
+    return left_top[:, cut.sum(axis=1).argmin(), None]
 
 
 def transformed(polygons: Polygons, matrix: np.ndarray) -> Polygons:
@@ -131,6 +156,8 @@ def visible_polygons(polygons: Polygons, size: tuple[int, int]) -> Polygons:
 
 def _boxes(polygons: Polygons) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest xy of each polygon, (N, 2) each."""
+    if not len(polygons.lengths):
+        return np.zeros((0, 2)), np.zeros((0, 2))
     starts = polygons.starts[:-1]
     return (
         np.minimum.reduceat(polygons.points, starts),
@@ -177,9 +204,9 @@ class AugmentedDataset(SampleDataset):
         """The dataset with the variations of one epoch."""
         return AugmentedDataset(self._dataset, self._augmentation, seed=self._seed, epoch=epoch)
 
+    @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write varied samples into out. Raises as the dataset does."""
-        cv2.setNumThreads(1)  # the loader's threads are the parallel part
         dtype, shape = self._dataset.layout["image"]
         images = np.empty((len(indices), *shape), dtype)
         annotations = self._dataset.fill(indices, {"image": images})
@@ -198,15 +225,15 @@ class AugmentedDataset(SampleDataset):
         rows: Mapping[str, np.ndarray],
     ) -> None:
         polygons = Polygons.from_list(annotation["polygons"], annotation["ignore"].tolist())
-        size = self.parameters.size
-        matrix = self._augmentation.placement(polygons, image.shape[:2], random)
+        size, recipe = self.parameters.size, self.parameters.recipe
+        matrix = self._augmentation.placement(polygons, image.shape[:2], recipe, random)
         if size == image.shape[:2] and np.array_equal(matrix, np.eye(2, 3)):
             maps = {field: row for field, row in rows.items() if field != "image"}
             self._dataset.fill([index], maps)
         else:
             image = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
             moved = visible_polygons(transformed(polygons, matrix), size)
-            targets = draw_targets(moved, size, self.parameters.recipe)
+            targets = draw_targets(moved, size, recipe)
             for field, row in rows.items():
                 if field != "image":
                     row[0] = getattr(targets, field)

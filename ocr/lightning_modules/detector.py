@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +15,21 @@ import joblib
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ocr.errors import CheckpointError
+from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
+from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
 from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
 
 Batch = dict[str, Any]
-_KEY = "text_detector"  # what a checkpoint holds of this module besides weights
+_KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
+_POSTPROCESS = "postprocess"  # and the settings of post-processing
 _PENDING = 64  # images that may wait for post-processing; each holds a map of its size
 
 
@@ -36,13 +43,14 @@ class TextDetector(lightning.LightningModule):
         self,
         backbone: str = "resnet-18",
         pretrained: bool = False,
+        backbone_weights: str | None = None,
         channels: int = 256,
         norm: Norm = "batch",
         loss: DBLoss = DBLoss(),  # noqa: B008
         postprocess: PostProcess = PostProcess(),  # noqa: B008
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-4,
-        warmup: float = 0.05,
+        optimizer: OptimizerCallable = partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-4),  # noqa: B008
+        lr_scheduler: LRSchedulerCallable = WarmupPolynomialLR,
+        decay_norms: bool = False,
         weights: str | None = None,
         activation_checkpointing: Literal["none", "selective", "full", "auto"]
         | dict[str, Literal["none", "selective", "full"]] = "none",
@@ -56,14 +64,15 @@ class TextDetector(lightning.LightningModule):
             backbone: resnet-18, resnet-34, resnet-50, or what transformers' AutoBackbone takes: a
                 folder, or a name on its hub.
             pretrained: Load the backbone's weights; a name is then asked from the hub.
+            backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
             channels: Channels of the neck, a multiple of 16; the paper has 256.
             norm: batch; group, the same for any number of processes; or frozen batch statistics.
             loss: Weights and constants of the loss.
             postprocess: How probability maps become polygons.
-            learning_rate: The highest, of AdamW; it rises evenly at first and then falls to zero as
-                (1 - step / steps) ^ 0.9.
-            weight_decay: Of AdamW.
-            warmup: Share of the steps in which the learning rate rises.
+            optimizer: An optimiser of torch, or any like it.
+            lr_scheduler: Moves the learning rate after every step, or for one that watches a metric
+                after every validation.
+            decay_norms: Let the weight decay apply to norms and biases too.
             weights: Checkpoint whose weights to start from, without its progress.
             activation_checkpointing: none, selective, full, auto, or a mode for each stage by name.
             memory_budget: For auto: GB that a process may keep as activations.
@@ -73,9 +82,13 @@ class TextDetector(lightning.LightningModule):
         super().__init__()
         if activation_checkpointing == "auto" and memory_budget is None:
             raise ValueError("activation_checkpointing auto needs memory_budget, in GB")
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup is {warmup}; it must be from 0 to below 1")
-        self.model = DBNet(backbone, pretrained=pretrained, channels=channels, norm=norm)
+        self.model = DBNet(
+            backbone,
+            pretrained=pretrained,
+            backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+            channels=channels,
+            norm=norm,
+        )
         if isinstance(activation_checkpointing, dict):  # names are checked here, before any work
             apply_checkpointing(self.model, activation_checkpointing)
         if channels_last:
@@ -83,7 +96,9 @@ class TextDetector(lightning.LightningModule):
         self.loss, self.postprocess = loss, postprocess
         self.hmean = DetectionHmean()
         self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
-        self._learning_rate, self._weight_decay, self._warmup = learning_rate, weight_decay, warmup
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._decay_norms = decay_norms
+        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
         self._offload = offload_activations
         self._pool: ThreadPoolExecutor | None = None
@@ -127,26 +142,17 @@ class TextDetector(lightning.LightningModule):
         return losses.total
 
     def configure_optimizers(self) -> Any:
-        """AdamW; norms and biases do not decay."""
+        """Optimiser and schedule. Norms and biases do not decay, unless decay_norms is set."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self._weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self._learning_rate)
-        steps = self.trainer.estimated_stepping_batches
-        rising = max(1, round(steps * self._warmup))
-
-        def factor(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            return float(max(0.0, 1 - (step - rising) / max(1, steps - rising)) ** 0.9)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        optimizer = self._optimizer(parameter_groups(parameters, self._decay_norms))
+        scheduler = self._lr_scheduler(optimizer)
+        plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, WarmupPolynomialLR):
+            scheduler.end_at(self.trainer.estimated_stepping_batches)
+        elif isinstance(scheduler, ReduceLROnPlateau):
+            every = self.trainer.check_val_every_n_epoch or 1
+            plan |= {"interval": "epoch", "monitor": scheduler.monitor, "frequency": every}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
     # ----------------------------------------------------------------------------- evaluation
 
@@ -167,10 +173,14 @@ class TextDetector(lightning.LightningModule):
         """Log the metric over all images of all processes."""
         self._log_metric("test")
 
-    def predict_step(self, batch: Batch, index: int) -> list[tuple[str, Future[Detections]]]:
-        """Name and polygons, in pixels of the original image, of each image of a batch."""
+    def predict_step(self, batch: Batch, index: int) -> list[Future[Detections] | None]:
+        """Polygons, in pixels of the original image, of each image of a batch; None for one that
+        could not be read.
+        """
         return [
-            (row["name"], self._threads.submit(_predict, self.postprocess, prob, row))
+            None
+            if row.get("problem")
+            else self._threads.submit(_predict, self.postprocess, prob, row)
             for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True)
         ]
 
@@ -202,12 +212,23 @@ class TextDetector(lightning.LightningModule):
     # ---------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what network the weights belong to."""
+        """Say what network the weights belong to, and how its output is read."""
         checkpoint[_KEY] = dict(self._architecture)
+        checkpoint[_POSTPROCESS] = asdict(self.postprocess)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises CheckpointError for the checkpoint of another network."""
+        """Raises CheckpointError for the checkpoint of another network or optimiser."""
         self._check(checkpoint, "the checkpoint")
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+            return
+        for state in checkpoint.get("optimizer_states", []):
+            lacking = [self._optimizer_settings - set(group) for group in state["param_groups"]]
+            if any(lacking):
+                raise CheckpointError(
+                    "the checkpoint is of another optimizer, without "
+                    f"{', '.join(sorted(set.union(*lacking)))}; correct the setting, or start anew "
+                    "from the checkpoint's weights with --model.weights"
+                )
 
     def _check(self, checkpoint: Mapping[str, Any], where: str) -> None:
         has = checkpoint.get(_KEY)
@@ -219,6 +240,7 @@ class TextDetector(lightning.LightningModule):
                     f"{where} is of another model: its {name} is {has.get(name)!r}, and "
                     f"model.{name} is {value!r}; correct the setting, or name another checkpoint"
                 )
+        check_weights(checkpoint.get("state_dict"), self.state_dict(), where)
 
     def _load_weights(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
@@ -226,28 +248,10 @@ class TextDetector(lightning.LightningModule):
         self.load_state_dict(checkpoint["state_dict"])
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint file holds. No code in it is run.
-
-    Raises CheckpointError if the file is missing, damaged, or holds more than plain data.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}; name another checkpoint"
-        raise CheckpointError(f"{path}: {reason}") from error
-    except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = "is no checkpoint of weights and plain data, or is damaged; name another"
-        raise CheckpointError(f"{path}: {reason}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path}: holds no model; name a checkpoint that ocr-train wrote")
-    return checkpoint
-
-
 def _rows(batch: Batch) -> list[Batch]:
     """The annotations of each image of a batch."""
-    fields = ("name", "polygons", "ignore", "matrix", "original_size")
-    given = [field for field in fields if field in batch]
+    wanted = ("name", "polygons", "ignore", "matrix", "original_size", "problem")
+    given = [field for field in wanted if field in batch]
     columns = [
         batch[field].cpu().numpy() if isinstance(batch[field], Tensor) else batch[field]
         for field in given
@@ -268,3 +272,13 @@ def _content(row: Batch) -> tuple[int, int]:
     """Height and width of the canonical image without its padding."""
     height, width = np.maximum(1, np.rint(row["original_size"] / row["matrix"][0, 0])).astype(int)
     return int(height), int(width)
+
+
+def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a TextDetector with which a checkpoint of it can be used, as far as it says."""
+    network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
+    settings = dict(network) if isinstance(network, dict) else {}
+    if isinstance(postprocess, dict):
+        known = {field.name for field in fields(PostProcess)}
+        settings["postprocess"] = {k: v for k, v in postprocess.items() if k in known}
+    return settings

@@ -1,4 +1,4 @@
-"""Precision, recall and H-mean as ICDAR counts them: a match is an IoU of at least 0.5.
+"""Precision, recall and H-mean as ICDAR counts them: a match is an IoU above 0.5.
 
 Source: Karatzas et al. 2015, ICDAR 2015 Competition on Robust Reading, task 4.1.
 """
@@ -32,7 +32,7 @@ def match_polygons(
 
     Polygons are (V, 2), xy in the same pixels. A detection that lies by more than half in one
     don't-care region is left out. The others are matched one to one, in the order of the
-    annotation, where the intersection is at least half of the union.
+    annotation, where the intersection is more than half of the union.
     """
     found, wanted = _shapes(detected), _shapes(annotated)
     ignored = np.asarray(ignore, bool)
@@ -44,7 +44,7 @@ def match_polygons(
     lost = ignored[rows] & (common > _HALF * found_areas[columns])
     dont_care[columns[lost]] = True
     union = wanted_areas[rows] + found_areas[columns] - common
-    fits = (common >= _HALF * union) & (common > 0) & ~ignored[rows] & ~dont_care[columns]
+    fits = (common > _HALF * union) & ~ignored[rows] & ~dont_care[columns]
     taken_rows: set[int] = set()
     taken_columns: set[int] = set()
     for row, column in sorted(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True)):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoBackbone, AutoConfig, ResNetConfig
+
+from ocr.models.weights import load_backbone_weights
 
 Norm = Literal["batch", "group", "frozen"]
 
@@ -46,6 +49,7 @@ class DBNet(nn.Module):
         backbone: str = "resnet-18",
         *,
         pretrained: bool = False,
+        backbone_weights: Path | None = None,
         channels: int = 256,
         norm: Norm = "batch",
     ) -> None:
@@ -53,15 +57,21 @@ class DBNet(nn.Module):
 
         backbone: one of BACKBONES, or whatever transformers' AutoBackbone takes: the name of a
         model on its hub, or a folder. pretrained: load its weights, which for a name asks the hub;
-        otherwise weights are random. channels: of the neck; the paper has 256. norm: `batch`;
+        otherwise weights are random. backbone_weights: a file of torchvision or timm to load into a
+        ResNet instead. channels: of the neck; the paper has 256. norm: `batch`;
         `group`, the same for any batch size and number of processes; `frozen`, batch statistics
         that stay as they were loaded.
-        Raises ValueError if the backbone is unknown or gives no pyramid.
+        Raises ValueError if the backbone is unknown or gives no pyramid, CheckpointError if the
+        file is not of this backbone.
         """
         super().__init__()
         if channels < 16 or channels % 16:
             raise ValueError(f"channels is {channels}; it must be a multiple of 16")
+        if pretrained and backbone_weights is not None:
+            raise ValueError("pretrained and backbone_weights both name weights; leave one out")
         self.backbone = _backbone(backbone, pretrained)
+        if backbone_weights is not None:
+            load_backbone_weights(self.backbone, backbone, backbone_weights)
         self.neck = FeaturePyramid(list(self.backbone.channels), channels)
         self.prob_head = Head(channels)
         self.thresh_head = Head(channels)

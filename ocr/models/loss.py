@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 from ocr.models.dbnet import DBOutput
+
+_EPSILON = 1e-6  # the release's
 
 
 class Losses(NamedTuple):
@@ -27,78 +29,111 @@ class Losses(NamedTuple):
 class DBLoss:
     """Balanced cross-entropy on prob, L1 on thresh, dice on their approximate binary map.
 
-    Each sample has a loss of its own, and the batch has their mean. So a sample counts the same
-    whichever samples share its batch, and processes that share a batch compute together what one
-    would compute alone. Computed in float32 whatever the precision around it.
+    reduction: `sample` gives each sample a loss of its own, and a part of the loss is the mean over
+    the samples that have it: cross-entropy needs a pixel that is not masked out, L1 a dilated
+    polygon, dice a pixel of text. So a sample counts the same whichever samples share its batch.
+    `batch` takes every sum over the whole batch, as the authors' release does.
 
-    The weights are the paper's: alpha = 1 for binary, beta = 10 for thresh. negative_ratio: hard
-    negative pixels for each pixel of text. fallback_negatives: how many a sample without text has.
-    k: steepness of the approximate step function.
+    What is divided by is summed over processes first: together they compute what one would. One
+    thing differs: in `batch` each process chooses hard negatives among its own pixels. Computed in
+    float32 whatever the precision around it.
+
+    The weights are the release's: 5 for prob, 10 for thresh, 1 for binary. negative_ratio: hard
+    negative pixels for each pixel of text. fallback_negatives: how many a sample without text has;
+    in `batch`, a batch without text has none. k: steepness of the approximate step function.
     """
 
-    prob_weight: float = 1.0
+    prob_weight: float = 5.0
     thresh_weight: float = 10.0
     binary_weight: float = 1.0
+    reduction: Literal["sample", "batch"] = "sample"
     negative_ratio: float = 3.0
     fallback_negatives: int = 1000
     k: float = 50.0
 
     def __post_init__(self) -> None:
+        if self.reduction not in ("sample", "batch"):
+            raise ValueError(f"reduction is {self.reduction!r}; one of sample, batch")
         for field in fields(self):
-            if not 0 <= getattr(self, field.name) < math.inf:
-                raise ValueError(
-                    f"{field.name} is {getattr(self, field.name)}; it must be 0 or more"
-                )
+            value = getattr(self, field.name)
+            if field.name != "reduction" and not 0 <= value < math.inf:
+                raise ValueError(f"{field.name} is {value}; it must be 0 or more")
 
     def __call__(self, output: DBOutput, labels: Mapping[str, Tensor]) -> Losses:
-        """Losses of a batch.
+        """Losses of a batch; in several processes, of the batches of all of them.
 
         output: logits, any floating dtype. labels: `prob`, `prob_mask`, `thresh_mask` uint8 and
-        `thresh` float32, all (B, H, W).
+        `thresh` float32, all (B, H, W). Every process must call it, or none. Gradients are meant
+        to be averaged over processes, as DistributedDataParallel does.
         """
         with torch.autocast(output.prob.device.type, enabled=False):
-            prob_logits, thresh_logits = output.prob.float().flatten(1), output.thresh.float()
-            text = labels["prob"].flatten(1).float()
-            mask = labels["prob_mask"].flatten(1).float()
-            thresh = torch.sigmoid(thresh_logits).flatten(1)
-            inside = labels["thresh_mask"].flatten(1).float()
-            prob_loss = self._cross_entropy(prob_logits, text * mask, mask)
-            thresh_loss = self._distance(thresh, labels["thresh"].float().flatten(1), inside)
+            prob_logits, thresh_logits = self._rows(output.prob), self._rows(output.thresh)
+            mask = self._rows(labels["prob_mask"])
+            text = self._rows(labels["prob"]) * mask
+            inside = self._rows(labels["thresh_mask"])
+            thresh = torch.sigmoid(thresh_logits)
             binary = torch.sigmoid(self.k * (torch.sigmoid(prob_logits) - thresh))
-            binary_loss = self._dice(binary, text, mask)
-            total = (
-                self.prob_weight * prob_loss
-                + self.thresh_weight * thresh_loss
-                + self.binary_weight * binary_loss
+            parts = (
+                self._cross_entropy(prob_logits, text, mask),
+                self._distance(thresh, self._rows(labels["thresh"]), inside),
+                self._dice(binary, text, mask),
             )
-        return Losses(total, prob_loss, thresh_loss, binary_loss)
+            sums = _over_processes(torch.stack([torch.stack(self._sums(*part)) for part in parts]))
+            prob, thresh, binary = sums[:, 0] / sums[:, 1].clamp(min=_EPSILON)
+            total = (
+                self.prob_weight * prob + self.thresh_weight * thresh + self.binary_weight * binary
+            )
+        return Losses(total, prob, thresh, binary)
 
-    def _cross_entropy(self, logits: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Mean over pixels of text and the hardest others, negative_ratio times as many."""
+    def _rows(self, maps: Tensor) -> Tensor:
+        """What has a loss of its own, one row each: a sample, or all of the batch; float32."""
+        return (
+            maps.float().flatten(1) if self.reduction == "sample" else maps.float().reshape(1, -1)
+        )
+
+    def _sums(self, numerator: Tensor, denominator: Tensor, defined: Tensor) -> tuple[Tensor, ...]:
+        """Numerator and denominator of a part, scalars, from those of each row."""
+        if self.reduction == "batch":
+            return numerator.sum(), denominator.sum()
+        quotients = numerator / denominator.clamp(min=_EPSILON)
+        return torch.where(defined, quotients, 0.0).sum(), defined.float().sum()
+
+    def _cross_entropy(self, logits: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Over pixels of text and the hardest others, negative_ratio times as many."""
         losses = functional.binary_cross_entropy_with_logits(logits, text, reduction="none")
-        positives = text.sum(1)
         others = mask - text  # 1 where there is no text and the loss may look
-        wanted = torch.where(
-            positives > 0, positives * self.negative_ratio, float(self.fallback_negatives)
-        ).floor()
-        negatives = torch.minimum(wanted, others.sum(1))
+        positives = text.sum(1, dtype=torch.int64)  # float32 counts to 2**24
+        wanted = (positives * self.negative_ratio).long()
+        if self.reduction == "sample":
+            wanted = torch.where(positives > 0, wanted, int(self.fallback_negatives))
+        negatives = torch.minimum(wanted, others.sum(1, dtype=torch.int64))
         most = int(negatives.max())
         hardest = (losses * others).topk(most, dim=1).values
         taken = torch.arange(most, device=logits.device) < negatives[:, None]
-        summed = (losses * text).sum(1) + (hardest * taken).sum(1)
-        return (summed / (positives + negatives).clamp(min=1)).mean()
+        pixels = (positives + negatives).float()
+        return (losses * text).sum(1) + (hardest * taken).sum(1), pixels, pixels > 0
 
     @staticmethod
-    def _distance(thresh: Tensor, wanted: Tensor, inside: Tensor) -> Tensor:
-        """Mean distance inside dilated polygons; 0 for a sample that has none."""
-        distance = ((thresh - wanted).abs() * inside).sum(1)
-        return (distance / inside.sum(1).clamp(min=1)).mean()
+    def _distance(thresh: Tensor, wanted: Tensor, inside: Tensor) -> tuple[Tensor, ...]:
+        """Distance inside dilated polygons."""
+        area = inside.sum(1)
+        return ((thresh - wanted).abs() * inside).sum(1), area, area > 0
 
     @staticmethod
-    def _dice(binary: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """1 - dice; 0 for a sample without text, which has nothing to overlap with."""
-        text = text * mask
-        both = (binary * text).sum(1)
-        either = (binary * mask).sum(1) + text.sum(1)
-        dice = 2 * both / either.clamp(min=1e-6)
-        return torch.where(text.sum(1) > 0, 1 - dice, 0.0 * dice).mean()
+    def _dice(binary: Tensor, text: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """1 - 2 I / U of the binary map with text."""
+        both, area = (binary * text).sum(1), text.sum(1)
+        either = (binary * mask).sum(1) + area + _EPSILON
+        return either - 2 * both, either, area > 0
+
+
+def _over_processes(sums: Tensor) -> Tensor:
+    """Sums over all processes. Their gradient is that of this process's share.
+
+    As gradients are then averaged over processes, each share counts as often as there are any.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return sums
+    total = sums.detach().clone()
+    distributed.all_reduce(total)
+    return total + distributed.get_world_size() * (sums - sums.detach())

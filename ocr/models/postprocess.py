@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pyclipper
 
+_UNCLIP = {"box": 1.5, "polygon": 2.0}
+_GROWTH = 2.0  # pixels by which dilation must at least have grown what is just large enough
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -31,29 +34,37 @@ class Detections:
 class PostProcess:
     """Turns probability maps into polygons.
 
-    Pixels above `threshold` form regions; a region's score is its mean probability. Regions below
-    `min_score`, or less than `min_size` pixels thick, are dropped; the others are dilated by
-    D' = area * unclip_ratio / perimeter, which undoes the shrinking of the labels (Liao et al.
-    2020, section 3.3). mode: `box` gives rotated rectangles of four points, `polygon` outlines of
-    any shape. At most `max_candidates` regions are looked at.
+    Pixels above `threshold` form regions. Those that score below `min_score` are dropped; the
+    others are dilated by D' = area * unclip_ratio / perimeter, which undoes the shrinking of the
+    labels (Liao et al. 2020, section 3.3). Sizes, ratios and scores are the authors' release's.
+
+    mode: `box` gives rotated rectangles of four points, `polygon` outlines of any shape.
+    score: the mean probability of the `region`, or of the rectangle around it, `box`.
+    unclip_ratio: none is 1.5 for boxes and 2.0 for polygons. min_size: what is dilated to less than
+    this and 2 pixels more is dropped, and in mode `box` what is less than it before. At most
+    `max_candidates` regions are looked at.
     """
 
     mode: Literal["box", "polygon"] = "box"
     threshold: float = 0.3
     min_score: float = 0.5
-    unclip_ratio: float = 1.5
+    score: Literal["region", "box"] = "region"
+    unclip_ratio: float | None = None
     min_size: float = 3.0
     max_candidates: int = 1000
 
     def __post_init__(self) -> None:
-        if self.mode not in ("box", "polygon"):
-            raise ValueError(f"mode is {self.mode!r}; one of box, polygon")
+        for name, choices in (("mode", ("box", "polygon")), ("score", ("region", "box"))):
+            if getattr(self, name) not in choices:
+                known = ", ".join(choices)
+                raise ValueError(f"{name} is {getattr(self, name)!r}; one of {known}")
         for name in ("threshold", "min_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for name in ("unclip_ratio", "min_size", "max_candidates"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
 
     def __call__(self, prob: np.ndarray, content: tuple[int, int] | None = None) -> Detections:
         """Text in a probability map, float32 (H, W) in 0 to 1.
@@ -79,31 +90,28 @@ class PostProcess:
 
     def _region(self, contour: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, float] | None:
         """The dilated polygon of one region, and its score; None if there is none."""
-        outline = self._outline(contour)
-        if outline is None:
+        rectangle = cv2.minAreaRect(contour)
+        if self.mode == "box" and min(rectangle[1]) < self.min_size:
             return None
-        score = _mean_inside(prob, contour)
+        outline = self._outline(contour)
+        area, perimeter = cv2.contourArea(outline), cv2.arcLength(outline, True)
+        if len(outline) < 4 or area <= 0:
+            return None
+        score = _mean_inside(prob, contour if self.score == "region" else cv2.boxPoints(rectangle))
         if score < self.min_score:
             return None
-        area = abs(cv2.contourArea(outline))
-        perimeter = cv2.arcLength(outline, True)
-        if area <= 0 or perimeter <= 0:
+        parts = _dilate(outline, area * (self.unclip_ratio or _UNCLIP[self.mode]) / perimeter)
+        if len(parts) != 1 or min(cv2.minAreaRect(parts[0])[1]) < self.min_size + _GROWTH:
             return None
-        parts = _dilate(outline, area * self.unclip_ratio / perimeter)
-        if len(parts) != 1:
-            return None
-        dilated = self._outline(parts[0].astype(np.float32))
-        return None if dilated is None else (dilated, score)
+        dilated = self._outline(parts[0])
+        return (dilated, score) if len(dilated) >= 4 else None
 
-    def _outline(self, contour: np.ndarray) -> np.ndarray | None:
-        """A region's border as the mode has it; None if it is too thin."""
-        rectangle = cv2.minAreaRect(contour)
-        if min(rectangle[1]) < self.min_size:
-            return None
+    def _outline(self, contour: np.ndarray) -> np.ndarray:
+        """A region's border as the mode has it, float32 (V, 2)."""
         if self.mode == "box":
-            return cv2.boxPoints(rectangle).astype(np.float32)
-        simple = cv2.approxPolyDP(contour, 0.002 * cv2.arcLength(contour, True), True)[:, 0]
-        return simple.astype(np.float32) if len(simple) >= 4 else None
+            return cv2.boxPoints(cv2.minAreaRect(contour))
+        simple: np.ndarray = cv2.approxPolyDP(contour, 0.002 * cv2.arcLength(contour, True), True)
+        return simple[:, 0]
 
 
 def _hierarchy(levels: np.ndarray | None) -> np.ndarray:
@@ -117,7 +125,7 @@ def _mean_inside(prob: np.ndarray, polygon: np.ndarray) -> float:
     left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
     right, bottom = min(max(x + across, left + 1), width), min(max(y + down, top + 1), height)
     mask = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(mask, [np.round(polygon - [left, top]).astype(np.int32)], 1)
+    cv2.fillPoly(mask, [np.floor(polygon - [left, top]).astype(np.int32)], 1)
     return float(cv2.mean(prob[top:bottom, left:right], mask)[0])
 
 

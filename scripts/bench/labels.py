@@ -75,6 +75,8 @@ def offset_distance(polygon: np.ndarray, recipe: Recipe) -> float:
         perimeter = np.linalg.norm(following - polygon, axis=1).sum()
         (x, y), (next_x, next_y) = (polygon - polygon[0]).T, (following - polygon[0]).T
         area = abs((x * next_y - next_x * y).sum()) / 2
+    if area < recipe.min_area:
+        return 0.0
     return float(area * (1 - recipe.shrink_ratio**2) / perimeter) if perimeter else 0.0
 
 
@@ -144,6 +146,8 @@ def numpy_targets(
     canvas = np.zeros(size, np.float32)
     for original, ignored in zip(polygons, ignore, strict=True):
         polygon = original.astype(np.float64)
+        if recipe.clip:
+            polygon = np.clip(polygon, 0, side - 1)
         if recipe.integer_vertices:
             polygon = np.trunc(polygon)
         distance = 0.0 if ignored else offset_distance(polygon, recipe)

@@ -30,13 +30,25 @@ class StepTimes(lightning.Callback):
         self._epoch = dict(self._total), dict(self._samples)
         self._mark = self._mark_val = self._waited = 0.0
 
+    @property
+    def trained(self) -> int:
+        """Samples that this process has trained on so far."""
+        return self._samples["train"]
+
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
-        """Count all-reduces, if there are processes to share gradients with."""
+        """Start the clocks; a training that goes on within an epoch does not start an epoch.
+
+        Count all-reduces, if there are processes to share gradients with.
+        """
+        self._start(trainer)
         if isinstance(trainer.strategy.model, DistributedDataParallel):
             self._sync = SyncTimes(trainer.strategy.model)
 
     def on_train_epoch_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
-        """Start the clocks."""
+        """Start the clocks of an epoch."""
+        self._start(trainer)
+
+    def _start(self, trainer: Trainer) -> None:
         self._epoch = dict(self._total), dict(self._samples)
         self._mark, self._waited = time.perf_counter(), self._loader_waited(trainer)
 

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Feed mutated annotations and images to the readers: only documented errors may come of it.
+
+Each mutated input comes of a seed and a number, so that a failure can be had again. Writes a
+summary on stdout, and each failure; exit status 1 if there is one: an error that is not documented,
+more than 10 seconds for one input, or more than 1 GB of memory in all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ocr_precompute.annotations import read_annotations
+from ocr_precompute.compute import compute_sample
+from ocr_precompute.config import RECIPES, Parameters
+from ocr_precompute.errors import PrecomputeError
+from ocr_precompute.images import decode
+from ocr_precompute.samples import Polygons
+from ocr_precompute.targets import draw_targets
+
+MAX_PIXELS = 16_000_000
+MOST_SECONDS = 10.0
+MOST_MEMORY = 10**9
+SIZE = (64, 64)
+EXTREMES = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0", b"\xff\xff\0\0")
+TOKENS = (
+    *(b"NaN", b"-1", b"1e999", b"99999999999999999999", b"0", b"null", b'"', b"[", b"]]", b"{"),
+    *(b"###", b"\xef\xbb\xbf", b"\0", b"\r", b",,", b"\\ud800", b"Arabic,", b"1,", b"true", b"../"),
+)
+
+
+def image_seeds() -> list[bytes]:
+    """Small image files of every kind that is read."""
+    noise = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
+    page = Image.fromarray(noise).resize((83, 61), Image.Resampling.BICUBIC)
+    tiffs = (None, "tiff_lzw", "tiff_adobe_deflate", "packbits")
+    made: list[tuple[Image.Image, str, dict[str, object]]] = [
+        (page, "JPEG", {}),
+        (page, "JPEG", {"progressive": True}),
+        (page, "JPEG", {"restart_marker_rows": 1}),
+        (page, "JPEG", {"subsampling": 0}),
+        (page.convert("L"), "JPEG", {}),
+        (page.convert("CMYK"), "JPEG", {}),
+        *((page.convert(mode), "PNG", {}) for mode in ("RGB", "L", "1", "P", "RGBA", "LA")),
+        *((page.convert(mode), "BMP", {}) for mode in ("RGB", "L", "P", "1")),
+        (page, "WEBP", {}),
+        (page, "WEBP", {"lossless": True}),
+        (page, "WEBP", {"save_all": True, "append_images": [page.rotate(90)]}),
+    ]
+    made += [(page, "TIFF", {"compression": kind}) for kind in tiffs]
+    seeds = []
+    for image, kind, options in made:
+        exif = Image.Exif()
+        exif[274] = 6
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **({} if kind == "BMP" else {"exif": exif}), **options)
+        seeds.append(buffer.getvalue())
+    return seeds
+
+
+def annotation_seeds() -> list[tuple[str, bytes]]:
+    """Annotation files of every form that is read, with the names they go by."""
+    quad = [[10.0, 8.0], [60.0, 9.0], [60.0, 20.0], [10.0, 19.0]]
+    words = {f"{n:04d}": {"points": quad, "ignore": bool(n % 2), "text": "a"} for n in range(4)}
+    document = {"images": {"a.jpg": {"img_h": 61, "img_w": 83, "words": words}, "b.jpg": {}}}
+    corners = ",".join(str(int(value)) for point in quad for value in point)
+    lines = {
+        "quad": f"{corners},word\n{corners},###\n",
+        "mlt": f"{corners},Latin,word\n{corners},Arabic,###\n",
+        "rctw": f'{corners},0,"word"\n{corners},1,"###"\n',
+        "ltrb": '10,8,60,20,word\n10 30 60 40 "word"\n',
+        "polygon": f"{corners},70,30,72,40,curved text\n",
+    }
+    texts = [("a.txt", text.encode()) for text in lines.values()]
+    return [
+        *((f"{kind}.json", json.dumps(document).encode(*code)) for kind, code in JSON_KINDS),
+        *texts,
+        ("gt_a.txt", lines["quad"].encode("utf-16")),
+        ("a.jpg.txt", b"\xef\xbb\xbf" + lines["ltrb"].encode()),
+    ]
+
+
+JSON_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (("utf8", ()), ("utf16", ("utf-16",)))
+
+
+def mutated(data: bytes, others: list[bytes], source: random.Random, text: bool) -> bytes:
+    """The data with one to four changes."""
+    changed = bytearray(data)
+    for _ in range(source.randint(1, 4)):
+        near = source.random() < 0.5  # headers are the more telling part
+        at = source.randrange(min(len(changed), 200) if near else len(changed)) if changed else 0
+        length = source.choice((1, 2, 4, 16, 200))
+        kind = source.randrange(8)
+        if kind == 0:
+            changed[at : at + 1] = source.randbytes(1)
+        elif kind == 1:
+            changed[at : at + length] = source.randbytes(length)
+        elif kind == 2:
+            del changed[at : at + length]
+        elif kind == 3:
+            changed[at:at] = changed[at : at + length] * source.choice((1, 2, 50))
+        elif kind == 4:
+            changed[at:at] = source.choice(TOKENS) if text else source.randbytes(length)
+        elif kind == 5:
+            changed[at : at + 4] = source.choice(TOKENS if text else EXTREMES)
+        elif kind == 6:
+            other = source.choice(others)
+            changed[at:] = other[source.randrange(len(other)) :]
+        elif source.random() < 0.3:
+            del changed[at:]
+    return bytes(changed)
+
+
+def try_image(data: bytes, source: random.Random) -> None:
+    """Decode an image as a build and a prediction would."""
+    mode = source.choice(("exact", "reduced"))
+    decode(data, SIZE, mode, MAX_PIXELS)  # type: ignore[arg-type]
+    nothing = Polygons.from_list([], [])
+    compute_sample("a", data, nothing, Parameters(size=SIZE, decode=mode), MAX_PIXELS)  # type: ignore[arg-type]
+
+
+def try_annotations(name: str, data: bytes, folder: Path) -> None:
+    """Read an annotation file, and draw what is in it."""
+    path = folder / name
+    path.write_bytes(data)
+    try:
+        reading = read_annotations(path if name.endswith(".json") else folder, folder)
+    finally:
+        path.unlink()
+    for annotation in reading.annotations:
+        draw_targets(annotation.polygons.scaled(0.7), SIZE, RECIPES["dbnet"])
+
+
+def fuzz(kind: str, count: int, seed: int, attempt: Callable[[random.Random], None]) -> list[str]:
+    """Run so many attempts; what went wrong, a line each."""
+    outcomes: Counter[str] = Counter()
+    failures = []
+    slowest = 0.0
+    for number in range(count):
+        started = time.perf_counter()
+        try:
+            attempt(random.Random(f"{kind} {seed} {number}"))
+            outcomes["read"] += 1
+        except PrecomputeError as error:
+            outcomes[type(error).__name__] += 1
+        except Exception:
+            failures.append(f"{kind} {number}: {traceback.format_exc()}")
+        seconds = time.perf_counter() - started
+        slowest = max(slowest, seconds)
+        if seconds > MOST_SECONDS:
+            failures.append(f"{kind} {number}: took {seconds:.1f} s")
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if memory > MOST_MEMORY:
+        failures.append(f"{kind}: took {memory / 1e6:.0f} MB")
+    told = ", ".join(f"{outcome} {n}" for outcome, n in sorted(outcomes.items()))
+    print(f"{kind}: {told}; slowest {slowest:.2f} s, memory {memory / 1e6:.0f} MB")
+    return failures
+
+
+def main() -> int:
+    """Parse the command line, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--annotations", type=int, default=10_000, help="how many mutated ones")
+    parser.add_argument("--images", type=int, default=5_000, help="how many mutated ones")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    warnings.simplefilter("error")
+    images, annotations = image_seeds(), annotation_seeds()
+    texts = [data for _, data in annotations]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def image(source: random.Random) -> None:
+            try_image(mutated(source.choice(images), images, source, text=False), source)
+
+        def annotation(source: random.Random) -> None:
+            name, data = source.choice(annotations)
+            try_annotations(name, mutated(data, texts, source, text=True), folder)
+
+        failures = fuzz("image", options.images, options.seed, image)
+        failures += fuzz("annotation", options.annotations, options.seed, annotation)
+    print("\n".join(failures))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

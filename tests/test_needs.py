@@ -1,0 +1,91 @@
+"""Tests that cannot run everywhere are left out in one line, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from needs import NEEDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFTEST = """
+import needs
+from needs import *
+from needs import _data
+needs.NEEDS["gpu"] = ("a GPU", lambda: "")
+needs.NEEDS["browser"] = ("a browser", lambda: "no browser")
+needs.NEEDS["cluster"] = ("a cluster", lambda: "no cluster")
+"""
+
+TESTS = """
+import pytest
+def test_plain(): pass
+@pytest.mark.gpu
+def test_gpu(): pass
+@pytest.mark.browser
+@pytest.mark.parametrize("number", [1, 2])
+def test_browser(number): assert False
+@pytest.mark.browser
+@pytest.mark.parametrize("number", [])
+def test_browser_nothing(number): assert False
+@pytest.mark.cluster
+def test_cluster(): assert False
+@pytest.mark.xfail
+def test_xfail(): assert False
+"""
+
+SKIPS = {
+    "a skip": "import pytest\ndef test_a(): pytest.skip('not today')",
+    "skipif": "import pytest\n@pytest.mark.skipif(True, reason='not today')\ndef test_a(): pass",
+    "a module": "import pytest\npytest.skip('not today', allow_module_level=True)",
+    "an import": "import pytest\npytest.importorskip('nothing_of_that_name')\ndef test_a(): pass",
+    "a fixture": "import pytest\n@pytest.fixture\ndef a(): pytest.skip('x')\ndef test_a(a): pass",
+    "no parameters": "import pytest\n@pytest.mark.parametrize('a', [])\ndef test_a(a): pass",
+}
+
+
+def outcome(folder: Path, tests: str, require: str = "") -> tuple[int, str]:
+    """Run pytest on these tests in a process of its own: exit status and what it prints."""
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_it.py").write_text(tests)
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
+    environment = {**os.environ, "OCR_REQUIRE": require, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_what_is_missing_is_left_out_in_one_line(tmp_path: Path) -> None:
+    status, shown = outcome(tmp_path, TESTS)
+    assert status == 0, shown
+    assert "2 passed, 4 deselected, 1 xfailed" in re.sub(r"(\d+ \w+), (\d+ x)", r"\1, \2", shown)
+    line = "left out: 3 that need browser (no browser); 1 that need cluster (no cluster)"
+    assert shown.count("left out") == 1
+    assert line in shown.splitlines()
+
+
+def test_what_is_required_must_be_there(tmp_path: Path) -> None:
+    assert outcome(tmp_path, TESTS, "gpu,data")[0] == 0
+    status, shown = outcome(tmp_path, TESTS, "gpu, browser")
+    assert status != 0
+    assert "OCR_REQUIRE=browser says is here: 3 that need browser (no browser)" in shown
+    status, shown = outcome(tmp_path, TESTS, "brwser")
+    assert status != 0
+    assert f"OCR_REQUIRE names brwser; it knows {', '.join(NEEDS)}" in shown
+
+
+@pytest.mark.parametrize("case", SKIPS)
+def test_any_other_skip_fails(tmp_path: Path, case: str) -> None:
+    status, shown = outcome(tmp_path, SKIPS[case])
+    assert status != 0, shown
+    assert "a test that cannot run everywhere carries a marker: data, gpu, browser" in shown
