@@ -28,7 +28,7 @@ from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
 from ocr_precompute.build import build
 from ocr_precompute.config import Settings, Source
-from ocr_precompute.errors import InputError, StoreError
+from ocr_precompute.errors import DamagedImageWarning, InputError, StoreError
 from ocr_precompute.store import shard_path
 
 ALL = (*TRAINING, *ANNOTATIONS)
@@ -100,14 +100,15 @@ def test_stored_equals_live_on_real_data(
 
 @pytest.mark.parametrize("skip_bad", ["polygon", "image"])
 def test_live_skips_what_the_store_skips(skip_bad: str, settings: Settings) -> None:
-    """One page of the case has a bad polygon, one is an image that cannot be decoded."""
+    """One page of the case has a bad polygon, one is an image that is damaged, and used."""
     case = Path(__file__).parent / "cases" / "skipbad_live"
     with pytest.raises(InputError, match=r"p1\.jpg: word 0002: has 2 points"):
         LiveDataset(case / "img", case / "gt.json", size=64)
     live = LiveDataset(case / "img", case / "gt.json", size=64, skip_bad=skip_bad)
     source = Source(images=case / "img", annotations=case / "gt.json")
     build("val", source, settings.model_copy(update={"skip_bad": skip_bad}))
-    assert_equal(StoreDataset(settings.store, "val"), live)
+    with pytest.warns(DamagedImageWarning, match=r"p3\.jpg: is damaged"):
+        assert_equal(StoreDataset(settings.store, "val"), live)
 
 
 @pytest.mark.parametrize("recipe", ["dbnet", "seed"])
