@@ -26,7 +26,7 @@ from ocr_precompute.store import manifest_path, read_manifest
 from ocr_precompute.summary import summarise
 from ocr_precompute.verify import verify
 
-CASES = Path(__file__).resolve().parent / "cases"
+CASES = Path(__file__).with_name("cases")
 WORDS = "Corrupt JPEG data: premature end of data segment"
 
 
@@ -42,8 +42,8 @@ def case(name: str) -> Source:
 @pytest.mark.parametrize("name", ["jpg_extraneous", "png_trailing"])
 @pytest.mark.parametrize("decode", ["exact", "reduced"])
 def test_stray_bytes_are_read(name: str, decode: str, settings: Settings) -> None:
-    settings = settings.model_copy(update={"decode": decode, "size": (640, 640)})
-    report = build("val", case(name), settings, strict=True)
+    large = settings.model_copy(update={"decode": decode, "size": (160, 160)})
+    report = build("val", case(name), large, strict=True)
     assert report.samples == 1
     assert report.damaged == ()
 
@@ -66,7 +66,7 @@ def test_other_kinds_are_truly_named(
 @pytest.mark.parametrize("decode", ["exact", "reduced"])
 def test_a_damaged_jpeg_is_built_and_named(decode: str, settings: Settings) -> None:
     source = case("jpg_damaged_middle")
-    settings = settings.model_copy(update={"decode": decode, "size": (640, 640)})
+    settings = settings.model_copy(update={"decode": decode, "size": (160, 160)})
     report = build("val", source, settings)
     assert report.damaged == (Damaged("a.jpg", WORDS, 0.3),)
     assert summarise(settings.store).splits[0].damaged == report.damaged
