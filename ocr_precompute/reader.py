@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.files import inside, read_bounded
 from ocr_precompute.forks import undisturbed
 from ocr_precompute.manifest import Manifest, ShardEntry
+from ocr_precompute.remote import Access, RemoteError, remote_folder
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.shard import (
     MAPS,
@@ -46,53 +47,40 @@ _MOST_METADATA = 2**20  # bytes of a zarr.json
 _OPEN_RECORDS = 64  # shards whose records are kept in memory
 
 
-def open_store(path: str | Path, *, checksums: bool = True) -> Store:
+def open_store(path: str | Path, *, checksums: bool = True, timeout: float = 60.0) -> Store:
     """Open a store for reading.
 
     path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
     checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
-    time.
-    Raises StoreError if there is no store, or one of another format version.
+    time. timeout: seconds that one request to a URL may take.
+    Raises StoreError if there is no store, it is out of reach, or of another format version.
     """
-    return Store(_folder(path), checksums=checksums)
-
-
-def _folder(path: str | Path) -> Path:
-    if isinstance(path, str) and "://" in path:
-        try:
-            from upath import UPath
-        except ImportError as error:
-            raise StoreError(
-                f"{path}: reading a store over the network needs more packages; "
-                "pip install 'ocr-precompute[remote]'"
-            ) from error
-        try:
-            return cast(Path, UPath(path))  # as good as a Path to all that reads a store
-        except (ImportError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be opened: {error}") from error
-    return Path(path)
+    folder = remote_folder(path) if isinstance(path, str) and "://" in path else Path(path)
+    return Store(folder, checksums=checksums, timeout=timeout)
 
 
 class Store:
     """A store opened for reading."""
 
-    def __init__(self, path: Path, *, checksums: bool = True) -> None:
-        check_store(path)
+    def __init__(self, path: Path, *, checksums: bool = True, timeout: float = 60.0) -> None:
         self.path = path
         self._checksums = checksums
+        self._access = Access(path, timeout)
+        self._access.ask(lambda: check_store(path))
 
     @property
     def splits(self) -> list[str]:
         """Names of the published splits."""
-        return split_names(self.path)
+        return self._access.ask(lambda: split_names(self.path))
 
     def split(self, name: str) -> Split:
         """A published split. Raises StoreError if there is none of that name."""
-        manifest = read_manifest(self.path, name)
+        manifest = self._access.ask(lambda: read_manifest(self.path, name))
         if manifest is None:
+            self._access.ask(lambda: check_store(self.path))  # or is it out of reach by now?
             known = ", ".join(self.splits) or "none"
             raise StoreError(f"{self.path}: no split {name!r} in this store; splits: {known}")
-        return Split(self.path, manifest, checksums=self._checksums)
+        return Split(self.path, manifest, checksums=self._checksums, timeout=self._access.limit)
 
 
 class Split:
@@ -102,10 +90,13 @@ class Split:
     they are first read; the number of open ones is bounded, however many shards there are.
     """
 
-    def __init__(self, store: Path, manifest: Manifest, *, checksums: bool = True) -> None:
+    def __init__(
+        self, store: Path, manifest: Manifest, *, checksums: bool = True, timeout: float = 60.0
+    ) -> None:
         self.manifest = manifest
         self.store = store
         self._checksums = checksums
+        self._access = Access(store, timeout)
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
         self._names: tuple[str, ...] | None = None
         # Caches of functions, not of methods, so that they go when the split goes. They take no
@@ -115,7 +106,8 @@ class Split:
         self._shard_records = lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, store))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Split, checksums=self._checksums), (self.store, self.manifest)
+        made = partial(Split, checksums=self._checksums, timeout=self._access.limit)
+        return made, (self.store, self.manifest)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -124,7 +116,10 @@ class Split:
     def names(self) -> tuple[str, ...]:
         """Every sample's name, in order."""
         if self._names is None:
-            shards = (_open_records(self.store, entry) for entry in self.manifest.shards)
+            shards = (
+                self._access.ask(partial(_open_records, self.store, entry))
+                for entry in self.manifest.shards
+            )
             self._names = tuple(name for records in shards for name in records.names)
         return self._names
 
@@ -145,7 +140,7 @@ class Split:
     def record(self, index: int) -> SampleRecord:
         """All of one sample but its maps. Raises as indexing does."""
         entry, row = self.locate(index)
-        return self._shard_records(entry)[row].copy()
+        return self._records(entry)[row].copy()
 
     def read(
         self,
@@ -187,7 +182,9 @@ class Split:
         waiting = []
         for position, ((field, shard, row), target) in enumerate(zip(places, targets, strict=True)):
             try:
-                packed = self._maps(shard, field).read(row, target, self._checksums)
+                packed = self._read_map(shard, field, row, target)
+            except RemoteError:
+                raise
             except Exception as error:  # whatever a codec raises, the data is damaged
                 raise self._damaged(*places[position], error) from error
             if packed is not None:
@@ -196,6 +193,18 @@ class Split:
             decompress([packed for _, packed in waiting], [targets[at] for at, _ in waiting])
         except ChunkError as error:
             raise self._damaged(*places[waiting[error.position][0]], error) from error
+
+    def _read_map(self, shard: int, field: str, row: int, target: np.ndarray) -> memoryview | None:
+        """As _MapReader.read; what comes too late over a network is not written into target."""
+        if not self._access.is_remote:
+            return self._maps(shard, field).read(row, target, self._checksums)
+        came = np.empty_like(target)
+        self._access.ask(lambda: self._maps(shard, field).read(row, came, self._checksums))
+        target[...] = came
+        return None
+
+    def _records(self, entry: ShardEntry) -> Records:
+        return self._access.ask(lambda: self._shard_records(entry))
 
     def _check_arrays(self, samples: int, out: Mapping[str, np.ndarray]) -> None:
         """Raises ValueError unless compiled code may write into the arrays."""
@@ -238,7 +247,7 @@ class Split:
     def _name(self, entry: ShardEntry, row: int) -> str:
         """For messages: the sample's name, or its row if the names are damaged too."""
         try:
-            return repr(self._shard_records(entry).names[row])
+            return repr(self._records(entry).names[row])
         except StoreError:
             return f"in row {row}"
 

@@ -62,7 +62,7 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 LAYERS = [
     {"errors", "forks"},
     {"apart", "compiled", "config", "files", "headers", "opencv", "samples"},
-    {"together"},
+    {"remote", "together"},
     {"blosc", "jpeg", "png"},
     {"annotations", "chunks", "images", "shapes", "targets", "understood"},
     {"collapse", "compute", "fingerprint"},
