@@ -7,7 +7,7 @@ building with any number of workers need no code of their own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,38 +140,20 @@ def build(
         published = _published(store, split, progress)
         with digest_cache(store) as cache:
             scanned = scan(
-                source,
-                settings.max_pixels,
-                cache,
-                known_bad(published),
-                progress.scanning,
+                source, settings.max_pixels, cache, known_bad(published), progress.scanning
             )
-        written: dict[str, ShardResult] = {}
+        results: dict[str, ShardResult] = {}
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
+            known = published.understood if published else None
             understood = understand(
-                scanned.samples,
-                scanned.reading,
-                parameters,
-                planned.data_hash,
-                published.understood if published else None,
-                every_name,
+                scanned.samples, scanned.reading, parameters, planned.data_hash, known, every_name
             )
             progress.understood(understood, scanned.skipped)
             if strict:
                 refuse_suspicions(understood, parameters, source.annotations)
             progress.planned(planned)
-            if dry_run:
-                break
-            forget_unnamed(store, [shard.key for shard in planned.shards])
-            bad: list[tuple[str, str]] = []
-            for result in encode(
-                store, planned.to_build, planned.donors, settings, progress.notice
-            ):
-                if not result.bad:
-                    written[result.key] = result
-                bad += result.bad
-                progress.encoded(result)
+            bad = [] if dry_run else _encode(settings, planned, results, progress)
             if not bad:
                 break
             scanned = without_bad(scanned, bad, source)
@@ -188,21 +170,55 @@ def build(
         if strict and manifest.damaged:
             raise InputError([_refused(each, source) for each in manifest.damaged])
         up_to_date = published == manifest and not planned.to_build
-        # Shards of an earlier round that the split does not name after all count as if they had
-        # lain there before.
-        results = [written[shard.key] for shard in planned.shards if shard.key in written]
-        built = len(results)
-        computed = sum(result.computed for result in results)
-        copied = sum(result.copied for result in results)
-        if dry_run:
-            built = len(planned.to_build)
-            rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
-            copied = sum(geometry in planned.donors for geometry in rows)
-            computed = len(rows) - copied
-        else:
+        if not dry_run:
             publish(store, manifest, source, up_to_date)
+    done = _would_do(planned) if dry_run else _has_done(planned, results)
+    seconds = round(time.perf_counter() - started, 3)
+    return _report(manifest, done, up_to_date, dry_run, seconds)
+
+
+def _encode(
+    settings: Settings, planned: Plan, results: dict[str, ShardResult], progress: Progress
+) -> list[tuple[str, str]]:
+    """Encode what is to be built, into results; returns (name, reason) of undecodable images."""
+    forget_unnamed(settings.store, [shard.key for shard in planned.shards])
+    bad: list[tuple[str, str]] = []
+    for result in encode(
+        settings.store, planned.to_build, planned.donors, settings, progress.notice
+    ):
+        if not result.bad:
+            results[result.key] = result
+        bad += result.bad
+        progress.encoded(result)
+    return bad
+
+
+def _has_done(planned: Plan, results: Mapping[str, ShardResult]) -> tuple[int, int, int]:
+    """Shards built, rows computed, rows copied.
+
+    Shards of an earlier round that the split does not name after all count as if they had lain
+    there before.
+    """
+    named = [results[shard.key] for shard in planned.shards if shard.key in results]
+    return len(named), sum(r.computed for r in named), sum(r.copied for r in named)
+
+
+def _would_do(planned: Plan) -> tuple[int, int, int]:
+    rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
+    copied = sum(geometry in planned.donors for geometry in rows)
+    return len(planned.to_build), len(rows) - copied, copied
+
+
+def _report(
+    manifest: Manifest,
+    done: tuple[int, int, int],
+    up_to_date: bool,
+    dry_run: bool,
+    seconds: float,
+) -> BuildReport:
+    built, computed, copied = done
     return BuildReport(
-        split=split,
+        split=manifest.split,
         data_hash=manifest.data_hash,
         samples=manifest.samples,
         shards=len(manifest.shards),
@@ -215,7 +231,7 @@ def build(
         damaged=manifest.damaged,
         up_to_date=up_to_date,
         dry_run=dry_run,
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=seconds,
     )
 
 

@@ -163,6 +163,8 @@ def build(
             "backend": backend,
         }
         settings = load_settings(config, overrides)
+        if report_file:
+            check_local(report_file, "--report")
         source = _source(settings, split, images, annotations, format_name)
         source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
         with BuildScreen(report_file) as screen:

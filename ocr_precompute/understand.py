@@ -218,7 +218,7 @@ def _sizes(sides: np.ndarray, parameters: Parameters) -> tuple[tuple[tuple[int, 
     if not (smallest and len(sides)):
         return (), 0
     kept = tuple(
-        (side, round(float(np.mean(sides * (side / longer) >= smallest)), 4))
+        (side, round(float(np.mean(sides * (side / longer) >= smallest)), 6))
         for side in sorted({longer, *_SIZES})
     )
     spared = int((1 - NEARLY_ALL) * len(sides))

@@ -351,6 +351,7 @@ def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
         "images": ["build", *here, "--images", "file:///data/img"],
         "annotations": ["build", *here, "--annotations", "https://host/labels.json"],
         "--config": ["inspect", "--config", "gs://bucket/config.yaml"],
+        "--report": ["build", *here, "--report", "s3://bucket/report.json"],
         "--out": ["preview", "--split", "val", "--out", "hf://datasets/x"],
         "--plot": ["bench", "--split", "val", "--plot", "memory://x.png"],
     }.items():

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from ocr.datasets import LiveDataset
+from ocr.datasets import LiveDataset, data_module
 from ocr_precompute import scan
 from ocr_precompute.annotations import Note, Reading, read_annotations
 from ocr_precompute.build import build
@@ -193,6 +193,21 @@ def test_all_dont_care_is_said(settings: Settings) -> None:
     understood = understood_of("all_dontcare", settings)
     assert found(understood) == {"annotated": (3, 1), "nothing-trains": (3, 1)}
     assert "nothing trains" in warnings_of(understood)
+
+
+def test_a_training_says_it_before_the_first_step(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("val", dataset.source, settings)
+    for name in list(dataset.document["images"]):
+        dataset.points(name)[:] = box(1, 1, 30, 2)
+    dataset.save()
+    build("train", dataset.source, settings)
+    said: list[str] = []
+    monkeypatch.setattr(data_module, "rank_zero_info", said.append)
+    data_module.DetectionData(str(settings.store)).setup("fit")
+    where = f"warning: {settings.store}: split 'train': "
+    assert any(line.startswith(where) and "under 8 px at size 64" in line for line in said)
 
 
 def test_images_without_annotation_are_named(settings: Settings) -> None:

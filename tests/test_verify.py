@@ -52,6 +52,10 @@ def put(value: float, *place: int) -> Callable[[np.ndarray], object]:
     return lambda array: array.__setitem__(place, value)
 
 
+def as_text(text: bytes) -> Callable[[np.ndarray], object]:
+    return lambda _: np.frombuffer(text, np.uint8)
+
+
 VALUES: list[tuple[str, Callable[[np.ndarray], object], str]] = [
     ("points", put(np.nan, 1, 0), "points: holds coordinates that no annotation may have"),
     ("points", put(np.inf, 0, 1), "points: holds coordinates that no annotation may have"),
@@ -70,6 +74,9 @@ VALUES: list[tuple[str, Callable[[np.ndarray], object], str]] = [
     ("name_bytes", put(0x2F, 0), "name: leaves the image folder, or is no file name"),
     ("name_bytes", put(0x0A, 3), "name: leaves the image folder, or is no file name"),
     ("name_bytes", put(0xFF, 0), "'utf-8' codec can't decode byte 0xff"),
+    ("damage", as_text(b"[[0, 3, null]]"), "damage holds what cannot be"),
+    ("damage", as_text(b"[[0, "), "damage is not the text that was written"),
+    ("damage", as_text(b"[" * 100_000), "damage is not the text that was written"),
     ("name_bytes", put(0x7A, 0), "its names are not in the order of the split"),
 ]
 
@@ -147,8 +154,8 @@ MANIFESTS = {
     "pipe.json": "pipe.json: cannot be read: is not a regular file",
     "endless.json": "endless.json: cannot be read: is not a regular file",
     "huge.json": "huge.json: cannot be read: is larger than",
-    "longer.json": "longer.json: is damaged (a shard entry is not a key and a length)",
-    "half.json": "half.json: is damaged (a shard entry is not a key and a length)",
+    "longer.json": "longer.json: is damaged (shards.0.samples: ",
+    "half.json": "half.json: is damaged (shards.0.samples: ",
     "newer.json": "newer.json: has format version 99",
     "deep.json": "deep.json: is damaged",
 }

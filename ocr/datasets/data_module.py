@@ -17,6 +17,7 @@ from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr_precompute.config import Parameters, load_settings, parse_size
 from ocr_precompute.errors import StoreError
+from ocr_precompute.understood import warning_lines
 
 _EVALUATION = ("image", *ANNOTATIONS)
 
@@ -89,6 +90,7 @@ class DetectionData(lightning.LightningDataModule):
             self._datasets[role] = self._open(role, fields)
         if stage == "fit":
             self._check_text()
+            self._say_what_is_odd()
         if stage == "predict" and self._images is None:
             self._datasets["predict"] = self._open("val", _EVALUATION)
 
@@ -101,6 +103,15 @@ class DetectionData(lightning.LightningDataModule):
             )
         if not has_text(self._datasets["val"]):
             rank_zero_info(f"{self._where('val')} holds no text to find: its H-mean says nothing")
+
+    def _say_what_is_odd(self) -> None:
+        """What `build` warned of, so that it is seen before the first step."""
+        for role in ("train", "val"):
+            dataset = self._datasets[role]
+            if isinstance(dataset, StoreDataset):
+                understood = dataset.split.manifest.understood
+                for line in warning_lines(understood, dataset.parameters):
+                    rank_zero_info(f"warning: {self._where(role)}: {line}")
 
     def _where(self, role: str) -> str:
         return f"{self._live or self._store}: split {self._splits[role]!r}"

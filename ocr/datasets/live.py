@@ -35,6 +35,8 @@ class LiveDataset(SampleDataset):
         thresh_max: float = 0.7,
         decode: Decode = "exact",
         max_pixels: int = 2**27,
+        max_polygons: int = 20_000,
+        max_vertices: int = 10_000,
         repair: bool | None = None,
         skip_bad: SkipBad | bool = False,
     ) -> None:
@@ -55,6 +57,8 @@ class LiveDataset(SampleDataset):
                 "thresh_max": thresh_max,
                 "decode": decode,
                 "max_pixels": max_pixels,
+                "max_polygons": max_polygons,
+                "max_vertices": max_vertices,
                 "repair": repair,
                 "skip_bad": skip_bad,
             }

@@ -48,7 +48,7 @@ def read_annotations(
     module, dialect = _format(path, format_name)
     names = ImageNames(images)
     with _no_collector():
-        found = module.read(path, names, dialect)
+        found = module.read(path, names, dialect, rules)
         annotations, problems, notes = _checked(found, names, rules)
         annotations, noted, bounds = survey(annotations, rules.repair is not False)
     if bounds and _RELATIVE[0] <= bounds[0] and bounds[1] <= _RELATIVE[1]:

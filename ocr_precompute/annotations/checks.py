@@ -54,14 +54,19 @@ def check_entry(
     words = entry.words
     count = len(words.labels if isinstance(words, FlatWords) else words) + len(entry.bad)
     if count > rules.max_polygons:
-        reason = (
-            f"has {count} polygons, more than the limit of {rules.max_polygons}; "
-            "remove some, or raise max_polygons"
-        )
-        return None, [Problem("image", entry.file, name, reason, name)], []
+        return None, [too_many(entry.file, name, count, rules)], []
     if not entry.bad and (whole := _all_good(words, rules.max_vertices)):
         return Annotation(name, *whole, entry.declared_size), [], []
     return _check_each(entry, name, rules)
+
+
+def too_many(file: str, name: str, count: int, rules: Rules) -> Problem:
+    """The problem with an image that has so many polygons."""
+    reason = (
+        f"has {count} polygons, more than the limit of {rules.max_polygons}; "
+        "remove some, or raise max_polygons"
+    )
+    return Problem("image", file, name, reason, name)
 
 
 def _all_good(
@@ -124,7 +129,7 @@ def _check_each(
         except ValueError as error:
             where = f"{name}: {label}" if label.startswith("word") else label
             problem = Problem("polygon", entry.file, where, str(error), name)
-            problems += [problem] if problem not in problems else []
+            problems += [problem] if problem not in problems[-1:] else []  # a key twice: once
             if rules.skip_bad != "polygon":
                 continue
             remains, ignored = _remains(points, rules.max_vertices), True
@@ -159,7 +164,7 @@ def _check_points(points: Any, max_vertices: int) -> np.ndarray:
     """Points as float64 (V, 2); raises ValueError saying what is wrong with them."""
     if points is None:
         raise ValueError("has no points; add or remove it")
-    if isinstance(points, list) and len(points) > max_vertices:
+    if isinstance(points, list | np.ndarray) and len(points) > max_vertices:
         raise ValueError(
             f"has {len(points)} points, more than the limit of {max_vertices}; "
             "correct it, or raise max_vertices"
@@ -187,7 +192,10 @@ def _remains(points: Any, max_vertices: int) -> np.ndarray | None:
 
     Of more than max_vertices the box around them.
     """
-    good = np.array([point for point in _listed(points) if _is_point(point)], np.float64)
+    if isinstance(points, np.ndarray):
+        good = points[(np.abs(points) <= _FARTHEST).all(axis=1)]
+    else:
+        good = np.array([point for point in _listed(points) if _is_point(point)], np.float64)
     if len(good) < 3:
         return None
     if len(good) > max_vertices:

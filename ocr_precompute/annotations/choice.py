@@ -20,13 +20,14 @@ from ocr_precompute.annotations.dialects import (
     shape,
     split_line,
 )
-from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.annotations.folders import ImageNames, read_bounded
 from ocr_precompute.errors import ImageError, Problem
 
 _SHOWN = 3  # lines that a message quotes
 _LONGEST_SHOWN = 60
 _FEW = 0.01  # of a folder's lines
 _MEASURED = 500  # images whose size is looked at
+_LARGEST_IMAGE = 1 << 28  # bytes, and pixels
 _TOLERANCE = 2.0  # pixels by which annotations reach over an image's edge
 
 
@@ -135,9 +136,9 @@ def _outside(files: Sequence[TextFile], images: ImageNames) -> dict[str, int]:
     outside = {"ltrb": 0, "xywh": 0}
     for file in files[:_MEASURED]:
         try:
-            data = (images.folder / file.image).read_bytes()
-            height, width = check_image(data, 1 << 62)
-        except (OSError, ImageError):
+            data = read_bounded(images.folder / file.image, _LARGEST_IMAGE)
+            height, width = check_image(data, _LARGEST_IMAGE)
+        except (OSError, ValueError, ImageError):
             continue  # said where images are looked at
         for _, line in file.lines():
             found = shape(line)

@@ -30,9 +30,11 @@ _SCRIPTS = frozenset(  # of ICDAR MLT 2017 and 2019
     {"Arabic", "Latin", "Chinese", "Japanese", "Korean", "Bangla", "Hindi"}
     | {"Symbols", "Mixed", "None"}
 )
-_NUMBER = r"[ \t]*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+|nan|inf|infinity)(?:e[-+]?[0-9]+)?[ \t]*"
+_NUMBER = (
+    r"[ \t]*+[-+]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++|nan|infinity|inf)(?:e[-+]?[0-9]++)?[ \t]*+"
+)
 _is_number = re.compile(_NUMBER, re.IGNORECASE | re.ASCII).fullmatch
-_numbers = re.compile(f"(?:{_NUMBER},)*", re.IGNORECASE | re.ASCII).match
+_numbers = re.compile(f"(?:{_NUMBER},)*+", re.IGNORECASE | re.ASCII).match
 # The commonest shapes in one pattern, since a look at each line takes three times as long.
 _PLAIN_NUMBER = r"-?[0-9]++(?:\.[0-9]*+)?+"
 _COMMON = re.compile(
@@ -85,8 +87,7 @@ def count_shapes(text: str) -> Counter[Shape]:
 
 def shape(line: str) -> Shape:
     """The shape of a line."""
-    match = _numbers(line)
-    end = match.end() if match else 0
+    end = number_end(line)
     numbers = line.count(",", 0, end)
     rest = line[end:].strip()
     if rest and not numbers:
@@ -99,6 +100,12 @@ def shape(line: str) -> Shape:
     if 4 <= numbers < 8:
         return Shape(numbers, text, False, *_rectangles(line.split(",", 4)))
     return Shape(numbers, text)
+
+
+def number_end(line: str) -> int:
+    """Where the fields that a line begins with are no longer numbers and a comma."""
+    match = _numbers(line)
+    return match.end() if match else 0
 
 
 def _spaced_shape(line: str) -> Shape:

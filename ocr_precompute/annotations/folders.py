@@ -18,24 +18,44 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
 
 
-def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def walk(
+    folder: Path, unreadable: list[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All that lies below a folder, folders too, with its path relative to it; in no order.
 
     Links to folders are followed, each folder is entered once, hidden ones are not.
+    unreadable: where (folder, reason) goes of folders below that cannot be read.
+    Raises OSError if the folder itself cannot be read.
     """
     waiting, entered = [""], set[tuple[int, int]]()
     while waiting:
         inside = waiting.pop()
-        status = os.stat(folder / inside)
+        try:
+            status = os.stat(folder / inside)
+            with os.scandir(folder / inside) as found:
+                entries = list(found)
+        except OSError as error:
+            if not inside:
+                raise
+            if unreadable is not None:
+                unreadable.append((inside, f"cannot be read: {error.strerror}"))
+            continue
         if (status.st_dev, status.st_ino) in entered:
             continue
         entered.add((status.st_dev, status.st_ino))
-        with os.scandir(folder / inside) as entries:
-            for entry in entries:
-                relative = inside + entry.name
-                if entry.name[0] != "." and entry.is_dir():
-                    waiting.append(relative + "/")
-                yield relative, entry
+        for entry in entries:
+            relative = inside + entry.name
+            if entry.name[0] != "." and is_folder(entry):
+                waiting.append(relative + "/")
+            yield relative, entry
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads nowhere is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 class ImageNames:
@@ -55,7 +75,7 @@ class ImageNames:
         return frozenset(
             relative
             for relative, entry in walk(self.folder)
-            if entry.name[0] != "." and is_image_name(entry.name) and not entry.is_dir()
+            if entry.name[0] != "." and is_image_name(entry.name) and not is_folder(entry)
         )
 
     @cached_property
@@ -97,15 +117,16 @@ def text_files(folder: Path, suffixes: set[str]) -> tuple[list[str], list[tuple[
     Nothing is opened: what ends so and is no file is said by whoever reads it. Images are not
     mentioned, nor folders of other names.
     """
-    found, left_out = [], []
-    for relative, entry in walk(folder):
+    found: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    for relative, entry in walk(folder, left_out):
         if entry.name.startswith("._"):
             left_out.append((relative, "holds what macOS keeps beside another file"))
         elif entry.name[0] == ".":
             left_out.append((relative, "is hidden"))
         elif os.path.splitext(relative)[1].lower() in suffixes:
             found.append(relative)
-        elif not entry.is_dir() and not is_image_name(relative):
+        elif not is_folder(entry) and not is_image_name(relative):
             left_out.append((relative, f"does not end in {' or '.join(sorted(suffixes))}"))
     return sorted(found), sorted(left_out)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
 
-Word = tuple[str, Any, bool]  # label for messages, points as found, don't-care flag
+Word = tuple[str, Any, bool]
+"""Label for messages; points as found, if all is well a list of [x, y] or an array; ignore flag."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +39,9 @@ class FlatWords:
     polygons: Polygons
 
     def as_words(self) -> list[Word]:
-        """The same words one by one."""
-        points = [polygon.tolist() for polygon in self.polygons.as_list()]
-        return list(zip(self.labels, points, self.polygons.ignore.tolist(), strict=True))
+        """The same words one by one, points as arrays."""
+        polygons = self.polygons
+        return list(zip(self.labels, polygons.as_list(), polygons.ignore.tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class AnnotationFormat(Protocol):
     def recognises(self, path: Path) -> bool:
         """Whether the file or folder at path looks like this format."""
 
-    def read(self, path: Path, images: ImageNames, dialect: str) -> Found:
+    def read(self, path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
         """The images annotated at path; dialect is one of DIALECTS, or empty to find out."""
 
 

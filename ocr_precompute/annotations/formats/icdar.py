@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ocr_precompute.annotations.checks import too_many
 from ocr_precompute.annotations.choice import TextFile, choose_dialect
 from ocr_precompute.annotations.dialects import DIALECTS as FORMS
 from ocr_precompute.annotations.dialects import (
@@ -25,6 +27,7 @@ from ocr_precompute.annotations.dialects import (
     header,
     is_dont_care,
     misfit,
+    number_end,
     readable,
     shape,
     split_line,
@@ -37,6 +40,7 @@ from ocr_precompute.annotations.folders import (
     walk,
 )
 from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Word
+from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
 
@@ -56,7 +60,7 @@ def recognises(path: Path) -> bool:
     )
 
 
-def read(path: Path, images: ImageNames, dialect: str) -> Found:
+def read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
     """One entry per text file, matched to the image of the same stem and folder.
 
     dialect: of all files; if empty, the one that the lines of all files together fit best.
@@ -78,7 +82,7 @@ def read(path: Path, images: ImageNames, dialect: str) -> Found:
         elif image is None:
             problems.append(Problem("image", str(path / name), "", reason, _stem(name)))
         else:
-            found = _open(path / name, image, shapes, hints)
+            found = _open(path / name, image, rules, shapes, hints)
             if isinstance(found, Problem):
                 problems.append(found)
             else:
@@ -92,7 +96,7 @@ def read(path: Path, images: ImageNames, dialect: str) -> Found:
     if isinstance(chosen, Problem):
         return Found([*problems, chosen], "", tuple(sorted(left_out)), tuple(warnings))
     entries: Iterator[Entry | Problem] = itertools.chain(
-        problems, (_entry(f, chosen, bool(dialect)) for f in files)
+        problems, (_entry(f, chosen, bool(dialect), rules) for f in files)
     )
     return Found(entries, chosen, tuple(sorted(left_out)), tuple(warnings))
 
@@ -132,7 +136,7 @@ def _image_of(name: str, images: ImageNames) -> tuple[str | None, str]:
 
 
 def _open(
-    path: Path, image: str, shapes: Counter[Shape], hints: Counter[str]
+    path: Path, image: str, rules: Rules, shapes: Counter[Shape], hints: Counter[str]
 ) -> TextFile | Problem:
     """A file's text; counts its lines' shapes, and the dialect that a header names."""
     try:
@@ -142,6 +146,11 @@ def _open(
         return Problem("image", str(path), "", reason, image)
     except ValueError as error:
         return Problem("image", str(path), "", str(error), image)
+    count = text.count("\n")
+    if count > rules.max_polygons:  # looked at more closely only then
+        count = sum(1 for line in text.split("\n") if line and not line.isspace())
+    if count > rules.max_polygons:
+        return too_many(str(path), image, count, rules)
     first, _, others = text.lstrip().partition("\n")
     hint = header(first)
     if hint is not None:
@@ -156,14 +165,18 @@ def _label(number: int) -> str:
     return f"line {number}"
 
 
-def _entry(file: TextFile, dialect: str, given: bool) -> Entry:
+def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
     suits = readable if given else fits
-    if all(suits(dialect, line) for line in file.shapes):
+    longest = 2 * rules.max_vertices if dialect == "polygon" else math.inf
+    if all(suits(dialect, line) and line.numbers <= longest for line in file.shapes):
         return Entry(str(file.path), file.image, _flat_words(file, dialect))
     words: list[Word] = []
     bad = []
     for number, line in file.lines():
         found = shape(line)
+        if found.numbers > longest:  # read to be refused, in as little memory as can be
+            words.append((_label(number), _long_points(line), False))
+            continue
         reason = misfit(dialect, line, found, given)
         fields, text, difficult = split_line(dialect, line, found)
         points = _points(dialect, [_float(field) for field in fields])
@@ -209,6 +222,11 @@ def _points(dialect: str, numbers: list[float]) -> list[list[float]]:
         corners: list[list[float]] = _corners(np.array([numbers]), dialect)[0].tolist()
         return corners
     return [numbers[i : i + 2] for i in range(0, len(numbers) - 1, 2)]
+
+
+def _long_points(line: str) -> np.ndarray:
+    numbers = np.fromstring(line[: number_end(line)], sep=",")
+    return numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
 
 
 def _float(field: str) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames, read_bounded
 from ocr_precompute.annotations.reading import BadWord, Entry, Found, Word
+from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
 
 ALIASES = ("ufo",)
@@ -22,6 +23,7 @@ DIALECTS: tuple[str, ...] = ()
 
 _LARGEST_FILE = 1 << 30  # bytes; parsed, a file takes about ten times as much memory
 _IGNORE_TAGS = frozenset({"masked", "excluded-region", "maintable", "stamp"})
+_MARKS = frozenset({"ignore", "illegibility", "tags", "word_tags"})
 _SIZES = (("img_h", "img_w"), ("height", "width"))
 
 
@@ -54,8 +56,8 @@ def recognises(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".json"
 
 
-def read(path: Path, images: ImageNames, dialect: str) -> Found:
-    """One entry per image. `images` and `dialect` are not needed: the names are in the file."""
+def read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
+    """One entry per image. Nothing but path is needed: the names are in the file."""
     return Found(_entries(path))
 
 
@@ -142,15 +144,15 @@ def _is_ignored(word: dict[str, Any]) -> bool:
     if type(word) is not dict:  # of a JSON document, so it has keys that stand twice
         key = next(iter(_repeated(word)))
         raise ValueError(f"the key {key!r} stands twice; keep one of the two")
-    # In a file of many words nearly all get past these few questions without a call.
-    ignore, illegibility = word.get("ignore", False), word.get("illegibility")
-    ignored = ignore is not False and _flag("ignore", ignore)
-    if illegibility is not None and illegibility is not False:
-        ignored |= _flag("illegibility", illegibility)
     text = word.get("transcription")
-    ignored |= type(text) is str and is_dont_care(text)
+    ignored = type(text) is str and is_dont_care(text)
+    if _MARKS.isdisjoint(word):
+        return ignored
+    ignored |= _flag("ignore", word.get("ignore", False))
+    if word.get("illegibility") is not None:
+        ignored |= _flag("illegibility", word["illegibility"])
     for key in ("tags", "word_tags"):
-        if key in word and (tags := word[key]):
+        if tags := word.get(key):
             listed = [tags] if isinstance(tags, str) else tags
             if not isinstance(listed, list):
                 raise ValueError(f'"{key}" is not a list of texts; correct it')
