@@ -100,6 +100,8 @@ class ProgressLines(lightning.Callback):
 
 def _done(trainer: Trainer) -> int:
     """Steps of the optimiser that lie behind in the whole training, as its epochs are cut now."""
+    if trainer.max_steps != -1:
+        return trainer.global_step
     batches = int(trainer.num_training_batches)
     within = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     per_epoch = -(-batches // trainer.accumulate_grad_batches)

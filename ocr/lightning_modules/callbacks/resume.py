@@ -33,6 +33,8 @@ class Resume(lightning.Callback):
         place = batches if progress.is_last_batch else min(loader.place, batches)
         current.ready = current.started = current.processed = place
         current.completed = place - missing
+        if trainer.max_steps != -1:  # steps are counted to the end then, however large they are
+            return
         within = place if loader.place else 0  # nothing, where the loader's epoch is the next
         accumulated = trainer.accumulate_grad_batches
         epochs = loader.sampler.epoch * math.ceil(batches / accumulated)
