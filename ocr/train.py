@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -19,14 +19,25 @@ from lightning.pytorch.cli import (
     LRSchedulerCallable,
     OptimizerCallable,
 )
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.datasets import SampleError
 from ocr.datasets.data_module import DetectionData
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import PredictionWriter, Resume, StepTimes
-from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
-from ocr.lightning_modules.detector import read_checkpoint
-from ocr_precompute.errors import PrecomputeError, printable
+from ocr.lightning_modules.callbacks import (
+    FailureRelay,
+    PredictionWriter,
+    ProgressLines,
+    Resume,
+    StepTimes,
+)
+from ocr.lightning_modules.checkpoint_io import (
+    WholeCheckpointIO,
+    check_resumable,
+    read_checkpoint,
+)
+from ocr.lightning_modules.detector import saved_settings
+from ocr_precompute.errors import PrecomputeError
 
 # As TextDetector has them by itself, in the form that a configuration overrides.
 _OPTIMIZER = {
@@ -37,14 +48,24 @@ _LR_SCHEDULER = {"class_path": "ocr.lightning_modules.schedule.WarmupPolynomialL
 
 rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
+_FAILURES = (PrecomputeError, SampleError, MisconfigurationException, OSError)
+_EVALUATIONS = ("validate", "test", "predict")
+_NO_FILES = ("best", "last", "hpc", "registry")  # what else Lightning takes for a checkpoint's path
+
 
 class TrainCLI(LightningCLI):
     """LightningCLI for a TextDetector and DetectionData.
 
-    Clocks and the writer of predictions are always there; all else is in the configuration.
+    Clocks, lines of progress and the writer of predictions are always there; all else is in the
+    configuration. To evaluate a checkpoint takes no configuration: what it says of its model is the
+    default.
     """
 
-    def __init__(self, args: ArgsType = None, *, run: bool = True) -> None:
+    def __init__(
+        self, args: ArgsType = None, *, run: bool = True, relay: FailureRelay | None = None
+    ) -> None:
+        self._times, self._relay = StepTimes(), relay
+        callbacks: list[Callback] = [self._times, Resume(), ProgressLines()]
         super().__init__(
             TextDetector,
             DetectionData,
@@ -53,43 +74,71 @@ class TrainCLI(LightningCLI):
                 "prog": "ocr-train",
                 "description": "Train a DBNet text detector from a store.",
             },
+            trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,
             run=run,
             auto_configure_optimizers=False,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is always there, and optimiser and schedule, of which the model has need."""
+        """Add the writer of predictions, and optimiser and schedule, which the model needs."""
         for name, kind, default, text in (
             ("optimizer", OptimizerCallable, _OPTIMIZER, "A torch optimiser by its class."),
             ("lr_scheduler", LRSchedulerCallable, _LR_SCHEDULER, "A scheduler by its class."),
         ):
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
             parser.link_arguments(name, f"model.{name}")
-        parser.add_lightning_class_args(StepTimes, "step_times")
-        parser.add_lightning_class_args(Resume, "resume")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and look at the checkpoint, if one is named, before anything else is done."""
         super().parse_arguments(parser, args)
         subcommand = self.config.get("subcommand") or ""
+        path = self.config.get(subcommand, {}).get("ckpt_path")
+        if subcommand == "predict":  # it logs nothing, and its output is no run of a training
+            quiet = {"trainer.logger": False, "seed_everything": False}
+            self._parser(subcommand).set_defaults(quiet)
+            self.save_config_callback = None
+        if path and path not in _NO_FILES:
+            checkpoint = read_checkpoint(Path(path))
+            if subcommand == "fit":
+                check_resumable(checkpoint, Path(path))
+            else:
+                known = saved_settings(checkpoint).items()
+                self._parser(subcommand).set_defaults({f"model.{k}": v for k, v in known})
+                super().parse_arguments(parser, args)
         chosen = self.config.get(subcommand, {})
-        path = chosen.get("ckpt_path")
-        if subcommand in ("validate", "test", "predict") and not (path or chosen.model.weights):
+        if subcommand in _EVALUATIONS and not (path or chosen.model.weights):
             raise PrecomputeError(f"{subcommand} needs a trained model; name one with --ckpt_path")
-        if path and path not in ("best", "last", "hpc", "registry"):
-            read_checkpoint(Path(path))
         if "ckpt_path" in chosen:
             chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code
         if subcommand == "predict":
             chosen["return_predictions"] = False  # they are written as they come
+        if "trainer" in chosen and chosen.trainer.enable_progress_bar is None:
+            chosen.trainer.enable_progress_bar = sys.stdout.isatty()
+
+    def after_fit(self) -> None:
+        """Raises PrecomputeError if not one step was done."""
+        if self._times.trained:
+            return
+        if self.trainer.ckpt_path:
+            raise PrecomputeError(
+                f"nothing was left to train: {self.trainer.ckpt_path} has done "
+                f"{self.trainer.current_epoch} epochs and {self.trainer.global_step} steps; to go "
+                "on, raise --trainer.max_epochs, or --trainer.max_steps"
+            )
+        raise PrecomputeError(
+            "nothing was trained, for the settings allow no step; look at trainer.max_epochs, "
+            "max_steps, max_time and limit_train_batches"
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, which writes whole checkpoints unless told how to write them."""
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        if self._relay is not None and trainer.world_size > 1:
+            self._relay.watch()
         return trainer
 
     def instantiate_classes(self) -> None:
@@ -104,7 +153,9 @@ def main() -> None:
     """Run the command. Exit status: 0 done, 2 bad input or usage."""
     # What Lightning recommends for loaders with worker processes; ours has threads.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    rank_zero_log.addFilter(lambda record: "litlogger" not in record.getMessage())  # advertising
+    rank_zero_log.addFilter(lambda record: "Tip: " not in record.getMessage())  # advertising
+    # An evaluation has no need of what wrote the checkpoint.
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
     # The metric is summed over processes already; times are those of the first process.
     warnings.filterwarnings("ignore", r".*self\.log\('(val|test|time)/.*sync_dist=True.*")
@@ -112,14 +163,18 @@ def main() -> None:
     warnings.filterwarnings("ignore", "(?s).*Grad strides do not match bucket view strides.*")
     # Of a function that is named in the configuration, such as one that prunes.
     warnings.filterwarnings("ignore", "(?s).*Unable to serialize instance.*")
+    relay = FailureRelay(_FAILURES)
     try:
-        TrainCLI()
-    except (PrecomputeError, SampleError, MisconfigurationException, OSError) as error:
-        message = "\n".join(printable(line) for line in str(error).splitlines())
-        print(f"error: {message}", file=sys.stderr)
-        # Other processes may wait for this one: leave without waiting for them.
-        sys.stderr.flush()
-        os._exit(2) if int(os.environ.get("LOCAL_RANK", 0)) else sys.exit(2)
+        TrainCLI(relay=relay)
+    except _FAILURES as error:
+        relay.end(error)
+    except SIGTERMException:
+        print("stopped by a signal", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except Exception:
+        if not relay.failed:
+            raise
+        relay.end()  # what was raised here follows from another process's failure
 
 
 if __name__ == "__main__":

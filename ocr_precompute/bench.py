@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ocr_precompute.annotations import read_annotations
 from ocr_precompute.chunks import ChunkFile, decompress, strip_checksum
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Parameters, Source
+from ocr_precompute.config import Parameters, Rules, Source
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
 from ocr_precompute.opencv import single_thread
 from ocr_precompute.reader import Split, open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.scan import read_source
 from ocr_precompute.shard import MAPS, map_file
 from ocr_precompute.store import shard_path
 
@@ -152,7 +152,7 @@ def bench(
 
 def _items(split: Split, source: Source, samples: int) -> list[_Item]:
     """Samples spread over the split, with the annotation each was made from."""
-    reading = read_annotations(source.annotations, source.images, source.format)
+    reading = read_source(source.ruled(Rules(), split.manifest.parameters.recipe))
     if not reading.annotations:
         nothing = _problem(source.annotations, "holds no annotated image")
         raise InputError(reading.problems or [nothing])

@@ -7,17 +7,24 @@ building with any number of workers need no code of their own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocr_precompute.config import SPLIT_NAME_RULE, Parameters, Settings, Source, is_split_name
+from ocr_precompute.config import (
+    SPLIT_NAME_RULE,
+    Parameters,
+    Settings,
+    SkipBad,
+    Source,
+    is_split_name,
+    parse_skip_bad,
+)
 from ocr_precompute.encode import ShardPlan, ShardResult, encode, unwritable
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
-from ocr_precompute.manifest import Damaged, Manifest, ShardEntry
-from ocr_precompute.samples import Polygons
+from ocr_precompute.manifest import Damaged, Manifest, ShardEntry, Skipped
 from ocr_precompute.scan import Scan, image_problem, known_bad, scan, without_bad
 from ocr_precompute.shard import read_records
 from ocr_precompute.store import (
@@ -33,6 +40,8 @@ from ocr_precompute.store import (
     shard_keys,
     shard_path,
 )
+from ocr_precompute.understand import refuse_suspicions, understand
+from ocr_precompute.understood import Understood
 
 
 class Progress:
@@ -40,6 +49,12 @@ class Progress:
 
     def scanning(self, done: int, total: int) -> None:
         """So many images of so many are digested."""
+
+    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
+        """It is known what there is to learn, and what is left out."""
+
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """It is known which images are damaged."""
 
     def planned(self, plan: Plan) -> None:
         """It is known what there is to do."""
@@ -56,7 +71,7 @@ class BuildReport:
     """What a build did, or with dry_run would do.
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
-    left out. damaged: samples whose images are damaged. zero_area: polygons that draw nothing.
+    left out. understood: what the annotations came to. damaged: samples whose images are damaged.
     seconds: wall clock.
     """
 
@@ -69,8 +84,8 @@ class BuildReport:
     computed: int
     copied: int
     skipped: int
+    understood: Understood
     damaged: tuple[Damaged, ...]
-    zero_area: int
     up_to_date: bool
     dry_run: bool
     seconds: float
@@ -98,14 +113,17 @@ def build(
     source: Source,
     settings: Settings,
     *,
-    skip_bad: bool = False,
+    skip_bad: SkipBad | bool | None = None,
     strict: bool = False,
     dry_run: bool = False,
+    every_name: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
-    strict: refuse damaged images of which there are pixels.
+    skip_bad: as in Settings, over what the settings and the source say; True is `polygon`.
+    strict: refuse damaged images and what is legal and probably not meant. every_name: tell
+    progress all names of what was understood, and not the worst alone.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if a worker is lost. Whatever it raises, the split that was published
     before is intact, and finished shards are used by the next build.
@@ -113,37 +131,32 @@ def build(
     started = time.perf_counter()
     progress = progress or Progress()
     store, parameters = settings.store, settings.parameters
+    source = source.ruled(settings.rules, parameters.recipe)
+    if skip_bad is not None:
+        source = source.skipping(parse_skip_bad(skip_bad))
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     with _writable(store, dry_run):
         published = _published(store, split, progress)
         with digest_cache(store) as cache:
             scanned = scan(
-                source,
-                settings.max_pixels,
-                cache,
-                skip_bad,
-                known_bad(published),
-                progress.scanning,
+                source, settings.max_pixels, cache, known_bad(published), progress.scanning
             )
-        written: dict[str, ShardResult] = {}
+        results: dict[str, ShardResult] = {}
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
+            known = published.understood if published else None
+            understood = understand(
+                scanned.samples, scanned.reading, parameters, planned.data_hash, known, every_name
+            )
+            progress.understood(understood, scanned.skipped)
+            if strict:
+                refuse_suspicions(understood, parameters, source.annotations)
             progress.planned(planned)
-            if dry_run:
-                break
-            forget_unnamed(store, [shard.key for shard in planned.shards])
-            bad: list[tuple[str, str]] = []
-            for result in encode(
-                store, planned.to_build, planned.donors, settings, progress.notice
-            ):
-                if not result.bad:
-                    written[result.key] = result
-                bad += result.bad
-                progress.encoded(result)
+            bad = [] if dry_run else _encode(settings, planned, results, progress)
             if not bad:
                 break
-            scanned = without_bad(scanned, bad, source, skip_bad)
+            scanned = without_bad(scanned, bad, source)
         manifest = Manifest(
             split=split,
             data_hash=planned.data_hash,
@@ -151,25 +164,61 @@ def build(
             shards=tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards),
             skipped=scanned.skipped,
             damaged=damaged(store, planned, published),
+            understood=understood.shortened(),
         )
+        progress.damaged(manifest.damaged)
         if strict and manifest.damaged:
             raise InputError([_refused(each, source) for each in manifest.damaged])
         up_to_date = published == manifest and not planned.to_build
-        # Shards of an earlier round that the split does not name after all count as if they had
-        # lain there before.
-        results = [written[shard.key] for shard in planned.shards if shard.key in written]
-        built = len(results)
-        computed = sum(result.computed for result in results)
-        copied = sum(result.copied for result in results)
-        if dry_run:
-            built = len(planned.to_build)
-            rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
-            copied = sum(geometry in planned.donors for geometry in rows)
-            computed = len(rows) - copied
-        else:
+        if not dry_run:
             publish(store, manifest, source, up_to_date)
+    done = _would_do(planned) if dry_run else _has_done(planned, results)
+    seconds = round(time.perf_counter() - started, 3)
+    return _report(manifest, done, up_to_date, dry_run, seconds)
+
+
+def _encode(
+    settings: Settings, planned: Plan, results: dict[str, ShardResult], progress: Progress
+) -> list[tuple[str, str]]:
+    """Encode what is to be built, into results; returns (name, reason) of undecodable images."""
+    forget_unnamed(settings.store, [shard.key for shard in planned.shards])
+    bad: list[tuple[str, str]] = []
+    for result in encode(
+        settings.store, planned.to_build, planned.donors, settings, progress.notice
+    ):
+        if not result.bad:
+            results[result.key] = result
+        bad += result.bad
+        progress.encoded(result)
+    return bad
+
+
+def _has_done(planned: Plan, results: Mapping[str, ShardResult]) -> tuple[int, int, int]:
+    """Shards built, rows computed, rows copied.
+
+    Shards of an earlier round that the split does not name after all count as if they had lain
+    there before.
+    """
+    named = [results[shard.key] for shard in planned.shards if shard.key in results]
+    return len(named), sum(r.computed for r in named), sum(r.copied for r in named)
+
+
+def _would_do(planned: Plan) -> tuple[int, int, int]:
+    rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
+    copied = sum(geometry in planned.donors for geometry in rows)
+    return len(planned.to_build), len(rows) - copied, copied
+
+
+def _report(
+    manifest: Manifest,
+    done: tuple[int, int, int],
+    up_to_date: bool,
+    dry_run: bool,
+    seconds: float,
+) -> BuildReport:
+    built, computed, copied = done
     return BuildReport(
-        split=split,
+        split=manifest.split,
         data_hash=manifest.data_hash,
         samples=manifest.samples,
         shards=len(manifest.shards),
@@ -178,11 +227,11 @@ def build(
         computed=computed,
         copied=copied,
         skipped=len(manifest.skipped),
+        understood=manifest.understood,
         damaged=manifest.damaged,
-        zero_area=int((Polygons.joined([s.polygons for s in scanned.samples]).areas() == 0).sum()),
         up_to_date=up_to_date,
         dry_run=dry_run,
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=seconds,
     )
 
 

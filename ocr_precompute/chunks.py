@@ -13,6 +13,7 @@ from crc32c import crc32c
 
 from ocr_precompute.blosc import SHUFFLES, library
 from ocr_precompute.config import Compression
+from ocr_precompute.files import check_regular
 
 _INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
 _BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes
@@ -81,21 +82,25 @@ class ChunkFile:
 
     Holds no file handle of its own but the map's, which goes with the object; it can be used by
     several threads, and after a fork.
-    Raises ValueError if the sharding index is damaged, OSError if there is no such file.
+    Raises ValueError if the sharding index is damaged, OSError if there is no such regular file.
     """
 
     def __init__(self, path: Path, samples: int) -> None:
-        with path.open("rb", buffering=0) as file:
-            self.size = os.fstat(file.fileno()).st_size
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is not waited for
+        with open(descriptor, "rb", buffering=0):
+            status = os.fstat(descriptor)
+            check_regular(status, path)
+            self.size = status.st_size
             length = samples * _INDEX_ENTRY + 4
             if self.size < length:
                 raise ValueError("file is shorter than its index")
             # A view, since slices of a map itself are copies.
-            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self._data = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
         index = np.frombuffer(strip_checksum(self._data[self.size - length :]), "<u8")
         offsets, lengths = index.reshape(samples, 2).T
         ends = np.cumsum(lengths)
-        if ends[-1] + length != self.size or (offsets != ends - lengths).any():
+        inside = (lengths < self.size).all()  # or sums could wrap around
+        if not inside or ends[-1] + length != self.size or (offsets != ends - lengths).any():
             raise ValueError("sharding index does not cover the file")
         self._ends: list[int] = [0, *ends.tolist()]
 

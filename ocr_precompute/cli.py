@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
@@ -21,6 +22,7 @@ from ocr_precompute.config import (
     Backend,
     Decode,
     Settings,
+    SkipBad,
     Source,
     Unannotated,
     check_local,
@@ -84,7 +86,16 @@ def _options(
 ) -> None: ...
 
 
-@app.command()
+class _BuildCommand(typer.core.TyperCommand):
+    """A command whose option `--skip-bad` also stands without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, `--skip-bad` alone as `--skip-bad=polygon`."""
+        alone = [f"{each}=polygon" if each == "--skip-bad" else each for each in args]
+        return super().parse_args(ctx, alone)
+
+
+@app.command(cls=_BuildCommand)
 def build(
     split: Annotated[str, typer.Option("--split", help="Name of the split, as in the config.")],
     config: ConfigOption = None,
@@ -112,12 +123,23 @@ def build(
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
     skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Skip bad images, drop bad polygons, record both."),
-    ] = False,
+        SkipBad | None,
+        typer.Option(
+            "--skip-bad",
+            help="Skip bad images, make bad polygons don't-care, record both. "
+            "With --skip-bad=image an image with a bad polygon is skipped too.",
+        ),
+    ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse damaged images of which there are pixels.")
+        bool,
+        typer.Option(
+            "--strict", help="Refuse damaged images, and what is legal and probably not meant."
+        ),
     ] = False,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write all that was understood, every name, as JSON."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
@@ -141,9 +163,11 @@ def build(
             "backend": backend,
         }
         settings = load_settings(config, overrides)
+        if report_file:
+            check_local(report_file, "--report")
         source = _source(settings, split, images, annotations, format_name)
         source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
-        with BuildScreen() as screen:
+        with BuildScreen(report_file) as screen:
             report = building.build(
                 split,
                 source,
@@ -151,9 +175,10 @@ def build(
                 skip_bad=skip_bad,
                 strict=strict,
                 dry_run=dry_run,
+                every_name=report_file is not None,
                 progress=screen,
             )
-        print_build(report, settings.store)
+        print_build(report, settings)
         if as_json:
             _print_json(asdict(report))
 
@@ -170,6 +195,9 @@ def verify(
     check_sources: Annotated[
         bool, typer.Option("--sources/--no-sources", help="Compare with the source files.")
     ] = True,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build damaged shards again from their sources.")
+    ] = False,
     images: ImagesOption = None,
     annotations: AnnotationsOption = None,
     format_name: FormatOption = None,
@@ -180,11 +208,13 @@ def verify(
 
     Sources are those the split was built from; give --images and --annotations if they moved, or
     --no-sources to leave them out. With --recompute 0.1 (or 1) that share of samples is computed
-    again from source and compared bit for bit. Exit status 1 if anything is wrong.
+    again from source and compared bit for bit. With --repair a damaged shard is built again, if its
+    sources are still what they were. Exit status 1 if anything is, or stays, wrong.
     """
     with _reporting(as_json):
+        from ocr_precompute import repair as repairing
         from ocr_precompute import verify as verifying
-        from ocr_precompute.screen import VerifyScreen, print_verify
+        from ocr_precompute.screen import VerifyScreen, print_verify, say
         from ocr_precompute.store import check_store, recorded_source, split_names
 
         settings = load_settings(config, {"store": store, "jobs": jobs})
@@ -196,20 +226,32 @@ def verify(
             if images or annotations:
                 found = _override(found, name, images, annotations, format_name)
             if found:
-                sources[name] = found
-        with VerifyScreen() as screen:
-            report = verifying.verify(
-                settings.store,
-                splits,
-                sources=sources,
-                recompute=recompute,
-                max_pixels=settings.max_pixels,
-                jobs=settings.jobs,
-                on_shard=screen.checked,
-            )
-        print_verify(report, set(splits) - set(sources))
+                rules = found.rules or settings.rules
+                sources[name] = found.model_copy(update={"rules": rules})
+
+        def check() -> verifying.VerifyReport:
+            with VerifyScreen() as screen:
+                return verifying.verify(
+                    settings.store,
+                    [split] if split else None,
+                    sources=sources,
+                    recompute=recompute,
+                    max_pixels=settings.max_pixels,
+                    jobs=settings.jobs,
+                    on_shard=screen.checked,
+                )
+
+        report = check()
+        done = repairing.Repair((), ())
+        if repair and not report.ok:
+            say(f"{len(report.problems)} problems; building damaged shards again")
+            done = repairing.repair(settings.store, report, sources, max_pixels=settings.max_pixels)
+            report = check()
+        print_verify(report, done, set(splits) - set(sources))
         if as_json:
-            _print_json(asdict(report))
+            failed = [asdict(finding) for finding in done.failed]
+            document = asdict(report) | {"repaired": done.repaired}
+            _print_json({**document, "problems": [*document["problems"], *failed]})
         if not report.ok:
             raise typer.Exit(1)
 
@@ -219,9 +261,10 @@ def inspect(
     split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
+    shards: Annotated[bool, typer.Option("--shards", help="List every shard.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show splits, shards, sizes, ratios, parameters, keys, and what was skipped."""
+    """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
     with _reporting(as_json):
         from ocr_precompute.screen import print_summary
         from ocr_precompute.summary import summarise
@@ -229,9 +272,9 @@ def inspect(
         settings = load_settings(config, {"store": store})
         summary = summarise(settings.store, [split] if split else None)
         if as_json:
-            _print_json(summary.as_dict())
+            _print_json(summary.as_dict(shards))
         else:
-            print_summary(summary)
+            print_summary(summary, shards)
 
 
 @app.command()
@@ -306,7 +349,7 @@ def bench(
         report = benching.bench(
             settings.store,
             split,
-            source,
+            source.model_copy(update={"rules": source.rules or settings.rules}),
             samples=samples,
             batch_size=batch_size,
             threads=threads or joblib.cpu_count(),

@@ -18,6 +18,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -30,6 +31,7 @@ from ocr_precompute.errors import InputError, Problem
 Decode = Literal["exact", "reduced"]
 Backend = Literal["loky", "threading", "sequential"]
 Unannotated = Literal["skip", "empty", "error"]
+SkipBad = Literal["no", "polygon", "image"]
 
 DEFAULT_CONFIG = Path("configs/precompute.yaml")
 SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit first"
@@ -86,6 +88,11 @@ class Recipe(_Frozen):
         if self.thresh_min >= self.thresh_max:
             raise ValueError("thresh_min must be below thresh_max")
         return self
+
+    @property
+    def repairs(self) -> bool:
+        """Whether self-crossing quads are repaired for this recipe, where nobody says."""
+        return self.name != "seed"
 
 
 RECIPES = {
@@ -161,16 +168,53 @@ class Parameters(_Frozen):
         return size
 
 
+def parse_skip_bad(value: Any) -> Any:
+    """What YAML's and Python's true and false mean for `skip_bad`; all else stays as it is."""
+    return {True: "polygon", False: "no"}[value] if isinstance(value, bool) else value
+
+
+class Rules(_Frozen):
+    """How polygons that are not as they should be are read.
+
+    They need not go into keys, since the polygons that come of them do.
+    """
+
+    repair: bool | None = Field(
+        default=None,
+        description="put the corners of self-crossing quads in order; None: as the recipe has it",
+    )
+    skip_bad: Annotated[SkipBad, BeforeValidator(parse_skip_bad)] = Field(
+        default="no",
+        description="no: bad input is an error; polygon: what is left of a bad polygon is don't "
+        "care; image: an image with a bad polygon is left out. A bad image is left out with both",
+    )
+    max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more")
+    max_vertices: int = Field(default=10_000, ge=3, description="refuse polygons with more")
+
+
 class Source(_Frozen):
-    """Where a split comes from."""
+    """Where a split comes from, and how it is read."""
 
     images: _Path = Field(description="folder that image names are relative to")
     annotations: _Path = Field(description="annotation file or folder")
-    format: str = Field(default="auto", description="annotation format")
+    format: str = Field(default="auto", description="annotation format, or FORMAT:DIALECT")
     unannotated: Unannotated = Field(
         default="skip",
         description="images without annotation: left out, pages without text, or an error",
     )
+    rules: Rules | None = Field(default=None, description="by default those of the settings")
+
+    def ruled(self, rules: Rules, recipe: Recipe) -> Source:
+        """The source with nothing left open: its own rules, or else these, for that recipe."""
+        settled = self.rules or rules
+        if settled.repair is None:
+            settled = settled.model_copy(update={"repair": recipe.repairs})
+        return self.model_copy(update={"rules": settled})
+
+    def skipping(self, skip_bad: SkipBad) -> Source:
+        """The same source, read with another `skip_bad`."""
+        rules = (self.rules or Rules()).model_copy(update={"skip_bad": skip_bad})
+        return self.model_copy(update={"rules": rules})
 
 
 def parse_size(value: Any) -> Any:
@@ -198,6 +242,10 @@ class Settings(_Frozen):
     compression: Compression = Compression()
     shard_length: int = Field(default=32, ge=2, le=4096, description="samples a shard, about")
     max_pixels: int = Field(default=2**27, ge=1, description="refuse larger images")
+    max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more")
+    max_vertices: int = Field(default=10_000, ge=3, description="refuse polygons with more")
+    repair: bool | None = Field(default=None, description="put self-crossing quads in order")
+    skip_bad: Annotated[SkipBad, BeforeValidator(parse_skip_bad)] = "no"
     jobs: int | None = Field(default=None, ge=1, description="workers; default: one a core")
     backend: Backend = "loky"
 
@@ -227,6 +275,16 @@ class Settings(_Frozen):
             recipe=Recipe.model_validate(RECIPES[self.recipe].model_dump() | drawn),
             decode=self.decode,
             compression=self._compression,
+        )
+
+    @property
+    def rules(self) -> Rules:
+        """The part of the settings that decides how odd polygons are read."""
+        return Rules(
+            repair=self.repair,
+            skip_bad=self.skip_bad,
+            max_polygons=self.max_polygons,
+            max_vertices=self.max_vertices,
         )
 
     @property
@@ -347,7 +405,7 @@ def _config_problem(file: Path, given: Mapping[str, Any], error: Any) -> Problem
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     if location[0] == "splits":
-        return list(Source.model_fields)
+        return list((Rules if "rules" in location else Source).model_fields)
     if location[0] == "compression":
         return list(Compression.model_fields)
     return list(Settings.model_fields)

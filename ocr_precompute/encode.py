@@ -162,17 +162,18 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def encode_shard(task: ShardTask) -> ShardResult:
+def encode_shard(task: ShardTask, target: Path | None = None) -> ShardResult:
     """Compute or copy every row of one shard and give the shard its name.
 
-    The same for every backend; nothing but the task decides what is written.
+    target: the folder that it becomes, if not that of its key. The same for every backend; nothing
+    but the task decides what is written.
     Raises StoreError if the shard cannot be written, InputError if an image changed since the scan.
     """
     records_of = lru_cache(maxsize=4)(read_records)
     rows: list[SampleRecord] = []
     bad: list[tuple[str, str]] = []
     copied = 0
-    target = shard_path(task.store, task.plan.key)
+    target = target or shard_path(task.store, task.plan.key)
     try:
         with single_thread(), ShardWriter(target, task.store / "tmp") as writer:
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):

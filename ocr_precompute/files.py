@@ -43,9 +43,16 @@ def read_bounded(path: Path, most: int) -> bytes:
             return _at_most(file.read(most + 1), path, most)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        return _at_most(file.read(most + 1), path, most)
+        status = os.fstat(descriptor)
+        check_regular(status, path)
+        # No more than that at once: room is made for all that is asked for.
+        return _at_most(file.read(min(most, status.st_size) + 1), path, most)
+
+
+def check_regular(status: os.stat_result, path: Path) -> None:
+    """Raises OSError for anything but a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
 
 
 def _at_most(data: bytes, path: Path, most: int) -> bytes:

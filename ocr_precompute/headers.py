@@ -29,8 +29,12 @@ class Header:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels of the image as displayed."""
-        turned = self.orientation >= 5
-        return (self.width, self.height) if turned else (self.height, self.width)
+        return (self.width, self.height) if self.turned else (self.height, self.width)
+
+    @property
+    def turned(self) -> bool:
+        """Whether the image is turned by a quarter for display."""
+        return self.orientation >= 5
 
 
 def damaged_header() -> ImageError:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.fingerprint import FORMAT_VERSION
 from ocr_precompute.samples import Damage
+from ocr_precompute.understood import Understood
 
-_MOST_SAMPLES = 8192  # a shard: twice the largest shard_length
+_Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+MOST_SAMPLES = 2 * 4096
+"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
 
 
 @dataclass(frozen=True)
 class ShardEntry:
     """One shard of a manifest: its key and how many samples it holds."""
 
-    key: str
-    samples: int
+    key: _Key
+    samples: Annotated[int, Field(gt=0, le=MOST_SAMPLES, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Damaged:
 
     sample: str
     words: str
-    lost: float | None = None
+    lost: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @property
     def damage(self) -> Damage:
@@ -54,14 +60,15 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A published split."""
+    """A published split. understood: with the worst names of each kind alone."""
 
     split: str
-    data_hash: str
+    data_hash: _Key
     parameters: Parameters
     shards: tuple[ShardEntry, ...]
     skipped: tuple[Skipped, ...]
     damaged: tuple[Damaged, ...]
+    understood: Understood
 
     @property
     def samples(self) -> int:
@@ -81,40 +88,29 @@ class Manifest:
                 "shards": [asdict(shard) for shard in self.shards],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
                 "damaged": [asdict(damaged) for damaged in self.damaged],
+                "understood": self.understood.as_dict(),
             }
         )
 
     @classmethod
     def from_bytes(cls, data: bytes, origin: Path) -> Manifest:
-        """Parse a manifest. Raises StoreError, naming origin, if it is damaged or too new."""
+        """Parse a manifest; unknown fields are left alone.
+
+        Raises StoreError, naming origin, if it is damaged or too new.
+        """
         try:
             document = json.loads(data)
             if document["format"] != "ocr-precompute":
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
-            shards = tuple(ShardEntry(**shard) for shard in document["shards"])
-            if not all(is_key(shard.key) and _is_length(shard.samples) for shard in shards):
-                raise ValueError("a shard entry is not a key and a length")
-            skipped = tuple(Skipped(**skipped) for skipped in document["skipped"])
-            damaged = tuple(Damaged(**damaged) for damaged in document["damaged"])
-            texts = [document["split"], *(text for s in skipped for text in astuple(s))]
-            texts += [text for each in damaged for text in (each.sample, each.words)]
-            if not all(d.lost is None or 0 <= d.lost <= 1 for d in damaged):
-                raise ValueError("a lost share is none")
-            if not (is_key(document["data_hash"]) and all(isinstance(t, str) for t in texts)):
-                raise ValueError("the data hash is no hash, or a name no text")
-            return cls(
-                split=document["split"],
-                data_hash=document["data_hash"],
-                parameters=Parameters.model_validate(document["parameters"]),
-                shards=shards,
-                skipped=skipped,
-                damaged=damaged,
-            )
+            return _MANIFEST.validate_python(document)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{origin}: is damaged ({_one_line(error)}); build the split again"
             ) from error
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 def is_key(key: Any) -> bool:
@@ -122,11 +118,11 @@ def is_key(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
 
 
-def _is_length(samples: Any) -> bool:
-    return type(samples) is int and 0 < samples <= _MOST_SAMPLES
-
-
 def _one_line(text: object) -> str:
+    """What is wrong; of many things that are, the first."""
+    if isinstance(text, ValidationError):
+        first = text.errors(include_url=False, include_input=False)[0]
+        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return " ".join(str(text).split())[:200]
 
 

@@ -9,6 +9,8 @@ import cv2
 
 from ocr_precompute.forks import undisturbed
 
+_SILENT = 0  # of OpenCV's log levels
+
 # For each scope that is open, the setting as it was before the first.
 _threads: list[int] = []
 _log_levels: list[int] = []
@@ -24,8 +26,8 @@ def single_thread() -> Iterator[None]:
 @contextmanager
 def without_log() -> Iterator[None]:
     """Keep OpenCV's log silent within: it cannot name the file that it complains of."""
-    log = cv2.utils.logging
-    with _held(log.LOG_LEVEL_SILENT, log.getLogLevel, log.setLogLevel, _log_levels):
+    log = getattr(cv2.utils, "logging", cv2)  # where OpenCV 5 keeps it, and where 4 does
+    with _held(_SILENT, log.getLogLevel, log.setLogLevel, _log_levels):
         yield
 
 

@@ -7,8 +7,11 @@ with the same result.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import operator
+import os
 import resource
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,20 +24,25 @@ import numpy as np
 from ocr_precompute.chunks import ChunkError, ChunkFile, decompress
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
+from ocr_precompute.files import inside, read_bounded
 from ocr_precompute.forks import undisturbed
 from ocr_precompute.manifest import Manifest, ShardEntry
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.shard import (
     MAPS,
+    MOST_RECORD,
     RECORDS,
     Records,
     SampleRecord,
     map_file,
     map_metadata,
+    read_record,
     read_records,
+    record_metadata,
 )
 from ocr_precompute.store import check_store, read_manifest, shard_path, split_names
 
+_MOST_METADATA = 2**20  # bytes of a zarr.json
 _OPEN_RECORDS = 64  # shards whose records are kept in memory
 
 
@@ -291,6 +299,9 @@ def _open_zarr(path: Path) -> Any:
     with undisturbed:
         import zarr  # slow to import, and not needed for local stores
 
+    for file in inside(path) if isinstance(path, Path) else ():
+        if not (file.is_file() or file.is_dir()):  # zarr-python would wait for a pipe
+            raise ValueError(f"{file.name} is not a regular file")
     options = getattr(path, "storage_options", None)
     return zarr.open_array(str(path), mode="r", storage_options=dict(options) if options else None)
 
@@ -300,9 +311,16 @@ def _open_map(store: Path, manifest: Manifest, number: int, field: str) -> _MapR
     entry, parameters = manifest.shards[number], manifest.parameters
     shard = shard_path(store, entry.key)
     metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
-    if isinstance(shard, Path) and (shard / field / "zarr.json").read_bytes() == metadata:
+    if isinstance(shard, Path) and _is(shard / field / "zarr.json", metadata):
         return _MappedMap(shard / map_file(field), entry.samples)
     return _ZarrMap(shard, field, entry.samples, parameters)
+
+
+def _is(path: Path, data: bytes) -> bool:
+    """Whether a file holds just these bytes. Raises OSError if it is no regular file."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.getsize(path) == len(data) and read_bounded(path, len(data)) == data
+    return False
 
 
 def _open_records(store: Path, entry: ShardEntry) -> Records:
@@ -311,7 +329,7 @@ def _open_records(store: Path, entry: ShardEntry) -> Records:
         try:
             records = read_records(shard)
         except (OSError, ValueError):
-            records = Records.from_arrays({field: _zarr_record(shard, field) for field in RECORDS})
+            records = Records.from_arrays({field: _record(shard, field) for field in RECORDS})
     except Exception as error:  # whatever a codec raises, the data is damaged
         raise StoreError(
             f"shard {entry.key}: cannot be read ({' '.join(str(error).split())[:200]}); "
@@ -325,11 +343,24 @@ def _open_records(store: Path, entry: ShardEntry) -> Records:
     return records
 
 
+def _record(shard: Path, field: str) -> np.ndarray:
+    """A record array of any codec. One as this version writes it is read as such: zarr-python takes
+    zeros for a file that is missing.
+    """
+    metadata = read_bounded(shard / field / "zarr.json", _MOST_METADATA)
+    ours = False
+    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+        ours = metadata == record_metadata(field, json.loads(metadata)["shape"][0])
+    return read_record(shard, field) if ours else _zarr_record(shard, field)
+
+
 def _zarr_record(shard: Path, field: str) -> np.ndarray:
     array = _open_zarr(shard / field)
     dtype, tail = RECORDS[field]
     if array.ndim != 1 + len(tail) or array.shape[1:] != tail or array.dtype != dtype:
         raise ValueError(f"{field} is an array of {array.shape} {array.dtype}")
+    if array.nbytes > MOST_RECORD:
+        raise ValueError(f"{field} claims to have {array.nbytes} bytes")
     return np.asarray(array[:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,22 +69,48 @@ class Polygons:
         (x, y), (next_x, next_y) = (self.points - origin).T, (self.following() - origin).T
         return np.add.reduceat(x * next_y - next_x * y, starts) / 2
 
+    def chosen(self, which: np.ndarray) -> Polygons:
+        """The polygons of those numbers, int64 (K,)."""
+        lengths = self.lengths[which]
+        shift = self.starts[which] - np.cumsum(lengths) + lengths
+        rows = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        return Polygons(self.points[rows], lengths, self.ignore[which])
+
     def as_list(self) -> list[np.ndarray]:
         """One (V, 2) view a polygon."""
         return np.split(self.points, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
 
 
+class ImageFile(NamedTuple):
+    """What is known of an image file without decoding it.
+
+    digest: SHA-256 of its bytes. size: (height, width) in pixels as displayed. turned: whether EXIF
+    turns it by a quarter for display, so that the file has height and width the other way around.
+    """
+
+    digest: bytes
+    size: tuple[int, int]
+    turned: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One annotated image: its name, file, SHA-256 of the file's bytes, and polygons.
+    """One annotated image: its name, file, and polygons.
 
     Polygons are in pixels of the image as displayed, that is with EXIF orientation applied.
+    declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
     """
 
     name: str
     path: Path
-    digest: bytes
+    image: ImageFile
     polygons: Polygons
+    declared_size: tuple[int, int] | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the image file's bytes."""
+        return self.image.digest
 
 
 @dataclass(frozen=True)

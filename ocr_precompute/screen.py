@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,11 +24,15 @@ from rich.text import Text
 
 from ocr_precompute import build
 from ocr_precompute.bench import BenchReport
+from ocr_precompute.config import Settings
 from ocr_precompute.encode import ShardResult
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
+from ocr_precompute.files import json_bytes, replace_file
 from ocr_precompute.garbage import Garbage, Removal
-from ocr_precompute.manifest import Damaged
+from ocr_precompute.manifest import Damaged, Skipped
+from ocr_precompute.repair import Repair
 from ocr_precompute.summary import SplitSummary, StoreSummary
+from ocr_precompute.understood import Understood, summary_lines, tally_lines, warning_lines
 from ocr_precompute.verify import VerifyReport
 
 _MOST_FINDINGS = 200
@@ -40,6 +46,11 @@ def _console() -> Console:
 def say(message: str) -> None:
     """One line on stderr, as it is."""
     _console().print(Text(printable(message)))
+
+
+def warn(message: str) -> None:
+    """One line on stderr that is to be seen."""
+    _console().print(Text(f"warning: {printable(message)}", style="bold yellow"))
 
 
 class _Rate(ProgressColumn):
@@ -64,7 +75,10 @@ def _progress() -> Progress:
 class BuildScreen(build.Progress):
     """Shows a running build."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Path | None = None) -> None:
+        """report: file to write all that was understood to."""
+        self._report = report
+        self._facts: dict[str, Any] = {}
         self._progress = _progress()
         self._task = self._progress.add_task("scanning", total=None, detail="")
         self._built = self._reused = 0
@@ -79,6 +93,26 @@ class BuildScreen(build.Progress):
     def scanning(self, done: int, total: int) -> None:
         """Show how far the scan is."""
         self._progress.update(self._task, completed=done, total=total)
+
+    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
+        """Write the report, if one is wanted. Raises StoreError if that cannot be done."""
+        self._facts |= {**understood.as_dict(), "skipped": [asdict(each) for each in skipped]}
+        self._write_report()
+
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """Write the report again, with these. Raises StoreError if that cannot be done."""
+        self._facts["damaged"] = [asdict(each) for each in damaged]
+        self._write_report()
+
+    def _write_report(self) -> None:
+        if self._report is None:
+            return
+        try:
+            replace_file(self._report, json_bytes(self._facts))
+        except OSError as error:
+            raise StoreError(
+                f"{self._report}: cannot be written: {error.strerror}; name another --report"
+            ) from error
 
     def planned(self, plan: build.Plan) -> None:
         """Start the bar, at what is there already."""
@@ -122,8 +156,8 @@ class VerifyScreen:
         self._progress.advance(self._task, samples)
 
 
-def print_build(report: build.BuildReport, store: Path) -> None:
-    """The result of a build, in a few lines."""
+def print_build(report: build.BuildReport, settings: Settings) -> None:
+    """The result of a build, in a few lines; what is probably not meant in colour."""
     counts = f"{report.samples} samples in {report.shards} shards"
     if report.up_to_date:
         say(f"{report.split}: up to date, {counts}, {report.seconds:.1f} s")
@@ -133,12 +167,14 @@ def print_build(report: build.BuildReport, store: Path) -> None:
             f"{report.split}: {verb} {report.built} shards ({report.computed} samples computed, "
             f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
         )
-    if report.zero_area:
-        say(f"polygons of no area, which draw nothing: {report.zero_area}")
+    for line in summary_lines(report.understood, settings.parameters):
+        say(line)
+    for line in warning_lines(report.understood, settings.parameters):
+        warn(line)
     if report.skipped:
         say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
     print_damaged(report.damaged)
-    say(f"store {store}, data hash {report.data_hash}")
+    say(f"store {settings.store}, data hash {report.data_hash}")
 
 
 def print_damaged(damaged: Sequence[Damaged], prefix: str = "") -> None:
@@ -149,9 +185,11 @@ def print_damaged(damaged: Sequence[Damaged], prefix: str = "") -> None:
         say(f"{prefix}{len(damaged) - _MOST_NAMES} more images are damaged; --json lists all")
 
 
-def print_verify(report: VerifyReport, without_sources: set[str]) -> None:
-    """The result of a verification, one line a finding."""
-    for finding in report.problems[:_MOST_FINDINGS]:
+def print_verify(report: VerifyReport, repair: Repair, without_sources: set[str]) -> None:
+    """The result of a verification, and of a repair before it, one line a finding."""
+    for key in repair.repaired:
+        say(f"repaired: {key[:16]}: built again")
+    for finding in [*report.problems[:_MOST_FINDINGS], *repair.failed[:_MOST_FINDINGS]]:
         where = ": ".join(part for part in (finding.shard[:16], finding.sample) if part)
         say(f"{finding.kind}: {where + ': ' if where else ''}{finding.detail}")
     if len(report.problems) > _MOST_FINDINGS:
@@ -165,8 +203,8 @@ def print_verify(report: VerifyReport, without_sources: set[str]) -> None:
     )
 
 
-def print_summary(summary: StoreSummary) -> None:
-    """Tables of a store's splits."""
+def print_summary(summary: StoreSummary, shards: bool) -> None:
+    """Tables of a store's splits. shards: whether to list every shard."""
     console = _console()
     table = Table("split", "samples", "shards", "stored", "raw", "ratio", "data hash")
     for split in summary.splits:
@@ -182,8 +220,14 @@ def print_summary(summary: StoreSummary) -> None:
         )
     console.print(table)
     for split in summary.splits:
-        console.print(_shard_table(split))
+        console.print(_shard_table(split, shards))
         console.print(_parameter_table(split))
+        for line in summary_lines(split.understood, split.parameters)[:1]:
+            say(f"{split.name}: {line}")
+        for line in tally_lines(split.understood, split.parameters):
+            say(f"{split.name}: {line}")
+        for line in warning_lines(split.understood, split.parameters):
+            warn(f"{split.name}: {line}")
         for skipped in split.skipped:
             entry = f": {skipped.entry}" if skipped.entry else ""
             say(f"{split.name}: skipped {skipped.kind}: {skipped.sample}{entry}: {skipped.reason}")
@@ -195,20 +239,24 @@ def print_summary(summary: StoreSummary) -> None:
         )
 
 
-def _shard_table(split: SplitSummary) -> Table:
+def _shard_table(split: SplitSummary, every: bool) -> Table:
+    """Every shard, or the smallest, the median and the largest."""
     title = Text(f"{printable(split.name)}: shards")
-    table = Table("shard", "samples", "stored", title=title, title_justify="left")
-    for key, samples, size in split.shards[:20]:
-        _add_row(table, key[:16], str(samples), _size(size))
-    if len(split.shards) > 20:
-        table.add_row(f"and {len(split.shards) - 20} more", "", "")
+    if every:
+        table = Table("shard", "samples", "stored", title=title, title_justify="left")
+        for key, samples, size in split.shards:
+            _add_row(table, key[:16], str(samples), _size(size))
+        return table
+    table = Table("shards", "least", "median", "most", title=title, title_justify="left")
+    for name, spread in split.spreads.items():
+        _add_row(table, name, *(_size(n) if name == "bytes" else str(n) for n in spread))
     return table
 
 
 def _parameter_table(split: SplitSummary) -> Table:
     title = Text(f"{printable(split.name)}: parameters")
     table = Table("parameter", "value", title=title, title_justify="left")
-    for name, value in split.parameters.items():
+    for name, value in split.parameters.model_dump(mode="json").items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         _add_row(table, name, "x".join(map(str, text)) if isinstance(text, list) else str(text))
     return table

@@ -29,7 +29,7 @@ from ocr_precompute.chunks import (
     with_checksum,
 )
 from ocr_precompute.config import Compression, Parameters
-from ocr_precompute.files import flush, inside, is_litter, json_bytes, temporary_name
+from ocr_precompute.files import flush, inside, is_litter, json_bytes, read_bounded, temporary_name
 from ocr_precompute.fingerprint import FORMAT_VERSION
 from ocr_precompute.samples import CanonicalSample, Damage
 
@@ -61,6 +61,9 @@ polygons sample_offsets[i] to sample_offsets[i + 1], and polygon j the points po
 polygon_offsets[j + 1]. `damage` is JSON text: [row, decoder's words, lost share or null] of each
 damaged image.
 """
+
+MOST_RECORD = 2**29
+"""Bytes of a record array; even the points of 4096 crowded pages take less."""
 
 _PLAIN_RECORDS = (
     *("original_size", "matrix", "points", "polygon_offsets", "sample_offsets", "ignore"),
@@ -312,7 +315,7 @@ def _offsets(lengths: Sequence[int]) -> np.ndarray:
 def read_record(shard: Path, field: str) -> np.ndarray:
     """One record array of a shard. Raises ValueError if damaged, OSError if missing."""
     dtype, tail = RECORDS[field]
-    data = strip_checksum((shard / record_file(field)).read_bytes())
+    data = strip_checksum(read_bounded(shard / record_file(field), MOST_RECORD))
     return np.frombuffer(data, dtype).reshape(-1, *tail)
 
 
@@ -334,6 +337,8 @@ def _check_offsets(arrays: Mapping[str, np.ndarray]) -> None:
         fits = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == end
         if not fits or (np.diff(offsets) < 0).any():
             raise ValueError(f"{field} does not fit the array it points into")
+    if (arrays["ignore"].view(np.uint8) > 1).any():
+        raise ValueError("ignore holds flags that are neither 0 nor 1")
     if len(arrays["original_size"]) != samples or len(arrays["matrix"]) != samples:
         raise ValueError("record arrays differ in length")
 

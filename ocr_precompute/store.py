@@ -142,7 +142,7 @@ def publish_manifest(store: Path, manifest: Manifest) -> None:
 
 
 def record_source(store: Path, split: str, source: Source) -> None:
-    """Remember on this machine where a split was built from."""
+    """Remember on this machine where a split was built from, and how that was read."""
     paths = {name: getattr(source, name).resolve() for name in ("images", "annotations")}
     data = json_bytes(source.model_copy(update=paths).model_dump(mode="json"))
     path = source_path(store, split)

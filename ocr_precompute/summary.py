@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
 from ocr_precompute.manifest import Damaged, Manifest, Skipped
 from ocr_precompute.shard import MAPS
@@ -19,6 +20,7 @@ from ocr_precompute.store import (
     shard_path,
     split_names,
 )
+from ocr_precompute.understood import Understood
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,18 @@ class SplitSummary:
     shards: tuple[tuple[str, int, int], ...]
     stored_bytes: int
     raw_bytes: int
-    parameters: dict[str, Any]
+    parameters: Parameters
     skipped: tuple[Skipped, ...]
     damaged: tuple[Damaged, ...]
+    understood: Understood
+
+    @property
+    def spreads(self) -> dict[str, tuple[int, int, int]]:
+        """The least, the lower median and the most `samples` and `bytes` of a shard."""
+        return {
+            "samples": _spread([samples for _, samples, _ in self.shards]),
+            "bytes": _spread([size for _, _, size in self.shards]),
+        }
 
     @property
     def ratio(self) -> float:
@@ -52,12 +63,19 @@ class StoreSummary:
     splits: tuple[SplitSummary, ...]
     unreferenced: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """The summary as JSON-ready fields."""
+    def as_dict(self, shards: bool = False) -> dict[str, Any]:
+        """The summary as JSON-ready fields. shards: with every shard, not their spread alone."""
         document = asdict(self)
         for split, summary in zip(document["splits"], self.splits, strict=True):
             keys = ("key", "samples", "bytes")
-            split["shards"] = [dict(zip(keys, s, strict=True)) for s in summary.shards]
+            split["shards"] = {"count": len(summary.shards)} | {
+                name: dict(zip(("min", "median", "max"), spread, strict=True))
+                for name, spread in summary.spreads.items()
+            }
+            if shards:
+                listed = [dict(zip(keys, s, strict=True)) for s in summary.shards]
+                split["shards"]["all"] = listed
+            split["parameters"] = summary.parameters.model_dump(mode="json")
             split["ratio"] = round(summary.ratio, 2)
         return document
 
@@ -96,7 +114,13 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         shards=shards,
         stored_bytes=sum(size for _, _, size in shards),
         raw_bytes=manifest.samples * sample_bytes,
-        parameters=manifest.parameters.model_dump(mode="json"),
+        parameters=manifest.parameters,
         skipped=manifest.skipped,
         damaged=manifest.damaged,
+        understood=manifest.understood,
     )
+
+
+def _spread(numbers: list[int]) -> tuple[int, int, int]:
+    ordered = sorted(numbers) or [0]
+    return ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]

@@ -80,12 +80,8 @@ def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> T
     prob_mask = np.ones(size, np.uint8)
     thresh_mask = np.zeros(size, np.uint8) if recipe.masks else np.ones(size, np.uint8)
     thresh = np.full(size, recipe.thresh_min, np.float32)
-    low, high = (0.0, np.array(size[::-1]) - 1.0) if recipe.clip else (-_REACH, _REACH)
-    points = np.clip(polygons.points.astype(np.float64), low, high)
-    if recipe.integer_vertices:
-        points = np.trunc(points)
-    polygons = replace(polygons, points=points)
-    distances, starts = offset_distances(polygons, recipe), polygons.starts
+    polygons = as_drawn(polygons, size, recipe)
+    points, distances, starts = polygons.points, offset_distances(polygons, recipe), polygons.starts
     pixels, nodes, ends = points.astype(np.int32), points.tolist(), starts.tolist()
     borders: list[tuple[int, ...]] = []
     for number, (distance, ignored) in enumerate(
@@ -107,6 +103,19 @@ def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> T
     where = np.array(borders, np.int64).reshape(-1, 5)
     raise_thresholds(thresh, points, starts, distances, where, recipe.thresh_min, recipe.thresh_max)
     return Targets(prob, prob_mask, thresh, thresh_mask)
+
+
+def as_drawn(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> Polygons:
+    """Polygons in canonical pixels, size (H, W), with their vertices where the recipe has them."""
+    low, high = (0.0, np.array(size[::-1]) - 1.0) if recipe.clip else (-_REACH, _REACH)
+    points = np.clip(polygons.points.astype(np.float64), low, high)
+    return replace(polygons, points=np.trunc(points) if recipe.integer_vertices else points)
+
+
+def vanishes(polygon: np.ndarray, distance: float) -> bool:
+    """Whether the shrink by distance pixels leaves nothing of a polygon, float64 (V, 2)."""
+    offset = _offset(polygon.tolist())
+    return offset is None or not offset.Execute(-distance)
 
 
 def compile_kernel() -> None:

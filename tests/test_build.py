@@ -213,6 +213,7 @@ def test_the_command_prints_one_document(dataset: Dataset, tmp_path: Path) -> No
         "shards": document["shards"],
         "recomputed": 24,
         "problems": [],
+        "repaired": [],
     }
 
 

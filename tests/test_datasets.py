@@ -98,6 +98,29 @@ def test_stored_equals_live_on_real_data(
     assert_equal(stored, LiveDataset(source.images, source.annotations, ALL, recipe=recipe))
 
 
+@pytest.mark.parametrize("skip_bad", ["polygon", "image"])
+def test_live_skips_what_the_store_skips(skip_bad: str, settings: Settings) -> None:
+    """One page of the case has a bad polygon, one is an image that cannot be decoded."""
+    case = Path(__file__).parent / "cases" / "skipbad_live"
+    with pytest.raises(InputError, match=r"p1\.jpg: word 0002: has 2 points"):
+        LiveDataset(case / "img", case / "gt.json", size=64)
+    live = LiveDataset(case / "img", case / "gt.json", size=64, skip_bad=skip_bad)
+    source = Source(images=case / "img", annotations=case / "gt.json")
+    build("val", source, settings.model_copy(update={"skip_bad": skip_bad}))
+    assert_equal(StoreDataset(settings.store, "val"), live)
+
+
+@pytest.mark.parametrize("recipe", ["dbnet", "seed"])
+def test_live_and_store_repair_the_same(recipe: str, settings: Settings) -> None:
+    case = Path(__file__).parent / "cases" / "bowtie_all"
+    source = Source(images=case / "img", annotations=case / "gt.json")
+    build("val", source, settings.model_copy(update={"recipe": recipe}))
+    live = LiveDataset(case / "img", case / "gt.json", ALL, recipe=recipe, size=64)
+    assert_equal(StoreDataset(settings.store, "val", ALL), live)
+    mended = LiveDataset(case / "img", case / "gt.json", ALL, size=64, repair=True)
+    assert (recipe == "dbnet") == same(live[0]["polygons"], mended[0]["polygons"])
+
+
 def test_fields_are_chosen_and_keep_their_order(store: Path) -> None:
     item = StoreDataset(store, "val", ("thresh", "name", "image"))[0]
     assert list(item) == ["thresh", "name", "image"]

@@ -20,7 +20,7 @@ from ocr_precompute.fingerprint import (
     shard_bounds,
     shard_key,
 )
-from ocr_precompute.samples import Polygons
+from ocr_precompute.samples import ImageFile, Polygons
 
 SQUARE = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], float)
 PAGE = Polygons.from_list([SQUARE, SQUARE + 20], [False, True])
@@ -163,12 +163,15 @@ class Later(DigestCache):
     _SETTLED_NS = -(10**18)
 
 
-def remember(cache: Path, file: Path, digest: bytes = b"d" * 32) -> None:
+SEEN = ImageFile(b"d" * 32, (30, 20), True)
+
+
+def remember(cache: Path, file: Path, image: ImageFile = SEEN) -> None:
     with Later(cache) as digests:
-        digests.learn(str(file), file.stat(), digest)
+        digests.learn(str(file), file.stat(), image)
 
 
-def known(cache: Path, file: Path) -> bytes | None:
+def known(cache: Path, file: Path) -> ImageFile | None:
     with DigestCache(cache) as digests:
         return digests.lookup(str(file), file.stat())
 
@@ -177,7 +180,7 @@ def test_digests_are_remembered_until_the_file_is_touched(tmp_path: Path, settle
     cache = tmp_path / "digests.sqlite"
     assert known(cache, settled) is None
     remember(cache, settled)
-    assert known(cache, settled) == b"d" * 32
+    assert known(cache, settled) == SEEN
     status = settled.stat()
     settled.write_bytes(b"PIXELS")  # as long as before, and the old modification time put back:
     os.utime(settled, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -190,13 +193,13 @@ def test_paths_of_any_bytes_are_remembered(tmp_path: Path) -> None:
     folder = tmp_path / "50%41 of? #1"
     folder.mkdir()
     remember(folder / "digests.sqlite", file)
-    assert known(folder / "digests.sqlite", file) == b"d" * 32
+    assert known(folder / "digests.sqlite", file) == SEEN
 
 
 def test_a_file_written_just_now_is_not_remembered(tmp_path: Path, settled: Path) -> None:
     cache = tmp_path / "digests.sqlite"
     with DigestCache(cache) as digests:
-        digests.learn(str(settled), settled.stat(), b"d" * 32)
+        digests.learn(str(settled), settled.stat(), SEEN)
     assert known(cache, settled) is None
 
 
@@ -207,7 +210,32 @@ def test_a_damaged_cache_is_replaced(tmp_path: Path, settled: Path, damage: byte
     assert known(cache, settled) is None
     remember(cache, settled)
     remember(cache, settled)
-    assert known(cache, settled) == b"d" * 32
+    assert known(cache, settled) == SEEN
+
+
+def test_a_cache_without_sizes_starts_afresh(tmp_path: Path, settled: Path) -> None:
+    cache = tmp_path / "digests.sqlite"
+    with sqlite3.connect(cache) as database:
+        database.execute("CREATE TABLE digests (path BLOB PRIMARY KEY, stamp TEXT, digest BLOB)")
+        database.execute("INSERT INTO digests VALUES (?, ?, ?)", (b"image.jpg", "1 2 3", b"d" * 32))
+    database.close()
+    assert known(cache, settled) is None
+    remember(cache, settled)
+    assert known(cache, settled) == SEEN
+
+
+@pytest.mark.parametrize(
+    "column", ["stamp = 7", "digest = 'text'", "digest = x'00'", "height = 'high'", "width = -1"]
+)
+def test_hostile_rows_of_a_cache_are_passed_over(
+    tmp_path: Path, settled: Path, column: str
+) -> None:
+    cache = tmp_path / "digests.sqlite"
+    remember(cache, settled)
+    with sqlite3.connect(cache) as database:
+        database.execute(f"UPDATE images SET {column}")
+    database.close()
+    assert known(cache, settled) is None
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "endless", "dangling"])
@@ -225,16 +253,17 @@ def test_what_is_no_file_is_no_cache(tmp_path: Path, settled: Path, kind: str) -
 
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT "
-TABLE = "CREATE TABLE digests (path, stamp, digest)"
+TABLE = "CREATE TABLE images (path, stamp, digest, height, width, turned)"
+COLUMNS = "x AS path, '' AS stamp, '' AS digest, 1 AS height, 1 AS width, 0 AS turned"
 
 
 @pytest.mark.parametrize(
     "statements",
     [
-        [f"CREATE VIEW digests AS {ENDLESS} x AS path, '' AS stamp, '' AS digest FROM n"],
-        [TABLE, "INSERT INTO digests VALUES (3, 'text', 'text')"],
-        [TABLE, "INSERT INTO digests VALUES (x'2f', 4, zeroblob(32))"],
-        [TABLE, f"CREATE TRIGGER t AFTER INSERT ON digests BEGIN {ENDLESS} count(*) FROM n; END"],
+        [f"CREATE VIEW images AS {ENDLESS} {COLUMNS} FROM n"],
+        [TABLE, "INSERT INTO images VALUES (3, 'text', 'text', 1, 1, 0)"],
+        [TABLE, "INSERT INTO images VALUES (x'2f', 4, zeroblob(32), 1, 1, 0)"],
+        [TABLE, f"CREATE TRIGGER t AFTER INSERT ON images BEGIN {ENDLESS} count(*) FROM n; END"],
     ],
     ids=["view", "no path", "no stamp", "trigger"],
 )
@@ -259,10 +288,10 @@ def test_a_busy_cache_costs_nothing_but_memory(
     monkeypatch.setattr(sqlite3, "connect", impatient)
     other = connect(cache, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    remember(cache, settled, b"e" * 32)
+    remember(cache, settled, SEEN._replace(digest=b"e" * 32))
     other.execute("ROLLBACK")
     other.close()
-    assert known(cache, settled) == b"d" * 32
+    assert known(cache, settled) == SEEN
 
 
 def test_a_reduced_build_packs_quickly_unless_told_otherwise() -> None:

@@ -64,14 +64,16 @@ LAYERS = [
     {"apart", "compiled", "config", "files", "headers", "opencv", "samples"},
     {"together"},
     {"blosc", "jpeg", "png"},
-    {"annotations", "chunks", "images", "targets", "unannotated"},
-    {"compute", "fingerprint"},
-    {"manifest", "shard"},
+    {"annotations", "chunks", "images", "shapes", "targets", "understood"},
+    {"collapse", "compute", "fingerprint"},
+    {"manifest", "shard", "understand"},
     {"store"},
     {"scan"},
-    {"encode"},
+    {"values"},
+    {"checking", "encode"},
     {"build", "garbage", "reader", "summary"},
     {"verify", "preview", "bench"},
+    {"repair"},
     {"screen"},
     {"cli"},
 ]
@@ -176,6 +178,29 @@ def test_no_arguments_and_wrong_ones(tmp_path: Path) -> None:
 
 
 def test_scripts_are_executable() -> None:
-    for name in ("scripts/quickstart", "scripts/test", "scripts/environment", ".ci/run"):
+    for name in (
+        "scripts/quickstart",
+        "scripts/test",
+        "scripts/environment",
+        "scripts/lowest",
+        ".ci/run",
+    ):
         assert (ROOT / name).stat().st_mode & 0o111
-    assert "scripts/test" in (ROOT / ".ci" / "run").read_text()
+    checked = (ROOT / ".ci" / "run").read_text()
+    assert {"scripts/test", "scripts/lowest"} <= set(checked.split())
+
+
+def test_scripts_install_nothing_into_the_system() -> None:
+    scripts = [p for p in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"] if p.is_file()]
+    tools = r"(?<![\w-])(apt|apt-get|apk|yum|dnf|brew|sudo|conda)\s"
+    for path in scripts:
+        assert not re.search(tools, path.read_text()), path
+
+
+def test_lower_bounds_can_be_pinned() -> None:
+    """As scripts/lowest does, with the extras that it tests."""
+    command = [sys.executable, ROOT / "scripts" / "lowest.py", "requirements"]
+    shown = subprocess.run(
+        [*command, "plot", "remote", "sample"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {line.split("==")[0] for line in shown} >= {"numpy", "joblib", "typer", "fsspec"}

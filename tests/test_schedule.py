@@ -147,6 +147,7 @@ def test_optimiser_and_schedule_from_the_command_line(monkeypatch: pytest.Monkey
     ("settings", "message"),
     [
         ({"optimizer": partial(torch.optim.SGD, lr=-1)}, "Invalid learning rate: -1"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS doesn't support per-parameter options"),
         ({"lr_scheduler": partial(WarmupPolynomialLR, warmup=1)}, "warmup is 1; it must be from 0"),
         ({"lr_scheduler": partial(WarmupPolynomialLR, power=-1)}, "power is -1; it must be 0 or"),
         ({"lr_scheduler": partial(WarmupPolynomialLR, total_steps=0)}, "total_steps is 0; it must"),
@@ -167,7 +168,7 @@ def test_a_training_without_an_end_needs_the_steps() -> None:
 
 def test_the_checkpoint_of_another_optimiser() -> None:
     model = TextDetector(channels=16)
-    checkpoint: dict[str, Any] = {}
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
     model.on_save_checkpoint(checkpoint)
     model._trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"))  # type: ignore[assignment]
     checkpoint["optimizer_states"] = [torch.optim.AdamW(model.parameters()).state_dict()]

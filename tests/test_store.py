@@ -242,9 +242,21 @@ def test_summary_counts_bytes(split: Split, settings: Settings) -> None:
     document = json.loads(result.stdout)
     assert document["splits"][0]["data_hash"] == summary.data_hash
     assert document["splits"][0]["parameters"]["size"] == [64, 64]
-    assert [s["samples"] for s in document["splits"][0]["shards"]] == [
-        entry.samples for entry in split.manifest.shards
-    ]
+    lengths = sorted(entry.samples for entry in split.manifest.shards)
+    shards = document["splits"][0]["shards"]
+    median = lengths[(len(lengths) - 1) // 2]
+    assert shards["count"] == len(lengths)
+    assert shards["samples"] == {"min": lengths[0], "median": median, "max": lengths[-1]}
+    assert shards["bytes"]["min"] <= shards["bytes"]["median"] <= shards["bytes"]["max"]
+    assert "all" not in shards
+    listed = run("inspect", "--store", settings.store, "--json", "--shards")
+    every = json.loads(listed.stdout)["splits"][0]["shards"]["all"]
+    assert [s["samples"] for s in every] == [entry.samples for entry in split.manifest.shards]
+    shown = run("inspect", "--store", settings.store).stderr
+    shown_with_shards = run("inspect", "--store", settings.store, "--shards").stderr
+    keys = [entry.key[:16] for entry in split.manifest.shards]
+    assert not any(key in shown for key in keys)
+    assert all(key in shown_with_shards for key in keys)
 
 
 # ---------------------------------------------------------------------- what may become a store
@@ -339,6 +351,7 @@ def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
         "images": ["build", *here, "--images", "file:///data/img"],
         "annotations": ["build", *here, "--annotations", "https://host/labels.json"],
         "--config": ["inspect", "--config", "gs://bucket/config.yaml"],
+        "--report": ["build", *here, "--report", "s3://bucket/report.json"],
         "--out": ["preview", "--split", "val", "--out", "hf://datasets/x"],
         "--plot": ["bench", "--split", "val", "--plot", "memory://x.png"],
     }.items():

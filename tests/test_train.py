@@ -7,14 +7,16 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,9 @@ from conftest import Dataset
 from train_once import BACKBONE, Record, train
 
 from ocr import train as command
-from ocr.lightning_modules.detector import read_checkpoint
+from ocr.lightning_modules import TextDetector
+from ocr.lightning_modules.callbacks import progress_lines
+from ocr.lightning_modules.checkpoint_io import read_checkpoint
 from ocr_precompute.build import build
 from ocr_precompute.config import Settings, Source, load_settings
 from ocr_precompute.errors import StoreError
@@ -181,6 +185,20 @@ def test_a_training_goes_on_in_another_number_of_processes(store: str, tmp_path:
     assert len(two[0]["images"]) == len(two[1]["images"]) == 1 + 4
     together = [flat(step) for step in zip(*(rank["images"] for rank in two), strict=True)]
     assert flat(together) == flat(whole.images[4:])
+
+
+def test_the_best_so_far_is_known_in_another_folder(store: str, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    train(str(first), data(store), last=True)
+    checkpoints = {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in first.glob("*.ckpt")} == checkpoints
+    loops = {"max_epochs": 2, "limit_val_batches": 1}
+    more = {"trainer": loops, "last": True, "ckpt_path": str(first / "last.ckpt")}
+    train(str(second), data(store), **more)  # so small a network finds nothing, and is no better
+    assert {path.name for path in second.glob("*.ckpt")} == {"last.ckpt"}
+    (first / "best.ckpt").unlink()
+    train(str(third), data(store), **more)
+    assert {path.name for path in third.glob("*.ckpt")} == checkpoints
 
 
 def test_a_training_goes_on_in_the_same_order_alone(store: str, tmp_path: Path) -> None:
@@ -369,6 +387,76 @@ def test_what_predict_writes_can_be_built(
     assert build("p", settings.source("p"), settings).samples == len(document["images"])
 
 
+@pytest.fixture
+def photos(dataset: Dataset, tmp_path: Path) -> Path:
+    """A folder of eight images, one of them damaged, with files beside them that are none."""
+    folder = tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    for number, path in enumerate(sorted(dataset.images.iterdir())[:8]):
+        (folder / ("deeper" if number == 3 else ".") / path.name).write_bytes(path.read_bytes())
+    (folder / "page_005.jpg").write_bytes(b"no image")
+    for name in ("._page_001.jpg", ".hidden/page_001.jpg", "notes.txt"):
+        (folder / name).write_bytes(b"Mac OS X")
+    return folder
+
+
+def test_predict_takes_a_checkpoint_and_images_alone(
+    photos: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    arguments = ("predict", "--ckpt_path", trained / "last.ckpt", "--data.images", "photos")
+    said = failure(monkeypatch, capsys, *arguments)
+    assert "photos/page_005.jpg: is not a JPEG" in said
+    run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.batch_size", 3)
+    assert "left out: photos/page_005.jpg: is not a JPEG" in capsys.readouterr().err
+    assert "in 7 images; left out, for they cannot be read: 1" in caplog.text
+    assert {path.name for path in photos.parent.iterdir()} >= {"photos", "predictions"}
+    assert {path.name for path in Path("predictions").iterdir()} == {"predictions.json", "overlays"}
+    assert not Path("lightning_logs").exists()
+    found = json.loads(Path("predictions/predictions.json").read_text())["images"]
+    names = [f"page_{number:03d}.jpg" for number in (0, 1, 2, 4, 6, 7)]
+    assert list(found) == ["deeper/page_003.jpg", *names]
+    picture = cv2.imread("predictions/overlays/page_000.jpg.png")
+    assert picture.shape == (64, 64, 3)  # as large as the training saw its own
+    run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.size", 96)
+    assert cv2.imread("predictions/overlays/page_000.jpg.png").shape == (96, 96, 3)
+
+
+def test_what_was_predicted_when_it_is_stopped_can_be_built(
+    photos: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_step = TextDetector.predict_step
+
+    def stopped(module: TextDetector, batch: dict[str, Any], index: int) -> Any:
+        if index == 2:
+            raise KeyboardInterrupt
+        return predict_step(module, batch, index)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TextDetector, "predict_step", stopped)
+    (photos / "page_005.jpg").unlink()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run(
+                monkeypatch,
+                *("predict", "--ckpt_path", trained / "last.ckpt", "--data.images", photos),
+                *("--data.batch_size", 2, "--predictions.overlays", "false"),
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert caught.value.code == 1
+    part = tmp_path / "predictions" / "predictions.part.json"
+    assert list(tmp_path.joinpath("predictions").iterdir()) == [part]
+    settings = Settings(store=tmp_path / "again", size=64, backend="sequential")
+    assert build("p", Source(images=photos, annotations=part), settings).samples == 4
+
+
 def failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
 ) -> str:
@@ -448,6 +536,158 @@ def test_only_a_trained_model_is_evaluated(
 ) -> None:
     said = failure(monkeypatch, capsys, subcommand, *quick(store, tmp_path))
     assert f"{subcommand} needs a trained model; name one with --ckpt_path" in said
+
+
+@pytest.fixture
+def spoilt(trained: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a checkpoint that something was done to."""
+
+    def make(change: Callable[[dict[str, Any]], Any]) -> Path:
+        checkpoint = torch.load(trained / "last.ckpt", weights_only=True)
+        change(checkpoint)
+        torch.save(checkpoint, tmp_path / "spoilt.ckpt")
+        return tmp_path / "spoilt.ckpt"
+
+    return make
+
+
+SPOILT: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "missing": (lambda c: c["state_dict"].pop(_first(c)), "lacks the model's model."),
+    "unknown": (lambda c: c["state_dict"].update(x=torch.ones(1)), "'x', which the model lacks"),
+    "shape": (lambda c: c["state_dict"].update({_first(c): torch.ones(3)}), "is of shape (3,), n"),
+    "nan": (lambda c: c["state_dict"][_first(c)].fill_(float("nan")), "are no finite numbers"),
+    "no tensor": (lambda c: c["state_dict"].update({_first(c): 3}), "is of shape None, not"),
+    "no weights": (lambda c: c.update(state_dict=[]), "holds no model"),
+}
+
+
+def _first(checkpoint: dict[str, Any]) -> str:
+    return str(next(iter(checkpoint["state_dict"])))
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_spoilt_checkpoint(
+    kind: str,
+    spoilt: Callable[..., Path],
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change, message = SPOILT[kind]
+    path, arguments = spoilt(change), quick(store, tmp_path)
+    assert message in failure(monkeypatch, capsys, "validate", *arguments, "--ckpt_path", path)
+    assert message in failure(monkeypatch, capsys, "fit", *arguments, "--model.weights", path)
+
+
+def test_a_checkpoint_that_no_training_can_go_on_from(
+    spoilt: Callable[..., Path],
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("fit", *quick(store, tmp_path), "--ckpt_path")
+    path = spoilt(lambda c: c.pop("optimizer_states"))
+    assert "holds no optimizer_states, so a training" in failure(
+        monkeypatch, capsys, *arguments, path
+    )
+    path = spoilt(lambda c: c["optimizer_states"][0]["state"][0]["exp_avg"].fill_(float("inf")))
+    assert "its optimiser state holds values" in failure(monkeypatch, capsys, *arguments, path)
+
+
+NOTHING = {
+    "endless": (["--trainer.max_epochs", "-1"], "this one has none; set trainer.max_epochs"),
+    "no epoch": (["--trainer.max_epochs", "0"], "nothing was trained, for the settings allow no"),
+    "no batch": (["--trainer.limit_train_batches", "0"], "nothing was trained"),
+    "no text": (["--data.train", "untold"], "split 'untold' holds no text to learn: there is none"),
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING)
+def test_nothing_to_train(
+    kind: str,
+    store: str,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    untold = tmp_path / "untold.json"
+    untold.write_text(json.dumps({"images": {"page_001.jpg": {"words": {}}}}))
+    source = Source(images=dataset.images, annotations=untold)
+    build("untold", source, Settings(store=store, size=64, backend="sequential"))
+    arguments, message = NOTHING[kind]
+    said = failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *arguments)
+    assert message in said
+
+
+def test_nothing_is_left_to_train(
+    store: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = ("--trainer.max_epochs", 2, "--ckpt_path", trained / "last.ckpt")
+    said = failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *more)
+    assert "nothing was left to train" in said
+    assert "has done 2 epochs and 12 steps; to go on, raise --trainer.max_epochs" in said
+
+
+@pytest.mark.parametrize("kind", ["too few samples", "a damaged sample"])
+def test_of_two_processes_one_says_what_is_wrong(
+    kind: str, store: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    own = tmp_path / "store"
+    few = {"images": dict(list(dataset.document["images"].items())[: 1 if "few" in kind else 23])}
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    source = Source(images=dataset.images, annotations=tmp_path / "few.json")
+    settings = Settings(store=own, size=64, backend="sequential")
+    for split in ("train", "val"):
+        build(split, source, settings)
+    if "damaged" in kind:
+        for shard in own.joinpath("shards").rglob("image/c*"):
+            shard.write_bytes(b"damaged")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ocr.train", "fit", *quick(str(own), tmp_path)),
+            *("--trainer.devices", "2", "--trainer.strategy", "ddp"),
+        ],
+        cwd=tmp_path,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    assert errors == done.stderr.splitlines()[-1:]
+    wrong = "holds too few samples (1) for 2 processes" if "few" in kind else "error: sample 'page_"
+    assert wrong in errors[0]
+
+
+def test_a_log_shows_how_far_a_training_is(
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(progress_lines, "_EVERY", 0.0)
+    arguments = [*quick(store, tmp_path), "--trainer.max_epochs", 2, "--data.batch_size", 11]
+    run(monkeypatch, "fit", *arguments, "--trainer.check_val_every_n_epoch", 2)
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if line[:5] in ("epoch", "valid")
+    ]
+    step = r"epoch {} of 2, step {} of 2, loss [\d.]+, 0:00:\d\d left"
+    expected = [step.format(epoch, number) for epoch in (1, 2) for number in (1, 2)]
+    expected += ["validation: batch 1 of 3", "validation: batch 2 of 3", "validation: batch 3 of 3"]
+    expected += [step.format(2, 2).replace(", 0:00", r", H-mean [\d.]+, 0:00")]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line), line
+    assert lines[-1].endswith("0:00:00 left")
 
 
 class Payload:
@@ -540,6 +780,7 @@ def test_commands_in_the_documents_are_real(
     monkeypatch.chdir(ROOT)
     # a checkpoint that a document names is there only after a training
     monkeypatch.setattr(command, "read_checkpoint", lambda path: {})
+    monkeypatch.setattr(command, "check_resumable", lambda checkpoint, path: None)
     arguments = shlex.split(line.split("`")[0].replace("...", "some.ckpt"), comments=True)
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, *arguments, "--print_config")

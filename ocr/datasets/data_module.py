@@ -7,15 +7,17 @@ from typing import Any, Literal
 
 import lightning
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 from ocr.datasets.folder import ImageFolder
 from ocr.datasets.live import LiveDataset
 from ocr.datasets.loader import BatchLoader
-from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset
+from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset, has_text
 from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
-from ocr_precompute.config import load_settings, parse_size
+from ocr_precompute.config import Parameters, load_settings, parse_size
 from ocr_precompute.errors import StoreError
+from ocr_precompute.understood import warning_lines
 
 _EVALUATION = ("image", *ANNOTATIONS)
 
@@ -41,6 +43,7 @@ class DetectionData(lightning.LightningDataModule):
         seed: int = 0,
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         images: str | None = None,
+        skip_bad: bool = False,
     ) -> None:
         """Settings of the data; nothing is opened before `setup`.
 
@@ -49,7 +52,8 @@ class DetectionData(lightning.LightningDataModule):
             train: Split to train on.
             val: Split to validate on, and to predict on if no images are given.
             test: Split to test on; that of val by default.
-            size: Canonical size, N or HxW, that the store must have; by default any will do.
+            size: Canonical size, N or HxW, that the store must have; by default any will do. Of
+                images: the size they are brought to, by default that of the training.
             recipe: Label recipe that the store must have; by default either will do.
             live: Configuration of ocr-precompute; its splits are then computed from their source
                 files sample by sample, and the store is not used.
@@ -57,12 +61,14 @@ class DetectionData(lightning.LightningDataModule):
             threads: Loader threads of each process; one a core by default.
             seed: Decides order and augmentation of every epoch.
             augmentation: How training samples are varied.
-            images: Folder of images to predict on, instead of the split val.
+            images: Folder of images to predict on, instead of the split val; no store is needed.
+            skip_bad: Leave out images of that folder that cannot be read, instead of ending there.
         """
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self._store, self._live, self._images = store, live, images
+        self._skip_bad = skip_bad
         self._splits = {"train": train, "val": val, "test": test or val}
         self._size = None if size is None else parse_size(size)
         self._recipe = recipe
@@ -71,6 +77,7 @@ class DetectionData(lightning.LightningDataModule):
         self._datasets: dict[str, SampleDataset] = {}
         self._loader: BatchLoader | None = None
         self._left_at: dict[str, int] | None = None
+        self._trained_with: tuple[Any, Any] = (None, "exact")  # size and decode of a checkpoint
 
     def setup(self, stage: str) -> None:
         """Open what a stage needs.
@@ -81,11 +88,30 @@ class DetectionData(lightning.LightningDataModule):
         for role in needed.get(stage, ()):
             fields = (*TRAINING, "polygons", "ignore") if role == "train" else _EVALUATION
             self._datasets[role] = self._open(role, fields)
-        if stage == "predict":
+        if stage == "fit":
+            self._check_text()
+            self._say_what_is_odd()
+        if stage == "predict" and self._images is None:
             self._datasets["predict"] = self._open("val", _EVALUATION)
-            if self._images is not None:
-                parameters = self._datasets["predict"].parameters
-                self._datasets["predict"] = ImageFolder(self._images, parameters)
+
+    def _check_text(self) -> None:
+        """Raises StoreError if nothing can be learnt; says so if nothing can be measured."""
+        if not has_text(self._datasets["train"]):
+            raise StoreError(
+                f"{self._where('train')} holds no text to learn: there is none, or all of it is "
+                "don't-care; annotate some, or build the split with a larger --size"
+            )
+        if not has_text(self._datasets["val"]):
+            rank_zero_info(f"{self._where('val')} holds no text to find: its H-mean says nothing")
+
+    def _say_what_is_odd(self) -> None:
+        """What `build` warned of, so that it is seen before the first step."""
+        for role in ("train", "val"):
+            dataset = self._datasets[role]
+            if isinstance(dataset, StoreDataset):
+                understood = dataset.split.manifest.understood
+                for line in warning_lines(understood, dataset.parameters):
+                    rank_zero_info(f"warning: {self._where(role)}: {line}")
 
     def _where(self, role: str) -> str:
         return f"{self._live or self._store}: split {self._splits[role]!r}"
@@ -131,7 +157,7 @@ class DetectionData(lightning.LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if len(dataset) < world:
             raise StoreError(
-                f"{self._where('train')} holds {len(dataset)} samples, too few for {world} "
+                f"{self._where('train')} holds too few samples ({len(dataset)}) for {world} "
                 "processes; train with fewer --trainer.devices"
             )
         self._loader = BatchLoader(
@@ -150,26 +176,43 @@ class DetectionData(lightning.LightningDataModule):
         return self._in_order("test")
 
     def predict_dataloader(self) -> BatchLoader:
-        """The images to predict on, every one once."""
+        """The images to predict on, every one once.
+
+        Those of a folder are seen as the training saw its own: the checkpoint says how.
+        """
+        if self._images is not None:
+            self._datasets["predict"] = ImageFolder(
+                self._images, self._seen_as(), skip_bad=self._skip_bad
+            )
         return self._in_order("predict")
+
+    def _seen_as(self) -> Parameters:
+        size, decode = self._trained_with
+        if self._size or size:
+            return Parameters.model_validate({"size": self._size or size, "decode": decode})
+        return self._open("val", _EVALUATION).parameters
 
     def _in_order(self, role: str) -> BatchLoader:
         return BatchLoader(self._datasets[role], self._batch_size, threads=self._threads)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the data hash of the training split, empty for live data, and where the
-        loader is.
+        """For a checkpoint: the data hash of the training split, empty for live data; where the
+        loader is; and the canonical size of the images and how they were decoded.
         """
         # Lightning keeps the state of loaders too, but does not give it back to those that were
         # made before the checkpoint was read, and the schedule of the learning rate needs one.
         loader = self._loader.state_dict() if self._loader is not None else None
-        return {"data_hash": self._data_hash(), "loader": loader}
+        parameters = self._datasets["train"].parameters
+        images = {"size": list(parameters.size), "decode": parameters.decode}
+        return {"data_hash": self._data_hash(), "loader": loader, "images": images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was.
 
         Raises StoreError if a training cannot: with other data, or in another order.
         """
+        images = state.get("images") or {}
+        self._trained_with = images.get("size"), images.get("decode", "exact")
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
         before, now = state.get("data_hash", ""), self._data_hash()

@@ -18,17 +18,35 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 class ImageFolder(SampleDataset):
-    """Every image below a folder, at canonical size: image, name, matrix and original_size."""
+    """Every image below a folder, at canonical size: image, name, matrix and original_size.
 
-    def __init__(self, images: str | Path, parameters: Parameters, max_pixels: int = 2**27) -> None:
-        """List a folder. Raises InputError if it is missing or holds no image."""
+    Hidden files and folders, such as the `._name` that macOS writes beside a file, are no images.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        parameters: Parameters,
+        max_pixels: int = 2**27,
+        *,
+        skip_bad: bool = False,
+    ) -> None:
+        """List a folder.
+
+        skip_bad: whether an image that cannot be read becomes a black one, with a field `problem`
+        that says why; it is None for every other image.
+        Raises InputError if the folder is missing or holds no image.
+        """
         super().__init__(("image", "name", "matrix", "original_size"), parameters)
-        self._images, self._max_pixels = Path(images), max_pixels
+        if skip_bad:
+            self.fields = (*self.fields, "problem")
+        self._images, self._max_pixels, self._skip_bad = Path(images), max_pixels, skip_bad
         found = self._images.rglob("*") if self._images.is_dir() else iter(())
+        names = [path.relative_to(self._images) for path in found if not path.is_dir()]
         self._names = sorted(
-            path.relative_to(self._images).as_posix()
-            for path in found
-            if path.suffix.lower() in _SUFFIXES
+            name.as_posix()
+            for name in names
+            if name.suffix.lower() in _SUFFIXES and not any(p.startswith(".") for p in name.parts)
         )
         if not self._names:
             reason = "there is no image in this folder; name another"
@@ -50,18 +68,42 @@ class ImageFolder(SampleDataset):
         """
         rest = []
         for position, index in enumerate(indices):
-            name, parameters = self._names[index], self.parameters
-            path = self._images / name
             try:
-                decoded = decode(
-                    path.read_bytes(), parameters.size, parameters.decode, self._max_pixels
-                )
-            except (OSError, ImageError) as error:
-                raise InputError([Problem("image", str(path), "", str(error), name)]) from error
-            warn_of_damage(path, decoded.damage)
-            image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
-            out["image"][position] = image
-            matrix = np.diag([1 / scale, 1 / scale, 1.0])
-            size = np.array(decoded.size, np.int64)
-            rest.append({"name": name, "matrix": matrix, "original_size": size})
+                sample = self._read(self._names[index])
+            except InputError as error:
+                if not self._skip_bad:
+                    raise
+                sample = self._black(self._names[index], str(error))
+            out["image"][position] = sample["image"]
+            rest.append(sample)
         return rest
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path, parameters = self._images / name, self.parameters
+        try:
+            if path.exists() and not path.is_file():  # a pipe could be read for ever
+                raise ImageError("is no regular file")
+            decoded = decode(
+                path.read_bytes(), parameters.size, parameters.decode, self._max_pixels
+            )
+        except (OSError, ImageError) as error:
+            reason = (
+                f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            )
+            raise InputError([Problem("image", str(path), "", reason, name)]) from error
+        warn_of_damage(path, decoded.damage)
+        image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
+        matrix, size = np.diag([1 / scale, 1 / scale, 1.0]), np.array(decoded.size, np.int64)
+        return {"image": image, "name": name, "matrix": matrix, "original_size": size} | (
+            {"problem": None} if self._skip_bad else {}
+        )
+
+    def _black(self, name: str, problem: str) -> dict[str, Any]:
+        size = self.parameters.size
+        return {
+            "image": np.zeros((*size, 3), np.uint8),
+            "name": name,
+            "matrix": np.eye(3),
+            "original_size": np.array(size, np.int64),
+            "problem": problem,
+        }

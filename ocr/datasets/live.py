@@ -10,11 +10,11 @@ import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Decode, Settings, Source, Unannotated
+from ocr_precompute.config import Decode, Settings, SkipBad, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
-from ocr_precompute.scan import read_source
+from ocr_precompute.scan import live_annotations, read_image
 
 
 class LiveDataset(SampleDataset):
@@ -35,8 +35,15 @@ class LiveDataset(SampleDataset):
         thresh_max: float = 0.7,
         decode: Decode = "exact",
         max_pixels: int = 2**27,
+        max_polygons: int = 20_000,
+        max_vertices: int = 10_000,
+        repair: bool | None = None,
+        skip_bad: SkipBad | bool = False,
     ) -> None:
         """Read the annotations; settings as in configs/precompute.yaml, fields as in SampleDataset.
+
+        With skip_bad the samples are those that `build` keeps with it: to know which images cannot
+        be decoded, each is decoded once here.
 
         Raises InputError with every problem of the annotations, pydantic's ValidationError (a
         ValueError) for a bad setting, ValueError for an unknown field.
@@ -50,6 +57,10 @@ class LiveDataset(SampleDataset):
                 "thresh_max": thresh_max,
                 "decode": decode,
                 "max_pixels": max_pixels,
+                "max_polygons": max_polygons,
+                "max_vertices": max_vertices,
+                "repair": repair,
+                "skip_bad": skip_bad,
             }
         )
         source = Source(
@@ -72,10 +83,9 @@ class LiveDataset(SampleDataset):
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
         super().__init__(fields, settings.parameters)
         self._images, self._max_pixels = source.images, settings.max_pixels
-        reading = read_source(source)
-        if reading.problems:
-            raise InputError(reading.problems)
-        self._annotated = reading.annotations
+        self._annotated = live_annotations(
+            source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels
+        )
 
     @property
     def names(self) -> Sequence[str]:
@@ -106,7 +116,7 @@ class LiveDataset(SampleDataset):
         try:
             sample = compute_sample(
                 annotation.name,
-                path.read_bytes(),
+                read_image(path, self._max_pixels),
                 annotation.polygons,
                 self.parameters,
                 self._max_pixels,

@@ -96,3 +96,8 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
             {f: maps[f][position] if f in maps else rest[f] for f in self.fields}
             for position, rest in enumerate(samples)
         ]
+
+
+def has_text(dataset: SampleDataset) -> bool:
+    """Whether any polygon of a dataset is not don't-care. Its fields must have `ignore`."""
+    return any(not dataset.fill([index], {})[0]["ignore"].all() for index in range(len(dataset)))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +20,16 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ocr.errors import CheckpointError
-from ocr.lightning_modules.schedule import WarmupPolynomialLR
+from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
+from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
 from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
 
 Batch = dict[str, Any]
-_KEY = "text_detector"  # what a checkpoint holds of this module besides weights
+_KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
+_POSTPROCESS = "postprocess"  # and the settings of post-processing
 _PENDING = 64  # images that may wait for post-processing; each holds a map of its size
 
 
@@ -95,7 +98,7 @@ class TextDetector(lightning.LightningModule):
         self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._decay_norms = decay_norms
-        self._optimizer_settings = _tried(optimizer, lr_scheduler)
+        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
         self._offload = offload_activations
         self._pool: ThreadPoolExecutor | None = None
@@ -141,13 +144,7 @@ class TextDetector(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule. Norms and biases do not decay, unless decay_norms is set."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": parameters}]
-        if not self._decay_norms:
-            groups = [
-                {"params": [p for p in parameters if p.ndim > 1]},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ]
-        optimizer = self._optimizer(groups)
+        optimizer = self._optimizer(parameter_groups(parameters, self._decay_norms))
         scheduler = self._lr_scheduler(optimizer)
         plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, WarmupPolynomialLR):
@@ -176,10 +173,14 @@ class TextDetector(lightning.LightningModule):
         """Log the metric over all images of all processes."""
         self._log_metric("test")
 
-    def predict_step(self, batch: Batch, index: int) -> list[tuple[str, Future[Detections]]]:
-        """Name and polygons, in pixels of the original image, of each image of a batch."""
+    def predict_step(self, batch: Batch, index: int) -> list[Future[Detections] | None]:
+        """Polygons, in pixels of the original image, of each image of a batch; None for one that
+        could not be read.
+        """
         return [
-            (row["name"], self._threads.submit(_predict, self.postprocess, prob, row))
+            None
+            if row.get("problem")
+            else self._threads.submit(_predict, self.postprocess, prob, row)
             for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True)
         ]
 
@@ -211,13 +212,14 @@ class TextDetector(lightning.LightningModule):
     # ---------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what network the weights belong to."""
+        """Say what network the weights belong to, and how its output is read."""
         checkpoint[_KEY] = dict(self._architecture)
+        checkpoint[_POSTPROCESS] = asdict(self.postprocess)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises CheckpointError for the checkpoint of another network or optimiser."""
         self._check(checkpoint, "the checkpoint")
-        if self.trainer.state.fn != TrainerFn.FITTING:
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return
         for state in checkpoint.get("optimizer_states", []):
             lacking = [self._optimizer_settings - set(group) for group in state["param_groups"]]
@@ -238,6 +240,7 @@ class TextDetector(lightning.LightningModule):
                     f"{where} is of another model: its {name} is {has.get(name)!r}, and "
                     f"model.{name} is {value!r}; correct the setting, or name another checkpoint"
                 )
+        check_weights(checkpoint.get("state_dict"), self.state_dict(), where)
 
     def _load_weights(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
@@ -245,42 +248,10 @@ class TextDetector(lightning.LightningModule):
         self.load_state_dict(checkpoint["state_dict"])
 
 
-def _tried(optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable) -> set[str]:
-    """Names of an optimiser's settings, found by making one.
-
-    Raises ValueError if optimiser or schedule refuse their settings.
-    """
-    try:
-        made = optimizer([torch.nn.Parameter(torch.zeros(1))])
-        names = set(made.param_groups[0])
-        lr_scheduler(made)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"optimizer or lr_scheduler: {error}; correct its settings") from error
-    return names
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint file holds. No code in it is run.
-
-    Raises CheckpointError if the file is missing, damaged, or holds more than plain data.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}; name another checkpoint"
-        raise CheckpointError(f"{path}: {reason}") from error
-    except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = "is no checkpoint of weights and plain data, or is damaged; name another"
-        raise CheckpointError(f"{path}: {reason}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path}: holds no model; name a checkpoint that ocr-train wrote")
-    return checkpoint
-
-
 def _rows(batch: Batch) -> list[Batch]:
     """The annotations of each image of a batch."""
-    fields = ("name", "polygons", "ignore", "matrix", "original_size")
-    given = [field for field in fields if field in batch]
+    wanted = ("name", "polygons", "ignore", "matrix", "original_size", "problem")
+    given = [field for field in wanted if field in batch]
     columns = [
         batch[field].cpu().numpy() if isinstance(batch[field], Tensor) else batch[field]
         for field in given
@@ -301,3 +272,13 @@ def _content(row: Batch) -> tuple[int, int]:
     """Height and width of the canonical image without its padding."""
     height, width = np.maximum(1, np.rint(row["original_size"] / row["matrix"][0, 0])).astype(int)
     return int(height), int(width)
+
+
+def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a TextDetector with which a checkpoint of it can be used, as far as it says."""
+    network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
+    settings = dict(network) if isinstance(network, dict) else {}
+    if isinstance(postprocess, dict):
+        known = {field.name for field in fields(PostProcess)}
+        settings["postprocess"] = {k: v for k, v in postprocess.items() if k in known}
+    return settings

@@ -1,11 +1,14 @@
-"""How the learning rate moves over a training."""
+"""Optimiser and schedule: what decays, and how the learning rate moves over a training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -74,3 +77,30 @@ class WarmupPolynomialLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """As of any scheduler, without the settings."""
         return {k: v for k, v in super().state_dict().items() if k not in _SETTINGS}
+
+
+def parameter_groups(parameters: Iterable[Tensor], decay_norms: bool) -> list[dict[str, Any]]:
+    """Parameters for an optimiser: all in one group, or norms and biases apart, without decay."""
+    decaying: list[Tensor] = []
+    others: list[Tensor] = []
+    for parameter in parameters:
+        (decaying if decay_norms or parameter.ndim > 1 else others).append(parameter)
+    apart = [] if decay_norms else [{"params": others, "weight_decay": 0.0}]
+    return [{"params": decaying}, *apart]
+
+
+def settings_of(
+    optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable, decay_norms: bool
+) -> set[str]:
+    """Names of an optimiser's settings, found by making one.
+
+    Raises ValueError if optimiser or schedule refuse their settings.
+    """
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((1, 1), (1,))]
+    try:
+        made = optimizer(parameter_groups(parameters, decay_norms))
+        names = set(made.param_groups[0])
+        lr_scheduler(made)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"optimizer or lr_scheduler: {error}; correct its settings") from error
+    return names

@@ -46,15 +46,17 @@ from common import (
 )
 
 from ocr_precompute import open_store
+from ocr_precompute.annotations import Reading
 from ocr_precompute.build import build, plan
 from ocr_precompute.chunks import with_checksum
 from ocr_precompute.config import Parameters, Settings, Source
 from ocr_precompute.fingerprint import data_hash, geometry_hash, shard_bounds, shard_key
 from ocr_precompute.manifest import Manifest, ShardEntry
-from ocr_precompute.samples import Polygons, Sample
+from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.scan import Scan
 from ocr_precompute.shard import record_file
 from ocr_precompute.store import create_store, publish_manifest, read_manifest, shard_path
+from ocr_precompute.understand import understand
 
 LOOKUPS = 100_000
 REPEATS = 3  # of what is quick enough; the median counts
@@ -87,8 +89,8 @@ def fake_scan(samples: int, words: int, changed: frozenset[int] = frozenset()) -
         name = f"{number:08d}.jpg"
         image = f"{name} {'after' if number in changed else 'before'}"
         digest = hashlib.sha256(image.encode()).digest()
-        found.append(Sample(name, folder / name, digest, polygons))
-    return Scan(tuple(found), ())
+        found.append(Sample(name, folder / name, ImageFile(digest, (640, 640), False), polygons))
+    return Scan(tuple(found), (), Reading("words", [], []))
 
 
 def make_split(store: Path, samples: int, words: int) -> Figures:
@@ -106,7 +108,9 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
         record.write_bytes(with_checksum(b"".join(hashes)))
         entries.append(ShardEntry(key, len(part)))
     digest = data_hash(entry.key for entry in entries)
-    publish_manifest(store, Manifest(SPLIT, digest, parameters, tuple(entries), (), ()))
+    understood = understand(scan.samples, scan.reading, parameters, digest)
+    manifest = Manifest(SPLIT, digest, parameters, tuple(entries), (), (), understood)
+    publish_manifest(store, manifest)
     return {"shards": len(entries)}
 
 

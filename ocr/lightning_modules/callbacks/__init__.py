@@ -1,8 +1,17 @@
-"""What Lightning calls besides the model: checkpoints, clocks, and the writer of predictions."""
+"""What Lightning calls besides the model: checkpoints, clocks, progress, failures, predictions."""
 
 from ocr.lightning_modules.callbacks.checkpoints import BestAndLast
+from ocr.lightning_modules.callbacks.failures import FailureRelay
 from ocr.lightning_modules.callbacks.predictions import PredictionWriter
+from ocr.lightning_modules.callbacks.progress_lines import ProgressLines
 from ocr.lightning_modules.callbacks.resume import Resume
 from ocr.lightning_modules.callbacks.step_times import StepTimes
 
-__all__ = ["BestAndLast", "PredictionWriter", "Resume", "StepTimes"]
+__all__ = [
+    "BestAndLast",
+    "FailureRelay",
+    "PredictionWriter",
+    "ProgressLines",
+    "Resume",
+    "StepTimes",
+]

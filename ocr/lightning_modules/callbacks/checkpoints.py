@@ -57,7 +57,13 @@ class BestAndLast(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, *_: Any
     ) -> None:
-        """Write last.ckpt where a step is asked for, and before the training ends in an epoch."""
+        """Write last.ckpt where a step is asked for, and before the training ends in an epoch.
+
+        That of an epoch's last step is written when the epoch has been validated: who went on from
+        before would not validate it.
+        """
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
         step = trainer.global_step
         if (self._every and step % self._every == 0) or _ends(trainer):
             self._write_last(trainer)
@@ -84,7 +90,7 @@ class BestAndLast(ModelCheckpoint):
         self._written_at = trainer.global_step
         path = Path(str(self.dirpath)) / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
         self.last_model_path = str(path)
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Know the best so far, if it is still there."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import torch.distributed
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.models import Detections
 from ocr_precompute.files import json_bytes, replace_file, safe_name
@@ -26,6 +29,10 @@ class PredictionWriter(lightning.Callback):
     OUT/predictions.json is an annotation file of the form `words`, in pixels of the original
     images, with a `score` for each polygon. OUT/overlays holds a picture for each image, at
     canonical size.
+
+    What has been found so far is written every second or so to OUT/predictions.part.json, of the
+    same form (with several processes predictions.part-0.json and so on). It stays when the work is
+    stopped, and goes when predictions.json is written.
     """
 
     def __init__(self, out: str = "predictions", overlays: bool = True) -> None:
@@ -37,6 +44,8 @@ class PredictionWriter(lightning.Callback):
         """
         self._out, self._overlays = Path(out), overlays
         self._words: dict[str, Any] = {}
+        self._bad = 0
+        self._next_part = 0.0
 
     def on_predict_batch_end(
         self,
@@ -46,29 +55,61 @@ class PredictionWriter(lightning.Callback):
         batch: Any,
         *_: Any,
     ) -> None:
-        """Take a batch's polygons, and draw them."""
+        """Take a batch's polygons, draw them, and name images that could not be read."""
         images = batch["image"].cpu().numpy()
         matrices = batch["matrix"].cpu().numpy()
-        for (name, future), image, matrix in zip(outputs, images, matrices, strict=True):
+        for number, (name, future) in enumerate(zip(batch["name"], outputs, strict=True)):
+            if future is None:
+                self._bad += 1
+                print(f"left out: {batch['problem'][number]}", file=sys.stderr, flush=True)
+                continue
             found: Detections = future.result()
             self._words[name] = {"words": as_words(found)}
             if self._overlays:
-                self._draw(name, image, found.mapped(np.linalg.inv(matrix)))
+                inverse = np.linalg.inv(matrices[number])
+                self._draw(name, images[number], found.mapped(inverse))
+        if time.monotonic() >= self._next_part:
+            started = time.monotonic()
+            self._write(self._part(trainer), self._words)
+            took = time.monotonic() - started
+            self._next_part = time.monotonic() + max(1.0, 20 * took)  # at most 5 % of the time
+        if trainer.received_sigterm:
+            raise SIGTERMException
+
+    def on_exception(
+        self, trainer: Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep what there is."""
+        if trainer.predicting and self._words:
+            part = self._part(trainer)
+            self._write(part, self._words)
+            print(f"{part}: {len(self._words)} images so far", file=sys.stderr, flush=True)
 
     def on_predict_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Write the annotation file, of all processes' images."""
-        parts: list[dict[str, Any]] = [self._words]
+        parts: list[tuple[dict[str, Any], int]] = [(self._words, self._bad)]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, self._words)
+            torch.distributed.all_gather_object(gathered, (self._words, self._bad))
             parts = gathered
-        words = {name: entry for part in parts for name, entry in part.items()}
+        words = {name: entry for part, _ in parts for name, entry in part.items()}
         if trainer.is_global_zero:
             path = self._out / "predictions.json"
-            document = {"images": dict(sorted(words.items()))}
-            replace_file(path, json_bytes(document))
+            self._write(path, words)
             count = sum(len(entry["words"]) for entry in words.values())
-            rank_zero_info(f"{path}: {count} polygons in {len(words)} images")
+            bad = sum(bad for _, bad in parts)
+            more = f"; left out, for they cannot be read: {bad}" if bad else ""
+            rank_zero_info(f"{path}: {count} polygons in {len(words)} images{more}")
+        trainer.strategy.barrier()  # before the whole is there, no part may go
+        self._part(trainer).unlink(missing_ok=True)
+
+    def _part(self, trainer: Trainer) -> Path:
+        rank = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
+        return self._out / f"predictions.part{rank}.json"
+
+    @staticmethod
+    def _write(path: Path, words: dict[str, Any]) -> None:
+        replace_file(path, json_bytes({"images": dict(sorted(words.items()))}))
 
     def _draw(self, name: str, image: np.ndarray, found: Detections) -> None:
         picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)

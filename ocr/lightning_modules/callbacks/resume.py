@@ -7,9 +7,9 @@ from typing import Any
 
 import lightning
 from lightning.pytorch import Trainer
-from torch.optim.lr_scheduler import LambdaLR
 
 from ocr.datasets import BatchLoader
+from ocr.lightning_modules.schedule import WarmupPolynomialLR
 
 
 class Resume(lightning.Callback):
@@ -37,6 +37,9 @@ class Resume(lightning.Callback):
         accumulated = trainer.accumulate_grad_batches
         epochs = loader.sampler.epoch * math.ceil(batches / accumulated)
         for config in trainer.lr_scheduler_configs:
-            by_step = config.interval == "step" and config.frequency == 1
-            if by_step and isinstance(config.scheduler, LambdaLR):
-                config.scheduler.last_epoch = epochs + within // accumulated
+            scheduler = config.scheduler
+            if (
+                isinstance(scheduler, WarmupPolynomialLR)
+                and scheduler.total_steps == trainer.estimated_stepping_batches
+            ):
+                scheduler.last_epoch = epochs + within // accumulated

@@ -30,6 +30,11 @@ class StepTimes(lightning.Callback):
         self._epoch = dict(self._total), dict(self._samples)
         self._mark = self._mark_val = self._waited = 0.0
 
+    @property
+    def trained(self) -> int:
+        """Samples that this process has trained on so far."""
+        return self._samples["train"]
+
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Start the clocks; a training that goes on within an epoch does not start an epoch.
 

@@ -1,0 +1,217 @@
+"""The checks that all annotations go through, whatever their format."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ocr_precompute.annotations.reading import Annotation, Entry, FlatWords, Note, Word
+from ocr_precompute.config import Rules
+from ocr_precompute.errors import Problem
+from ocr_precompute.samples import Polygons
+
+# Pixels. No image this tool accepts reaches so far; what lies beyond is a slip, not a polygon.
+_FARTHEST = 1_000_000
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")  # safe without a closer look
+
+
+def plain_name(name: str) -> str:
+    """An image's name with `/` between folders, whatever wrote it."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return PurePosixPath(name.replace("\\", "/")).as_posix() if name else name
+
+
+def unsafe(name: str) -> str:
+    """Why an image name may not be used; empty if it may."""
+    if _PLAIN_NAME.fullmatch(name):
+        return ""
+    parts = PurePosixPath(name).parts
+    if not parts or any(c < " " or c == "\x7f" for c in name):
+        return "is not a usable file name; rename the image"
+    if name.startswith("/") or ".." in parts or name[1:2] == ":":
+        return "leaves the image folder; name images relative to --images, without '..'"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "is not a usable file name; rename the image"
+    return ""
+
+
+def check_entry(
+    entry: Entry, name: str, rules: Rules
+) -> tuple[Annotation | None, list[Problem], list[Note]]:
+    """The entry's annotation, everything wrong with its words, and what became of those.
+
+    None if the image is to be left out. name: of its image, checked and as it is on disk.
+    """
+    words = entry.words
+    count = len(words.labels if isinstance(words, FlatWords) else words) + len(entry.bad)
+    if count > rules.max_polygons:
+        return None, [too_many(entry.file, name, count, rules)], []
+    if not entry.bad and (whole := _all_good(words, rules.max_vertices)):
+        return Annotation(name, *whole, entry.declared_size), [], []
+    return _check_each(entry, name, rules)
+
+
+def too_many(file: str, name: str, count: int, rules: Rules) -> Problem:
+    """The problem with an image that has so many polygons."""
+    reason = (
+        f"has {count} polygons, more than the limit of {rules.max_polygons}; "
+        "remove some, or raise max_polygons"
+    )
+    return Problem("image", file, name, reason, name)
+
+
+def _all_good(
+    words: list[Word] | FlatWords, max_vertices: int
+) -> tuple[Polygons, tuple[str, ...]] | None:
+    """The polygons and labels of all words, or None if something may be wrong with them.
+
+    Datasets hold millions of words, and nearly all are good: one look at all of an image's points
+    takes a tenth of the time of a look at each word.
+    """
+    if isinstance(words, FlatWords):
+        labels, polygons = words.labels, words.polygons
+        lengths = polygons.lengths
+        if len(lengths) and not 3 <= lengths.min() <= lengths.max() <= max_vertices:
+            return None
+    else:
+        labels = tuple([label for label, _, _ in words])
+        flat = _flat([points for _, points, _ in words], max_vertices)
+        if flat is None:
+            return None
+        polygons = Polygons(*flat, np.array([ignored for _, _, ignored in words], bool))
+    if not (np.abs(polygons.points) <= _FARTHEST).all():  # false for what is not finite, too
+        return None
+    return polygons, labels
+
+
+def _flat(words: list[Any], max_vertices: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Points and lengths of lists of [x, y] floats; None if they are not all that."""
+    if not set(map(type, words)) <= {list}:
+        return None
+    lengths = list(map(len, words))
+    if not 3 <= min(lengths, default=3) <= max(lengths, default=3) <= max_vertices:
+        return None
+    pairs = list(itertools.chain.from_iterable(words))
+    if not set(map(type, pairs)) <= {list}:
+        return None
+    numbers = list(itertools.chain.from_iterable(pairs))
+    if not set(map(len, pairs)) <= {2} or not set(map(type, numbers)) <= {float}:
+        return None
+    return np.array(numbers, np.float64).reshape(-1, 2), np.array(lengths, np.int64)
+
+
+def _check_each(
+    entry: Entry, name: str, rules: Rules
+) -> tuple[Annotation | None, list[Problem], list[Note]]:
+    words = entry.words.as_words() if isinstance(entry.words, FlatWords) else entry.words
+    polygons: list[np.ndarray] = []
+    ignore: list[bool] = []
+    labels: list[str] = []
+    problems: list[Problem] = []
+    notes: list[Note] = []
+    for label, points, ignored, reason in itertools.chain(
+        ((label, points, ignored, "") for label, points, ignored in words),
+        ((bad.label, bad.points, True, bad.reason) for bad in entry.bad),
+    ):
+        try:
+            if reason:
+                raise ValueError(reason)
+            polygon = _check_points(points, rules.max_vertices)
+        except ValueError as error:
+            where = f"{name}: {label}" if label.startswith("word") else label
+            problem = Problem("polygon", entry.file, where, str(error), name)
+            problems += [problem] if problem not in problems[-1:] else []  # a key twice: once
+            if rules.skip_bad != "polygon":
+                continue
+            remains, ignored = _remains(points, rules.max_vertices), True
+            notes.append(_note(name, label, remains is not None))
+            if remains is None:
+                continue
+            polygon = remains
+        polygons.append(polygon)
+        ignore.append(ignored)
+        labels.append(label)
+    if problems and rules.skip_bad == "image":
+        return None, [_left_out(problems)], []
+    joined = Polygons.from_list(polygons, ignore)
+    return Annotation(name, joined, tuple(labels), entry.declared_size), problems, notes
+
+
+def _note(name: str, label: str, kept: bool) -> Note:
+    if kept:
+        return Note("kept-as-ignore", name, label, "is bad; what is left of it is don't care")
+    detail = "is bad and too little is left of it: the image holds text that nothing marks"
+    return Note("unlabelled", name, label, detail)
+
+
+def _left_out(problems: list[Problem]) -> Problem:
+    """One problem for an image that is left out for its polygons."""
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more bad polygons)" if len(problems) > 1 else ""
+    return Problem("image", first.file, first.entry, first.message + more, first.sample)
+
+
+def _check_points(points: Any, max_vertices: int) -> np.ndarray:
+    """Points as float64 (V, 2); raises ValueError saying what is wrong with them."""
+    if points is None:
+        raise ValueError("has no points; add or remove it")
+    if isinstance(points, list | np.ndarray) and len(points) > max_vertices:
+        raise ValueError(
+            f"has {len(points)} points, more than the limit of {max_vertices}; "
+            "correct it, or raise max_vertices"
+        )
+    try:
+        array = np.array(points)
+    except (ValueError, OverflowError):
+        raise ValueError("points are not a list of [x, y] pairs; correct or remove it") from None
+    if array.size and array.dtype.kind not in "iuf":
+        raise ValueError("points are not all numbers; correct or remove it")
+    if array.size == 0 or array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError("points are not a list of [x, y] pairs; correct or remove it")
+    if len(array) < 3:
+        raise ValueError(f"has {len(array)} points; a polygon needs at least 3")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("has a coordinate that is not finite (NaN or infinity); correct it")
+    if np.abs(array).max() > _FARTHEST:
+        raise ValueError(f"has a coordinate beyond {_FARTHEST} pixels; correct it")
+    return array
+
+
+def _remains(points: Any, max_vertices: int) -> np.ndarray | None:
+    """The good points of a bad polygon, or None if there are fewer than three.
+
+    Of more than max_vertices the box around them.
+    """
+    if isinstance(points, np.ndarray):
+        good = points[(np.abs(points) <= _FARTHEST).all(axis=1)]
+    else:
+        good = np.array([point for point in _listed(points) if _is_point(point)], np.float64)
+    if len(good) < 3:
+        return None
+    if len(good) > max_vertices:
+        (left, top), (right, bottom) = good.min(axis=0), good.max(axis=0)
+        return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    return good
+
+
+def _listed(points: Any) -> Iterable[Any]:
+    return points if isinstance(points, list) else ()
+
+
+def _is_point(point: Any) -> bool:
+    return (
+        isinstance(point, list)
+        and len(point) == 2
+        and all(type(n) in (int, float) and math.isfinite(n) for n in point)
+        and max(map(abs, point)) <= _FARTHEST
+    )

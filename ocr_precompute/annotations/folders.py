@@ -1,0 +1,170 @@
+"""Folders and files as users leave them: names of images, text files, bytes within bounds."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of that name is taken for an image."""
+    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
+
+
+def walk(
+    folder: Path, unreadable: list[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that lies below a folder, folders too, with its path relative to it; in no order.
+
+    Links to folders are followed, each folder is entered once, hidden ones are not.
+    unreadable: where (folder, reason) goes of folders below that cannot be read.
+    Raises OSError if the folder itself cannot be read.
+    """
+    waiting, entered = [""], set[tuple[int, int]]()
+    while waiting:
+        inside = waiting.pop()
+        try:
+            status = os.stat(folder / inside)
+            with os.scandir(folder / inside) as found:
+                entries = list(found)
+        except OSError as error:
+            if not inside:
+                raise
+            if unreadable is not None:
+                unreadable.append((inside, f"cannot be read: {error.strerror}"))
+            continue
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            relative = inside + entry.name
+            if entry.name[0] != "." and is_folder(entry):
+                waiting.append(relative + "/")
+            yield relative, entry
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads nowhere is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+class ImageNames:
+    """The names of the images below a folder, as they are on disk; looked at when first needed.
+
+    A folder that is not there holds none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every image's name, relative to the folder, with `/`; hidden files are none."""
+        if not self.folder.is_dir():
+            return frozenset()
+        return frozenset(
+            relative
+            for relative, entry in walk(self.folder)
+            if entry.name[0] != "." and is_image_name(entry.name) and not is_folder(entry)
+        )
+
+    @cached_property
+    def _composed(self) -> dict[str, str]:
+        """Names on disk by their composed Unicode form, where that tells them apart."""
+        found: dict[str, str] = {}
+        twice = set()
+        for name in self.names:
+            if not name.isascii():
+                form = unicodedata.normalize("NFC", name)
+                twice |= {form} & found.keys()
+                found[form] = name
+        return {form: name for form, name in found.items() if form not in twice}
+
+    def on_disk(self, name: str) -> str:
+        """The name as the disk has it, if it differs in Unicode form alone; else as it is."""
+        if name.isascii() or name in self.names:
+            return name
+        return self._composed.get(unicodedata.normalize("NFC", name), name)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found = defaultdict(list)
+        for name in sorted(self.names):
+            found[unicodedata.normalize("NFC", os.path.splitext(name)[0])].append(name)
+        return dict(found)
+
+    def of_stem(self, stem: str) -> list[str]:
+        """Images whose name is that (with its folder) or that and a suffix, in order."""
+        exact = self.on_disk(stem)
+        if exact in self.names:
+            return [exact]
+        return self._by_stem.get(unicodedata.normalize("NFC", stem), [])
+
+
+def text_files(folder: Path, suffixes: set[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """What lies below a folder and ends so, relative to it and in order; and what is left out.
+
+    Nothing is opened: what ends so and is no file is said by whoever reads it. Images are not
+    mentioned, nor folders of other names.
+    """
+    found: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    for relative, entry in walk(folder, left_out):
+        if entry.name.startswith("._"):
+            left_out.append((relative, "holds what macOS keeps beside another file"))
+        elif entry.name[0] == ".":
+            left_out.append((relative, "is hidden"))
+        elif os.path.splitext(relative)[1].lower() in suffixes:
+            found.append(relative)
+        elif not is_folder(entry) and not is_image_name(relative):
+            left_out.append((relative, f"does not end in {' or '.join(sorted(suffixes))}"))
+    return sorted(found), sorted(left_out)
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A regular file's bytes. Never waits on a pipe or device, never reads more than limit bytes.
+
+    Raises OSError if it cannot be read, ValueError saying what is wrong with it otherwise.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file; replace or remove it")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise ValueError(f"is larger than {limit >> 20} MB; split it up or remove it")
+    return data
+
+
+def decode_text(data: bytes) -> str:
+    """Text of a file in UTF-8, or in UTF-16 with a byte-order mark; line ends become newlines.
+
+    What is not UTF-8 is taken as text whose letters do not matter, such as Latin-1.
+    The last line ends with a newline, too.
+    Raises ValueError naming the encoding for UTF-16 that cannot be read.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError:
+            raise ValueError("starts as UTF-16 and is damaged; save it as UTF-8") from None
+    elif b"\0" in data:
+        reason = "holds NUL bytes, as UTF-16 without a byte-order mark does; save it as UTF-8"
+        raise ValueError(reason)
+    else:
+        text = data.decode("utf-8-sig", errors="replace")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text if text.endswith("\n") else text + "\n"

@@ -1,0 +1,140 @@
+"""What annotations are, from the first look at a file to what a build may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.config import Rules
+from ocr_precompute.errors import Problem
+from ocr_precompute.samples import Polygons
+
+Word = tuple[str, Any, bool]
+"""Label for messages; points as found, if all is well a list of [x, y] or an array; ignore flag."""
+
+
+@dataclass(frozen=True, eq=False)
+class BadWord:
+    """A word that a format cannot read: what it found of its points, and what is wrong.
+
+    points: [x, y] pairs as far as they could be told.
+    """
+
+    label: str
+    points: Any
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class FlatWords:
+    """The words of one image as arrays, for formats that need no look at each word.
+
+    labels: of each word, for messages. polygons: points not yet checked.
+    """
+
+    labels: tuple[str, ...]
+    polygons: Polygons
+
+    def as_words(self) -> list[Word]:
+        """The same words one by one, points as arrays."""
+        polygons = self.polygons
+        return list(zip(self.labels, polygons.as_list(), polygons.ignore.tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One annotated image as a format reads it.
+
+    file: the annotation file, for messages. name: image file, relative to the image folder.
+    words: those that could be parsed. bad: the others. declared_size: (height, width) in pixels, if
+    the annotation gives it.
+    """
+
+    file: str
+    name: str
+    words: list[Word] | FlatWords
+    bad: Sequence[BadWord] = ()
+    declared_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a format finds at a path; see `Reading` for left_out and warnings.
+
+    entries: images in any order, and what is wrong with whole images or the whole.
+    """
+
+    entries: Iterable[Entry | Problem]
+    dialect: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class AnnotationFormat(Protocol):
+    """What a format module offers."""
+
+    __name__: str
+    ALIASES: tuple[str, ...]
+    DIALECTS: tuple[str, ...]
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the file or folder at path looks like this format."""
+
+    def read(self, path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
+        """The images annotated at path; dialect is one of DIALECTS, or empty to find out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """The checked annotation of one image: its name and polygons, original pixels.
+
+    labels: what messages call each polygon, as `word 0001` or `line 3`.
+    declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
+    """
+
+    name: str
+    polygons: Polygons
+    labels: tuple[str, ...] = ()
+    declared_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something about one image or word that is no error and yet not as its author wrote it.
+
+    kind: `repaired` (a self-crossing quad, its corners put in order), `self-crossing` (a polygon
+    left as it is), `tiny` (an image all of whose polygons are under 2 pixels), `kept-as-ignore`
+    (what is left of a bad polygon, now don't-care), `unlabelled` (a bad polygon with too little
+    left, so that its image holds text that nothing marks).
+    entry: which word, as in messages; empty for a whole image.
+    """
+
+    kind: str
+    sample: str
+    entry: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """All that was understood of an annotation file or folder.
+
+    format, dialect: what it was read as; dialect is empty for a format that has none.
+    annotations: ordered by name. What becomes of bad polygons and bad images `Rules` say.
+    problems: all that is wrong. notes: all that is no error but worth saying.
+    unannotated: names of images below the image folder that nothing annotates, in order.
+    left_out: (path, reason) of entries of a folder that are known not to be annotations.
+    warnings: one line each about the whole, such as how lines of an uncertain dialect were read.
+    """
+
+    format: str
+    annotations: list[Annotation]
+    problems: list[Problem]
+    dialect: str = ""
+    notes: tuple[Note, ...] = ()
+    unannotated: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()

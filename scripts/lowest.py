@@ -1,0 +1,104 @@
+"""What scripts/lowest needs: the lowest versions, and digests of what is drawn.
+
+python scripts/lowest.py requirements EXTRA ...   pins of the lowest versions, one a line
+python scripts/lowest.py digests SAMPLE           SHA-256 of labels and samples, one a line
+python scripts/lowest.py by-url STORE             reads a store behind a URL as well as locally
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def requirements(extras: list[str]) -> Iterator[str]:
+    """For each requirement of the package and these extras its lower bound, as a pin."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *(project["optional-dependencies"][e] for e in extras)]
+    for requirement in [requirement for group in groups for requirement in group]:
+        match = re.fullmatch(r"([A-Za-z0-9_.-]+)>=([0-9][^,;\s]*)", requirement)
+        if match is None:
+            sys.exit(f"pyproject.toml: {requirement!r} is not of the form name>=version")
+        yield f"{match[1]}=={match[2]}"
+
+
+def digests(sample: Path) -> Iterator[str]:
+    """Digests of all maps of random polygons in both recipes, and of the samples of a dataset.
+
+    sample: a folder that scripts/make_sample_data.py made.
+    """
+    import numpy as np
+
+    from ocr_precompute.annotations import read_annotations
+    from ocr_precompute.compute import compute_sample
+    from ocr_precompute.config import RECIPES, Parameters
+    from ocr_precompute.shard import MAPS
+    from ocr_precompute.targets import make_targets
+
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        polygons, ignore = _polygons(random), random.random(20) < 0.2
+        for recipe in RECIPES:
+            targets = make_targets(polygons, ignore, (480, 640), recipe)
+            for field in ("prob", "prob_mask", "thresh", "thresh_mask"):
+                digest = hashlib.sha256(getattr(targets, field).tobytes()).hexdigest()
+                yield f"{digest} labels {seed} {recipe} {field}"
+    images = sample / "images" / "val"
+    for annotation in read_annotations(sample / "jsons" / "val.json", images).annotations:
+        data = (images / annotation.name).read_bytes()
+        made = compute_sample(annotation.name, data, annotation.polygons, Parameters(), 2**27)
+        for field in (*MAPS, "matrix"):
+            digest = hashlib.sha256(getattr(made, field).tobytes()).hexdigest()
+            yield f"{digest} {annotation.name} {field}"
+
+
+def _polygons(random: Any) -> list[Any]:
+    """20 polygons of three to eight vertices; some leave the image, some are very small."""
+    import numpy as np
+
+    made = []
+    for _ in range(20):
+        angles = np.sort(random.uniform(0, 2 * np.pi, random.integers(3, 9)))
+        around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        made.append(random.uniform(-20, 660, 2) + around * random.uniform(2, 120, 2))
+    return made
+
+
+def by_url(store: Path) -> Iterator[str]:
+    """Read a store behind a URL, and compare it with the same one as local files."""
+    import fsspec
+    import numpy as np
+
+    from ocr_precompute import open_store
+    from ocr_precompute.shard import MAPS
+
+    fsspec.filesystem("memory").put(str(store), "memory://lowest/store", recursive=True)
+    local, remote = open_store(store).split("val"), open_store("memory://lowest/store").split("val")
+    for index in range(len(local)):
+        for field in (*MAPS, "matrix"):
+            if not np.array_equal(getattr(local[index], field), getattr(remote[index], field)):
+                sys.exit(f"{local.names[index]}: {field} is read otherwise through a URL")
+    yield json.dumps({"samples": len(local)})
+
+
+def main() -> None:
+    """Print what the first argument asks for."""
+    name, *arguments = sys.argv[1:]
+    if name == "requirements":
+        lines = requirements(arguments)
+    else:
+        lines = {"digests": digests, "by-url": by_url}[name](Path(arguments[0]))
+    for line in lines:
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""`verify` on stores that somebody meant harm to, and `verify --repair`."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Dataset, published, run
+
+from ocr_precompute.build import build
+from ocr_precompute.chunks import with_checksum
+from ocr_precompute.config import Parameters, Settings
+from ocr_precompute.errors import StoreError
+from ocr_precompute.reader import open_store
+from ocr_precompute.repair import Repair, repair
+from ocr_precompute.shard import RECORDS, read_record, record_file
+from ocr_precompute.store import manifest_path, shard_path
+from ocr_precompute.verify import verify
+
+
+@pytest.fixture
+def store(dataset: Dataset, settings: Settings) -> Path:
+    """A split of many small shards."""
+    settings = settings.model_copy(update={"shard_length": 2})
+    assert build("val", dataset.source, settings).shards >= 10
+    return settings.store
+
+
+def shards(store: Path) -> list[Path]:
+    entries = open_store(store).split("val").manifest.shards
+    return [shard_path(store, entry.key) for entry in entries]
+
+
+# -------------------------------------------------------------------------------------- values
+
+
+def rewrite(shard: Path, field: str, change: Callable[[np.ndarray], object]) -> None:
+    """Change a record array, and make its checksum fit."""
+    array = read_record(shard, field).copy()
+    changed = change(array)
+    array = changed if isinstance(changed, np.ndarray) else array
+    (shard / record_file(field)).write_bytes(with_checksum(array.tobytes()))
+
+
+def put(value: float, *place: int) -> Callable[[np.ndarray], object]:
+    return lambda array: array.__setitem__(place, value)
+
+
+def as_text(text: bytes) -> Callable[[np.ndarray], object]:
+    return lambda _: np.frombuffer(text, np.uint8)
+
+
+VALUES: list[tuple[str, Callable[[np.ndarray], object], str]] = [
+    ("points", put(np.nan, 1, 0), "points: holds coordinates that no annotation may have"),
+    ("points", put(np.inf, 0, 1), "points: holds coordinates that no annotation may have"),
+    ("points", put(-3e6, 0, 1), "points: holds coordinates that no annotation may have"),
+    ("matrix", put(np.nan, 0, 0, 0), "matrix: does not lead back to an image of that size"),
+    ("matrix", put(np.inf, 0, 1, 1), "matrix: does not lead back to an image of that size"),
+    ("matrix", put(3.0, 0, 0, 0), "matrix: does not lead back to an image of that size"),
+    ("matrix", put(1e-3, 0, 2, 0), "matrix: does not lead back to an image of that size"),
+    ("original_size", put(0, 0, 0), "original_size: (0, 80) is no size of an image"),
+    ("original_size", put(-5, 0, 1), "original_size: (96, -5) is no size of an image"),
+    ("original_size", put(2**30, 0, 1), "original_size: (96, 1073741824) is no size of an image"),
+    ("polygon_offsets", put(2, 1), "polygon_offsets: a polygon has fewer than three points"),
+    ("polygon_offsets", put(99, 1), "polygon_offsets does not fit the array it points into"),
+    ("sample_offsets", put(-1, 1), "sample_offsets does not fit the array it points into"),
+    ("ignore", lambda a: a.view(np.uint8) + 2, "ignore holds flags that are neither 0 nor 1"),
+    ("name_bytes", put(0x2F, 0), "name: leaves the image folder, or is no file name"),
+    ("name_bytes", put(0x0A, 3), "name: leaves the image folder, or is no file name"),
+    ("name_bytes", put(0xFF, 0), "'utf-8' codec can't decode byte 0xff"),
+    ("damage", as_text(b"[[0, 3, null]]"), "damage holds what cannot be"),
+    ("damage", as_text(b"[[0, "), "damage is not the text that was written"),
+    ("damage", as_text(b"[" * 100_000), "damage is not the text that was written"),
+    ("name_bytes", put(0x7A, 0), "its names are not in the order of the split"),
+]
+
+
+def test_every_value_of_a_record_is_checked(store: Path) -> None:
+    shard = shards(store)[2]
+    assert verify(store).ok
+    for field, change, detail in VALUES:
+        file = shard / record_file(field)
+        good = file.read_bytes()
+        rewrite(shard, field, change)
+        details = [finding.detail for finding in verify(store, jobs=1).problems]
+        assert any(detail in found for found in details), (field, detail, details)
+        file.write_bytes(good)
+    assert verify(store).ok
+
+
+@pytest.mark.parametrize("field", RECORDS)
+def test_a_missing_record_is_no_record_of_zeros(store: Path, field: str) -> None:
+    (shards(store)[0] / record_file(field)).unlink()
+    with pytest.raises(StoreError, match=f"No such file or directory: .*{field}"):
+        open_store(store).split("val")[0]
+
+
+def test_flags_that_are_no_flags_are_not_read(store: Path) -> None:
+    rewrite(shards(store)[0], "ignore", lambda array: array.view(np.uint8) + 2)
+    with pytest.raises(StoreError, match="neither 0 nor 1"):
+        open_store(store).split("val")[0]
+
+
+# ---------------------------------------------------------------------------- hostile files
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    with path.open("ab") as file:
+        file.truncate(2**40)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def pipe_for_folder(path: Path) -> None:
+    shutil.rmtree(path)
+    os.mkfifo(path)
+
+
+FILES = [
+    ("name_bytes/c.0", pipe),
+    ("image/c.0.0.0.0", pipe),
+    ("prob/zarr.json", pipe),
+    ("zarr.json", endless),
+    ("points/c.0.0", huge),
+    ("thresh/c.0.0.0", huge),
+    ("thresh/zarr.json", huge),
+    ("matrix/c.0.0.0", folder),
+    ("image/zarr.json", endless),
+    ("", pipe_for_folder),
+]
+
+MANIFESTS = {
+    "with space.json": "is not named as a manifest is; move it elsewhere",
+    "notes.txt": "is not named as a manifest is; move it elsewhere",
+    "pipe.json": "pipe.json: cannot be read: is not a regular file",
+    "endless.json": "endless.json: cannot be read: is not a regular file",
+    "huge.json": "huge.json: cannot be read: is larger than",
+    "longer.json": "longer.json: is damaged (shards.0.samples: ",
+    "half.json": "half.json: is damaged (shards.0.samples: ",
+    "newer.json": "newer.json: has format version 99",
+    "deep.json": "deep.json: is damaged",
+}
+
+
+def harm(store: Path) -> None:
+    """Put all of FILES and MANIFESTS into a store, each into a shard of its own."""
+    for shard, (name, change) in zip(shards(store), FILES, strict=False):
+        change(shard / name)
+    good = json.loads(manifest_path(store, "val").read_bytes())
+    entry = good["shards"][0]
+    texts = {
+        "longer": {**good, "shards": [{**entry, "samples": 10**30}]},
+        "half": {**good, "shards": [{**entry, "samples": 0.5}]},
+        "newer": {**good, "format_version": 99},
+    }
+    for name in MANIFESTS:
+        document = texts.get(name.removesuffix(".json"), good)
+        (store / "splits" / name).write_text(json.dumps(document))
+    (store / "splits" / "deep.json").write_text("[" * 100_000)
+    pipe(store / "splits" / "pipe.json")
+    endless(store / "splits" / "endless.json")
+    huge(store / "splits" / "huge.json")
+
+
+def test_hostile_files_in_every_place(store: Path, dataset: Dataset, tmp_path: Path) -> None:
+    before = published(store)
+    keys = [shard.name for shard in shards(store)]
+    harm(store)
+
+    def limited(*flags: str) -> tuple[int, dict, str]:
+        done = run(
+            *("verify", "--store", store, "--json", *flags),
+            cwd=tmp_path,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30)),
+        )
+        return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+    status, report, shown = limited()
+    assert status == 1, shown
+    assert "Traceback" not in shown
+    details = [problem["detail"] for problem in report["problems"]]
+    for name, detail in MANIFESTS.items():
+        assert sum(name in found and detail in found for found in details) == 1, (name, details)
+    assert all("\n" not in detail and len(detail) < 500 for detail in details)
+    found = {problem["shard"] for problem in report["problems"] if problem["shard"]}
+    assert found == set(keys[: len(FILES)])
+    assert not {p["sample"] for p in report["problems"] if p["kind"].startswith("source")}
+
+    split = open_store(store).split("val")
+    for number, (name, _) in enumerate(FILES):
+        first = split._starts[number]
+        if name not in ("prob/zarr.json", "zarr.json", "image/zarr.json", "thresh/zarr.json"):
+            with pytest.raises(StoreError, match=f"shard {keys[number]}: "):
+                split[first]
+
+    status, report, shown = limited("--repair")
+    assert status == 1, shown  # for the odd manifests
+    assert {problem["kind"] for problem in report["problems"]} == {"manifest"}
+    assert sorted(report["repaired"]) == sorted(keys[: len(FILES)])
+    assert f"repaired: {keys[0][:16]}: built again" in shown
+    for name in MANIFESTS:
+        (store / "splits" / name).unlink()
+    assert verify(store, sources={"val": dataset.source}, recompute=1).ok
+    assert published(store) == before
+    assert list((store / "tmp").iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------- repair
+
+
+def repaired(store: Path, dataset: Dataset, known: bool = True) -> Repair:
+    sources = {"val": dataset.source} if known else {}
+    return repair(store, verify(store, sources=sources), sources)
+
+
+def flip(shard: Path) -> None:
+    data = bytearray((shard / "image" / "c.0.0.0.0").read_bytes())
+    data[20] ^= 1
+    (shard / "image" / "c.0.0.0.0").write_bytes(data)
+
+
+def test_a_reader_reads_on_during_a_repair(store: Path, dataset: Dataset) -> None:
+    split = open_store(store).split("val")
+    image = split[0].image
+    before = published(store)
+    file = shards(store)[0] / "image" / "c.0.0.0.0"
+    data = file.read_bytes()
+    file.unlink()
+    file.write_bytes(data[:20] + bytes(20) + data[40:])
+    with pytest.raises(StoreError):
+        open_store(store).split("val")[0]
+    assert repaired(store, dataset) == Repair((shards(store)[0].name,), ())
+    assert published(store) == before
+    assert np.array_equal(split[0].image, image)
+
+
+def test_what_is_missing_is_built_again_from_where_it_was(store: Path, dataset: Dataset) -> None:
+    """No names are left to go by; samples that came and went elsewhere do not matter."""
+    before = published(store)
+    lost = shards(store)[5]
+    names = open_store(store).split("val").names
+    first = open_store(store).split("val")._starts[5]
+    dataset.remove(names[0])
+    dataset.add("aaa.jpg")
+    dataset.add("aab.jpg")
+    dataset.save()
+    shutil.rmtree(lost)
+    assert repaired(store, dataset) == Repair((lost.name,), ())
+    kinds = {p.kind for p in verify(store, sources={"val": dataset.source}).problems}
+    assert kinds == {"source-added", "source-missing"}
+    assert published(store) == before
+    assert open_store(store).split("val")[first].name == names[first]
+
+
+def test_why_a_shard_cannot_be_built_again(store: Path, dataset: Dataset) -> None:
+    shard = shards(store)[3]
+    names = open_store(store).split("val").names
+    first = open_store(store).split("val")._starts[3]
+    flip(shard)
+    damaged = published(store)
+
+    def reason(known: bool = True) -> str:
+        done = repaired(store, dataset, known)
+        assert done.repaired == ()
+        assert published(store) == damaged
+        (finding,) = done.failed
+        assert (finding.kind, finding.shard) == ("repair", shard.name)
+        return finding.detail
+
+    assert "not known where the split was built from; give --images" in reason(known=False)
+    foreign = shard / "notes.txt"
+    foreign.write_text("mine")
+    damaged = published(store)
+    assert "it holds 'notes.txt', which is not part of it; move that elsewhere" in reason()
+    foreign.unlink()
+    damaged = published(store)
+    dataset.points(names[first])[0][0] += 1
+    dataset.save()
+    assert "have changed since; build the split again" in reason()
+    dataset.annotations.unlink()
+    assert "there is no such annotation file" in reason()
+
+
+def test_a_shard_of_other_libraries_is_not_drawn_with_these(
+    store: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(shards(store)[0])
+    monkeypatch.setattr(
+        "ocr_precompute.repair.Parameters",
+        lambda: Parameters(libraries={"opencv": "9", "pyclipper": "9"}),
+    )
+    (finding,) = repaired(store, dataset).failed
+    assert "it was built with {'opencv'" in finding.detail
+    assert "here are {'opencv': '9'" in finding.detail
+
+
+def test_the_root_is_written_again(store: Path, dataset: Dataset) -> None:
+    root = store / "zarr.json"
+    good = root.read_bytes()
+    root.write_bytes(good + b" ")
+    assert repaired(store, dataset) == Repair((), ())
+    assert verify(store).ok
+    assert root.read_bytes() == good
+
+
+def test_all_records_are_known_to_these_tests() -> None:
+    assert {field for field, *_ in VALUES} | {"key", "name_offsets"} == set(RECORDS)
