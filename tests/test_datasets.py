@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning
 import numpy as np
 import pytest
@@ -99,9 +101,13 @@ def test_stored_equals_live_on_real_data(
 
 
 @pytest.mark.parametrize("skip_bad", ["polygon", "image"])
-def test_live_skips_what_the_store_skips(skip_bad: str, settings: Settings) -> None:
-    """One page of the case has a bad polygon, one is an image that is damaged, and used."""
-    case = Path(__file__).parent / "cases" / "skipbad_live"
+def test_live_skips_what_the_store_skips(skip_bad: str, settings: Settings, tmp_path: Path) -> None:
+    """One page of the case has a bad polygon, one is damaged and built, one shows no picture."""
+    case = tmp_path / "case"
+    shutil.copytree(Path(__file__).parent / "cases" / "skipbad_live", case)
+    broken = bytearray(cv2.imencode(".png", np.zeros((40, 40, 3), np.uint8))[1].tobytes())
+    broken[60:70] = b"no deflate"
+    (case / "img" / "p0.jpg").write_bytes(broken)
     with pytest.raises(InputError, match=r"p1\.jpg: word 0002: has 2 points"):
         LiveDataset(case / "img", case / "gt.json", size=64)
     live = LiveDataset(case / "img", case / "gt.json", size=64, skip_bad=skip_bad)
@@ -109,6 +115,7 @@ def test_live_skips_what_the_store_skips(skip_bad: str, settings: Settings) -> N
     build("val", source, settings.model_copy(update={"skip_bad": skip_bad}))
     with pytest.warns(DamagedImageWarning, match=r"p3\.jpg: is damaged"):
         assert_equal(StoreDataset(settings.store, "val"), live)
+    assert list(live.names) == ["p1.jpg", "p2.jpg", "p3.jpg"][skip_bad == "image" :]
 
 
 @pytest.mark.parametrize("recipe", ["dbnet", "seed"])

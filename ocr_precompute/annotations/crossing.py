@@ -97,9 +97,10 @@ def _crossings(polygons: Polygons) -> tuple[np.ndarray, np.ndarray]:
         chosen = np.nonzero(polygons.lengths == length)[0]
         if length == 4:
             corners = polygons.points[starts[chosen][:, None] + np.arange(4)]
-            a, b, c, d = np.moveaxis(corners, 1, 0)
-            second[chosen] = _cross(b, c, d, a)
-            crossing[chosen] = second[chosen] | _cross(a, b, c, d)
+            odd = np.nonzero(~_convex(corners))[0]  # few, as a rule
+            a, b, c, d = np.moveaxis(corners[odd], 1, 0)
+            second[chosen[odd]] = _cross(b, c, d, a)
+            crossing[chosen[odd]] = second[chosen[odd]] | _cross(a, b, c, d)
         elif length > 4:
             step = max(1, _PAIRS // int(min(length, _FEW_VERTICES)) ** 2)
             for at in range(0, len(chosen), step):
@@ -107,6 +108,15 @@ def _crossings(polygons: Polygons) -> tuple[np.ndarray, np.ndarray]:
                 corners = polygons.points[starts[some][:, None] + np.arange(length)]
                 crossing[some] = self_crossing(corners)
     return second, crossing
+
+
+def _convex(quads: np.ndarray) -> np.ndarray:
+    """Which quads (N, 4, 2) turn the same way at all four corners, so that none crosses itself."""
+    x, y = np.ascontiguousarray(np.moveaxis(quads, 2, 0))
+    dx, dy = (np.roll(each, -1, axis=1) - each for each in (x, y))
+    turns = dx * np.roll(dy, -1, axis=1) - dy * np.roll(dx, -1, axis=1)
+    same: np.ndarray = (turns > 0).all(axis=1) | (turns < 0).all(axis=1)
+    return same
 
 
 def self_crossing(polygons: np.ndarray) -> np.ndarray:

@@ -198,9 +198,10 @@ def _flat_words(file: TextFile, dialect: str) -> FlatWords:
         split = [split_line(dialect, line) for _, line in lines]
         fields = [numbers for numbers, _, _ in split]
         ignore = [difficult or is_dont_care(text) for _, text, difficult in split]
-    numbers = list(map(float, itertools.chain.from_iterable(fields)))
-    points = np.array(numbers, np.float64).reshape(-1, 2)
-    lengths = np.array(list(map(len, fields)), np.int64) // 2
+    counts = np.fromiter(map(len, fields), np.int64, len(fields))
+    numbers = map(float, itertools.chain.from_iterable(fields))
+    points = np.fromiter(numbers, np.float64, counts.sum()).reshape(-1, 2)
+    lengths = counts // 2
     if dialect in ("ltrb", "xywh"):
         points = _corners(points.reshape(-1, 4), dialect).reshape(-1, 2)
         lengths *= 2
