@@ -163,10 +163,11 @@ class Split:
                 field: np.empty((len(indices), *self.shape(field)), MAPS[field][0])
                 for field in fields
             }
-        else:
-            if missing := [field for field in fields if field not in out]:
-                raise ValueError(f"out holds no array for {', '.join(missing)}")
-            batch = {field: out[field] for field in fields}
+            self._fill(indices, batch)
+            return batch
+        if missing := [field for field in fields if field not in out]:
+            raise ValueError(f"out holds no array for {', '.join(missing)}")
+        batch = {field: out[field] for field in fields}
         self.fill(indices, batch)
         return batch
 
@@ -176,8 +177,13 @@ class Split:
         out: for each map the array to read it into: contiguous, writeable, of the map's dtype and
         shape, first axis = the indices. No two may share memory.
         """
+        _check_fields(out)
         self._check_arrays(len(indices), out)
-        places = [(field, *self._place(index)) for field in out for index in indices]
+        self._fill(indices, out)
+
+    def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
+        rows = [self._place(index) for index in indices]
+        places = [(field, shard, row) for field in out for shard, row in rows]
         targets = [target for array in out.values() for target in array.view(np.ndarray)]
         waiting = []
         for position, ((field, shard, row), target) in enumerate(zip(places, targets, strict=True)):
@@ -208,7 +214,6 @@ class Split:
 
     def _check_arrays(self, samples: int, out: Mapping[str, np.ndarray]) -> None:
         """Raises ValueError unless compiled code may write into the arrays."""
-        _check_fields(out)
         for field, array in out.items():
             dtype, shape = MAPS[field][0], (samples, *self.shape(field))
             if found := _misfit(array, shape, dtype):
