@@ -131,24 +131,18 @@ def build(
     started = time.perf_counter()
     progress = progress or Progress()
     store, parameters = settings.store, settings.parameters
-    source = source.ruled(settings.rules, parameters.recipe)
-    if skip_bad is not None:
-        source = source.skipping(parse_skip_bad(skip_bad))
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
+    source = _ruled(source, settings, skip_bad)
     with _writable(store, dry_run):
         published = _published(store, split, progress)
         with digest_cache(store) as cache:
-            scanned = scan(
-                source, settings.max_pixels, cache, known_bad(published), progress.scanning
-            )
+            known = known_bad(published)
+            scanned = scan(source, settings.max_pixels, cache, known, progress.scanning)
         results: dict[str, ShardResult] = {}
         while True:
             planned = plan(store, scanned, parameters, settings.shard_length, published)
-            known = published.understood if published else None
-            understood = understand(
-                scanned.samples, scanned.reading, parameters, planned.data_hash, known, every_name
-            )
+            understood = _understood(scanned, planned, parameters, published, every_name)
             progress.understood(understood, scanned.skipped)
             if strict:
                 refuse_suspicions(understood, parameters, source.annotations)
@@ -167,14 +161,33 @@ def build(
             understood=understood.shortened(),
         )
         progress.damaged(manifest.damaged)
-        if strict and manifest.damaged:
-            raise InputError([_refused(each, source) for each in manifest.damaged])
+        if strict:
+            _refuse_damaged(manifest, source)
         up_to_date = published == manifest and not planned.to_build
         if not dry_run:
             publish(store, manifest, source, up_to_date)
     done = _would_do(planned) if dry_run else _has_done(planned, results)
-    seconds = round(time.perf_counter() - started, 3)
-    return _report(manifest, done, up_to_date, dry_run, seconds)
+    return _report(manifest, done, up_to_date, dry_run, time.perf_counter() - started)
+
+
+def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) -> Source:
+    """The source with the rules that hold for this build."""
+    source = source.ruled(settings.rules, settings.parameters.recipe)
+    return source if skip_bad is None else source.skipping(parse_skip_bad(skip_bad))
+
+
+def _understood(
+    scanned: Scan,
+    planned: Plan,
+    parameters: Parameters,
+    published: Manifest | None,
+    every_name: bool,
+) -> Understood:
+    """What the annotations came to; taken over from the published manifest if nothing changed."""
+    known = published.understood if published else None
+    return understand(
+        scanned.samples, scanned.reading, parameters, planned.data_hash, known, every_name
+    )
 
 
 def _encode(
@@ -231,7 +244,7 @@ def _report(
         damaged=manifest.damaged,
         up_to_date=up_to_date,
         dry_run=dry_run,
-        seconds=seconds,
+        seconds=round(seconds, 3),
     )
 
 
@@ -289,9 +302,18 @@ def damaged(store: Path, planned: Plan, published: Manifest | None) -> tuple[Dam
     return tuple(found)
 
 
-def _refused(each: Damaged, source: Source) -> Problem:
-    reason = f"{each.damage}; replace it, or build without --strict"
-    return image_problem(source.images / each.sample, each.sample, reason)
+def _refuse_damaged(manifest: Manifest, source: Source) -> None:
+    """Raises InputError if the split has damaged images."""
+    problems = [
+        image_problem(
+            source.images / each.sample,
+            each.sample,
+            f"{each.damage}; replace it, or build without --strict",
+        )
+        for each in manifest.damaged
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def publish(store: Path, manifest: Manifest, source: Source, up_to_date: bool) -> None:
