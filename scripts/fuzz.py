@@ -19,15 +19,16 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import RECIPES, Parameters
+from ocr_precompute.config import RECIPES, Parameters, Rules
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.images import decode
 from ocr_precompute.samples import Polygons
@@ -36,7 +37,14 @@ from ocr_precompute.targets import draw_targets
 MAX_PIXELS = 16_000_000
 MOST_SECONDS = 10.0
 MOST_MEMORY = 10**9
+MOST_JSON = 10**6
 SIZE = (64, 64)
+DIALECTS = tuple(f"icdar:{name}" for name in ("quad", "mlt", "rctw", "ltrb", "xywh", "polygon"))
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 2**70, 1e308, -0.5, float("nan"), float("inf")),
+    *("", "###", "a" * 1000, "\ud800", "1", "NaN", [], {}, [[0, 0]] * 3, [[1e9, 1e9]] * 4),
+    *([[5, 5], [40, 40], [40, 5], [5, 40]], [[1, 2, 3]] * 4, [0, 0, 9, 0, 9, 9], {"points": []}),
+)
 EXTREMES = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0", b"\xff\xff\0\0")
 TOKENS = (
     *(b"NaN", b"-1", b"1e999", b"99999999999999999999", b"0", b"null", b'"', b"[", b"]]", b"{"),
@@ -76,8 +84,17 @@ def image_seeds() -> list[bytes]:
 def annotation_seeds() -> list[tuple[str, bytes]]:
     """Annotation files of every form that is read, with the names they go by."""
     quad = [[10.0, 8.0], [60.0, 9.0], [60.0, 20.0], [10.0, 19.0]]
-    words = {f"{n:04d}": {"points": quad, "ignore": bool(n % 2), "text": "a"} for n in range(4)}
-    document = {"images": {"a.jpg": {"img_h": 61, "img_w": 83, "words": words}, "b.jpg": {}}}
+    marks: tuple[dict[str, Any], ...] = (
+        {"ignore": True},
+        {"ignore": 0},
+        {"illegibility": True},
+        {"word_tags": ["masked"]},
+    )
+    words = {
+        f"{n:04d}": {"points": quad, "transcription": "a", **mark} for n, mark in enumerate(marks)
+    }
+    page = {"img_h": 61, "img_w": 83, "words": words}
+    document = {"images": {"a.jpg": page, "b.jpg": {"words": {}}}}
     corners = ",".join(str(int(value)) for point in quad for value in point)
     lines = {
         "quad": f"{corners},word\n{corners},###\n",
@@ -89,6 +106,7 @@ def annotation_seeds() -> list[tuple[str, bytes]]:
     texts = [("a.txt", text.encode()) for text in lines.values()]
     return [
         *((f"{kind}.json", json.dumps(document).encode(*code)) for kind, code in JSON_KINDS),
+        ("utf8.json", json.dumps(document, indent=1).encode()),
         *texts,
         ("gt_a.txt", lines["quad"].encode("utf-16")),
         ("a.jpg.txt", b"\xef\xbb\xbf" + lines["ltrb"].encode()),
@@ -126,27 +144,71 @@ def mutated(data: bytes, others: list[bytes], source: random.Random, text: bool)
     return bytes(changed)
 
 
-def try_image(data: bytes, source: random.Random) -> None:
-    """Decode an image as a build and a prediction would."""
+def mutated_document(data: bytes, source: random.Random) -> bytes:
+    """A JSON document with one to four of its values, keys or parts changed, still valid JSON."""
+    text = data.decode("utf-8")
+    for _ in range(source.randint(1, 4)):
+        document = json.loads(text)
+        parts = [part for part in _parts(document) if part]
+        if not parts:  # nothing is left that could be changed
+            break
+        part = source.choice(parts)
+        keys = list(part) if isinstance(part, dict) else list(range(len(part)))
+        key, kind = source.choice(keys), source.randrange(6)
+        if kind == 0 and isinstance(part, dict):
+            part[source.choice(("../a.jpg", "", "\ud800", "b.jpg", "ignore"))] = part.pop(key)
+        elif kind == 1:
+            del part[key]
+        elif kind == 2:
+            part[key] = source.choice(parts)
+        elif kind == 3 and isinstance(part[key], list):
+            part[key] = part[key] * source.choice((0, 2, 3000))
+        else:
+            part[key] = source.choice(VALUES)
+        try:
+            changed = json.dumps(document)
+        except ValueError:  # a part was put into itself
+            continue
+        text = changed if len(changed) < MOST_JSON else text
+    return text.encode()
+
+
+def _parts(value: object) -> Iterator[dict[Any, Any] | list[Any]]:
+    """All objects and arrays in a JSON document."""
+    if isinstance(value, dict | list):
+        yield value
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _parts(each)
+
+
+def try_image(data: bytes, source: random.Random) -> str:
+    """Decode an image as a build and a prediction would; what came of it."""
     mode = source.choice(("exact", "reduced"))
     decode(data, SIZE, mode, MAX_PIXELS)  # type: ignore[arg-type]
     nothing = Polygons.from_list([], [])
     compute_sample("a", data, nothing, Parameters(size=SIZE, decode=mode), MAX_PIXELS)  # type: ignore[arg-type]
+    return "read"
 
 
-def try_annotations(name: str, data: bytes, folder: Path) -> None:
-    """Read an annotation file, and draw what is in it."""
-    path = folder / name
+def try_annotations(name: str, data: bytes, folder: Path, source: random.Random) -> str:
+    """Read an annotation file, and draw what is in it; what came of it."""
+    path = folder / "gt" / name
     path.write_bytes(data)
+    is_json = name.endswith(".json")
+    asked = source.choice(("auto", "words") if is_json else ("auto", "icdar", *DIALECTS))
+    rules = Rules(
+        skip_bad=source.choice(("no", "polygon", "image")), repair=source.choice((None, False))
+    )
     try:
-        reading = read_annotations(path if name.endswith(".json") else folder, folder)
+        reading = read_annotations(path if is_json else path.parent, folder / "img", asked, rules)
     finally:
         path.unlink()
     for annotation in reading.annotations:
         draw_targets(annotation.polygons.scaled(0.7), SIZE, RECIPES["dbnet"])
+    return "refused" if reading.problems else "read"
 
 
-def fuzz(kind: str, count: int, seed: int, attempt: Callable[[random.Random], None]) -> list[str]:
+def fuzz(kind: str, count: int, seed: int, attempt: Callable[[random.Random], str]) -> list[str]:
     """Run so many attempts; what went wrong, a line each."""
     outcomes: Counter[str] = Counter()
     failures = []
@@ -154,8 +216,7 @@ def fuzz(kind: str, count: int, seed: int, attempt: Callable[[random.Random], No
     for number in range(count):
         started = sum(os.times()[:4])
         try:
-            attempt(random.Random(f"{kind} {seed} {number}"))
-            outcomes["read"] += 1
+            outcomes[attempt(random.Random(f"{kind} {seed} {number}"))] += 1
         except PrecomputeError as error:
             outcomes[type(error).__name__] += 1
         except Exception:
@@ -185,13 +246,21 @@ def main() -> int:
     texts = [data for _, data in annotations]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        for part in ("img", "gt"):
+            (folder / part).mkdir()
+        for part in ("a.jpg", "b.jpg"):
+            (folder / "img" / part).write_bytes(images[0])
 
-        def image(source: random.Random) -> None:
-            try_image(mutated(source.choice(images), images, source, text=False), source)
+        def image(source: random.Random) -> str:
+            return try_image(mutated(source.choice(images), images, source, text=False), source)
 
-        def annotation(source: random.Random) -> None:
+        def annotation(source: random.Random) -> str:
             name, data = source.choice(annotations)
-            try_annotations(name, mutated(data, texts, source, text=True), folder)
+            if name == "utf8.json" and source.random() < 0.8:  # bytes alone make it no JSON, mostly
+                data = mutated_document(data, source)
+            else:
+                data = mutated(data, texts, source, text=True)
+            return try_annotations(name, data, folder, source)
 
         failures = fuzz("image", options.images, options.seed, image)
         failures += fuzz("annotation", options.annotations, options.seed, annotation)
