@@ -104,7 +104,7 @@ class TrainCLI(LightningCLI):
             if subcommand == "fit":
                 check_resumable(checkpoint, Path(path))
             else:
-                known = saved_settings(checkpoint).items()
+                known = saved_settings(checkpoint, path).items()
                 self._parser(subcommand).set_defaults({f"model.{k}": v for k, v in known})
                 super().parse_arguments(parser, args)
         chosen = self.config.get(subcommand, {})

@@ -580,6 +580,31 @@ def test_a_spoilt_checkpoint(
     assert message in failure(monkeypatch, capsys, "fit", *arguments, "--model.weights", path)
 
 
+NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
+    "large": ({"channels": 2**20}, "is of shape"),  # some terabytes of weights
+    "immense": ({"channels": 2**33}, "cannot be made"),
+    "negative": ({"channels": -8}, "cannot be made"),
+    "no number": ({"channels": "many"}, "cannot be made"),
+    "unknown": ({"backbone": "../nowhere"}, "cannot be made"),
+    "more": ({"pretend": True}, "cannot be made"),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_checkpoint_that_lies_about_its_network(
+    kind: str,
+    spoilt: Callable[..., Path],
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    network, message = NETWORKS[kind]
+    path = spoilt(lambda c: c["text_detector"].update(network))
+    arguments = ("predict", "--ckpt_path", path, "--data.store", store)
+    assert message in failure(monkeypatch, capsys, *arguments, "--data.val", "val")
+
+
 def test_a_checkpoint_that_no_training_can_go_on_from(
     spoilt: Callable[..., Path],
     store: str,

@@ -274,10 +274,22 @@ def _content(row: Batch) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def saved_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a TextDetector with which a checkpoint of it can be used, as far as it says."""
+def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings of a TextDetector with which a checkpoint of it can be used, as far as it says.
+
+    Raises CheckpointError if its weights are not of the network that it says they are of.
+    """
     network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
     settings = dict(network) if isinstance(network, dict) else {}
+    if settings:
+        try:
+            with torch.device("meta"):  # takes no memory, however large it says the network is
+                model = DBNet(**settings)
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = f"says that its network is {str(settings)[:200]}, which cannot be made"
+            raise CheckpointError(f"{where}: {reason} ({error})") from error
+        shapes = {f"model.{name}": value for name, value in model.state_dict().items()}
+        check_weights(checkpoint.get("state_dict"), shapes, where)
     if isinstance(postprocess, dict):
         known = {field.name for field in fields(PostProcess)}
         settings["postprocess"] = {k: v for k, v in postprocess.items() if k in known}
