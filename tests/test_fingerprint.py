@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ocr_precompute.config import RECIPES, Compression, Parameters, Recipe, Settings
-from ocr_precompute.fingerprint import (
+from ocr_precompute.format.keys import (
     DigestCache,
     data_hash,
     geometry_hash,

@@ -28,16 +28,16 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ocr_precompute.build import build
-from ocr_precompute.compute import compute_sample
+from ocr_precompute.checking.verify import verify
 from ocr_precompute.config import Settings, Source
 from ocr_precompute.errors import StoreError
-from ocr_precompute.garbage import GRACE, collect_garbage, remove_split
-from ocr_precompute.reader import Split, open_store
+from ocr_precompute.format.shard import MAPS
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading.split import Split, open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.shard import MAPS
-from ocr_precompute.store import manifest_path, shard_keys
-from ocr_precompute.verify import verify
+from ocr_precompute.storage.garbage import GRACE, collect_garbage, remove_split
+from ocr_precompute.storage.store import manifest_path, shard_keys
+from ocr_precompute.targets.sample import compute_sample
 
 HISTORIES = int(os.environ.get("OCR_HISTORIES", "12"))
 

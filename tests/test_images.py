@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ocr_precompute.errors import ImageError
-from ocr_precompute.images import check_image, decode, letterbox
+from ocr_precompute.images.decoding import check_image, decode, letterbox
 
 LIMIT = 10**6
 # A white page with a red top left corner: shows which way is up, and which channel is which.
@@ -365,7 +365,7 @@ def test_damage_inside_a_tiff_is_named(capfd: pytest.CaptureFixture[str]) -> Non
 MEMORY = """
 import resource, sys, zlib, struct
 from ocr_precompute.errors import ImageError
-from ocr_precompute.images import decode
+from ocr_precompute.images.decoding import decode
 peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 for path in sys.argv[1:]:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ocr.models import DBLoss, DBOutput
 from ocr.models.loss import Losses
-from ocr_precompute.targets import make_targets
+from ocr_precompute.targets.maps import make_targets
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("loss_*.npz"))
 HEADS = ("prob", "thresh")

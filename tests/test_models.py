@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ocr.models import DBNet, PostProcess
 from ocr.models.checkpointing import MODES, apply_checkpointing, fitting_modes, saved_bytes
-from ocr_precompute.targets import make_targets
+from ocr_precompute.targets.maps import make_targets
 
 # -------------------------------------------------------------------------------------- network
 

@@ -14,9 +14,9 @@ import cv2
 from conftest import Dataset, published
 
 import ocr_precompute
-from ocr_precompute.build import build
 from ocr_precompute.config import Settings
-from ocr_precompute.opencv import single_thread
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.runtime.opencv import single_thread
 
 NOTICE = "compiled code cannot be kept on disk"
 
@@ -112,9 +112,9 @@ from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
 from ocr.datasets.transforms import AugmentedDataset, Augmentation
 from ocr_precompute import open_store
 from ocr_precompute.annotations import read_annotations
-from ocr_precompute.build import build
+from ocr_precompute.pipeline.build import build
 from ocr_precompute.config import Settings, Source
-from ocr_precompute.verify import verify
+from ocr_precompute.checking.verify import verify
 compare("import")
 source = Source(images=images, annotations=annotations)
 for backend in ("sequential", "threading", "loky"):

@@ -25,23 +25,24 @@ import pytest
 import zarr
 from conftest import Dataset, same
 
-from ocr_precompute import blosc, reader
-from ocr_precompute.build import build
-from ocr_precompute.chunks import (
+from ocr_precompute.config import Compression, Settings
+from ocr_precompute.errors import StoreError
+from ocr_precompute.format import blosc
+from ocr_precompute.format.chunks import (
     ChunkError,
     ChunkFile,
     decompress,
     encode_chunk,
 )
-from ocr_precompute.compute import compute_sample
-from ocr_precompute.config import Compression, Settings
-from ocr_precompute.errors import StoreError
-from ocr_precompute.forks import undisturbed
-from ocr_precompute.manifest import ShardEntry
-from ocr_precompute.reader import Split, _MappedMap, _ZarrMap, open_store
+from ocr_precompute.format.manifest import ShardEntry
+from ocr_precompute.format.shard import MAPS, RECORDS, Records
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading import split as reader
+from ocr_precompute.reading.split import Split, _MappedMap, _ZarrMap, open_store
+from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.shard import MAPS, RECORDS, Records
-from ocr_precompute.store import manifest_path, shard_path
+from ocr_precompute.storage.store import manifest_path, shard_path
+from ocr_precompute.targets.sample import compute_sample
 
 FIELDS = tuple(MAPS)
 
@@ -388,7 +389,9 @@ def test_several_processes_read_at_once(split: Split, location: str | Path, meth
 
 
 def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocr_precompute.reader.most_open_maps", lambda: 2)  # always opening again
+    monkeypatch.setattr(
+        "ocr_precompute.reading.split.most_open_maps", lambda: 2
+    )  # always opening again
     split = pickle.loads(pickle.dumps(split))
     expected = digests(split, list(range(len(split))))
     wrong: list[int] = []
@@ -462,7 +465,7 @@ def test_a_local_store_is_read_without_zarr(built: Path) -> None:
 
 
 def through_numcodecs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ocr_precompute.chunks.library", blosc.ThroughNumcodecs)
+    monkeypatch.setattr("ocr_precompute.format.chunks.library", blosc.ThroughNumcodecs)
 
 
 @pytest.mark.parametrize("direct", [True, False])

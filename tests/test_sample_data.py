@@ -13,9 +13,9 @@ import pytest
 from conftest import tree_bytes
 from PIL import Image
 
-from ocr_precompute.build import build
+from ocr_precompute.checking.verify import verify
 from ocr_precompute.config import Settings, Source
-from ocr_precompute.verify import verify
+from ocr_precompute.pipeline.build import build
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_sample_data.py"
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_precompute.samples import Polygons
-from ocr_precompute.shapes import measured
+from ocr_precompute.targets.shapes import measured
 
 COORDINATE = st.floats(-1000, 1000, width=32)
 POLYGON = st.lists(st.tuples(COORDINATE, COORDINATE), min_size=3, max_size=7)

@@ -24,15 +24,17 @@ import zarr
 from conftest import Dataset, published, run, same
 from typer.testing import CliRunner
 
-from ocr_precompute.build import build
-from ocr_precompute.cli import app
+from ocr_precompute.checking.verify import verify
+from ocr_precompute.cli.commands import app
 from ocr_precompute.config import Settings, looks_like_url
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
-from ocr_precompute.garbage import collect_garbage, remove_split
-from ocr_precompute.reader import Split, open_store
-from ocr_precompute.shard import MAPS, RECORDS, read_records
-from ocr_precompute.store import (
+from ocr_precompute.format.shard import MAPS, RECORDS, read_records
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reports.summary import summarise
+from ocr_precompute.storage.garbage import collect_garbage, remove_split
+from ocr_precompute.storage.store import (
     build_lock,
     check_target,
     manifest_path,
@@ -40,8 +42,6 @@ from ocr_precompute.store import (
     shard_keys,
     shard_path,
 )
-from ocr_precompute.summary import summarise
-from ocr_precompute.verify import verify
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_recompute_finds_a_valid_shard_with_wrong_pixels(
     dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("ocr_precompute.compute.letterbox", _shifted_letterbox)
+        patched.setattr("ocr_precompute.targets.sample.letterbox", _shifted_letterbox)
         build("val", dataset.source, settings)
     assert verify(settings.store, sources={"val": dataset.source}).ok
     report = verify(settings.store, sources={"val": dataset.source}, recompute=0.25)
@@ -208,7 +208,7 @@ def test_recompute_finds_a_valid_shard_with_wrong_pixels(
 
 
 def _shifted_letterbox(*arguments: object) -> tuple[np.ndarray, float]:
-    from ocr_precompute.images import letterbox
+    from ocr_precompute.images.decoding import letterbox
 
     image, scale = letterbox(*arguments)
     return np.roll(image, 1, axis=0), scale

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from ocr_precompute.config import RECIPES
 from ocr_precompute.samples import Polygons
-from ocr_precompute.targets import Targets, make_targets, offset_distances
+from ocr_precompute.targets.maps import Targets, make_targets, offset_distances
 
 OWN = Path(__file__).parent / "golden"
 REAL = sorted(
@@ -252,7 +252,7 @@ def test_areas_of_all_polygons_at_once(polygons: list) -> None:
 
 
 def test_the_kernel_is_compiled_once_for_all_processes(tmp_path: Path) -> None:
-    code = "from ocr_precompute.targets import compile_kernel; compile_kernel()"
+    code = "from ocr_precompute.targets.maps import compile_kernel; compile_kernel()"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 
     def kept() -> dict[str, int]:

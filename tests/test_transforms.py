@@ -19,10 +19,10 @@ from ocr.datasets.transforms import (
     transformed,
     visible_polygons,
 )
-from ocr_precompute.build import build
 from ocr_precompute.config import RECIPES, Settings
+from ocr_precompute.pipeline.build import build
 from ocr_precompute.samples import Polygons
-from ocr_precompute.targets import draw_targets
+from ocr_precompute.targets.maps import draw_targets
 
 DBNET = RECIPES["dbnet"]
 FIELDS = (*TRAINING, "polygons", "ignore")

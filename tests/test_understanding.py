@@ -16,19 +16,20 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from ocr.datasets import LiveDataset, data_module
-from ocr_precompute import scan
 from ocr_precompute.annotations import Note, Reading, read_annotations
-from ocr_precompute.build import build
-from ocr_precompute.collapse import collapsed
+from ocr_precompute.checking.verify import verify
 from ocr_precompute.config import Settings, Source, Unannotated
 from ocr_precompute.errors import InputError, StoreError
-from ocr_precompute.images import fit_scale
-from ocr_precompute.manifest import Manifest, ShardEntry
-from ocr_precompute.reader import open_store
+from ocr_precompute.format.manifest import Manifest, ShardEntry
+from ocr_precompute.images.decoding import fit_scale
+from ocr_precompute.pipeline import scan
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.pipeline.understand import understand
+from ocr_precompute.reading.split import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
-from ocr_precompute.store import read_manifest, recorded_source
-from ocr_precompute.targets import as_drawn, offset_distances, vanishes
-from ocr_precompute.understand import understand
+from ocr_precompute.storage.store import read_manifest, recorded_source
+from ocr_precompute.targets.collapse import collapsed
+from ocr_precompute.targets.maps import as_drawn, offset_distances, vanishes
 from ocr_precompute.understood import (
     DONT_CARE,
     Understood,
@@ -36,7 +37,6 @@ from ocr_precompute.understood import (
     tally_lines,
     warning_lines,
 )
-from ocr_precompute.verify import verify
 
 CASES = Path(__file__).parent / "cases"
 

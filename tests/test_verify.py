@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from conftest import Dataset, published, run
 
-from ocr_precompute.build import build
-from ocr_precompute.chunks import with_checksum
+from ocr_precompute.checking.repair import Repair, repair
+from ocr_precompute.checking.verify import verify
 from ocr_precompute.config import Parameters, Settings
 from ocr_precompute.errors import StoreError
-from ocr_precompute.reader import open_store
-from ocr_precompute.repair import Repair, repair
-from ocr_precompute.shard import RECORDS, read_record, record_file
-from ocr_precompute.store import manifest_path, shard_path
-from ocr_precompute.verify import verify
+from ocr_precompute.format.chunks import with_checksum
+from ocr_precompute.format.shard import RECORDS, read_record, record_file
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading.split import open_store
+from ocr_precompute.storage.store import manifest_path, shard_path
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_shard_of_other_libraries_is_not_drawn_with_these(
 ) -> None:
     flip(shards(store)[0])
     monkeypatch.setattr(
-        "ocr_precompute.repair.Parameters",
+        "ocr_precompute.checking.repair.Parameters",
         lambda: Parameters(libraries={"opencv": "9", "pyclipper": "9"}),
     )
     (finding,) = repaired(store, dataset).failed

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
-from ocr_precompute.compute import compute_sample
 from ocr_precompute.config import Decode, Settings, SkipBad, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
-from ocr_precompute.opencv import single_thread
+from ocr_precompute.pipeline.scan import live_annotations, read_image
+from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
-from ocr_precompute.scan import live_annotations, read_image
+from ocr_precompute.targets.sample import compute_sample
 
 
 class LiveDataset(SampleDataset):

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from ocr_precompute.config import Parameters
 from ocr_precompute.errors import DamagedImageWarning, printable
+from ocr_precompute.format.shard import MAPS, SampleRecord
 from ocr_precompute.samples import CanonicalSample, Damage
-from ocr_precompute.shard import MAPS, SampleRecord
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
 """The fields that a training step needs: all maps."""

@@ -16,10 +16,10 @@ import numpy as np
 
 from ocr.datasets.samples import SampleDataset
 from ocr_precompute.config import Recipe
-from ocr_precompute.opencv import single_thread
+from ocr_precompute.format.shard import MAPS
+from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import Polygons
-from ocr_precompute.shard import MAPS
-from ocr_precompute.targets import draw_targets
+from ocr_precompute.targets.maps import draw_targets
 
 _WINDOWS = 16  # places that are tried for a crop
 _VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-care

@@ -131,7 +131,9 @@ def _quote(files: Sequence[TextFile], wanted: Callable[[Shape], bool]) -> str:
 
 def _outside(files: Sequence[TextFile], images: ImageNames) -> dict[str, int]:
     """How many rectangles reach over the edge of their image in each of the two readings."""
-    from ocr_precompute.images import check_image  # loads OpenCV, which is seldom needed here
+    from ocr_precompute.images.decoding import (
+        check_image,  # loads OpenCV, which is seldom needed here
+    )
 
     outside = {"ltrb": 0, "xywh": 0}
     for file in files[:_MEASURED]:

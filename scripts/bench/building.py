@@ -35,9 +35,9 @@ from common import (
 )
 
 from ocr_precompute.annotations import Annotation
-from ocr_precompute.build import build
 from ocr_precompute.config import Compression, Settings, Source
-from ocr_precompute.targets import compile_kernel, make_targets
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.targets.maps import compile_kernel, make_targets
 
 SIDE = 640
 LZ4 = {"cname": "lz4", "clevel": 9}  # packs fastest, and so shows what decoding alone saves

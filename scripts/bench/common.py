@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 
 from ocr_precompute.annotations import Annotation, read_annotations
-from ocr_precompute.build import build
 from ocr_precompute.config import Settings, Source
+from ocr_precompute.pipeline.build import build
 from ocr_precompute.samples import Polygons
 
 FIELDS = ("image", "prob", "thresh")

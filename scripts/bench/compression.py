@@ -39,8 +39,8 @@ from common import (
 from ocr_precompute import open_store
 from ocr_precompute.config import Recipe
 from ocr_precompute.errors import StoreError
-from ocr_precompute.reader import Split
-from ocr_precompute.shard import MAPS
+from ocr_precompute.format.shard import MAPS
+from ocr_precompute.reading.split import Split
 
 LEVELS = {"lz4": (1, 5, 9), "lz4hc": (2, 3, 5, 9), "zstd": (1, 3, 5)}
 ORDERS = {
@@ -265,7 +265,7 @@ def main() -> None:
     """Measure all fields, report."""
     arguments = parse()
     one_core()
-    numcodecs.blosc.use_threads = False  # as in ocr_precompute.chunks
+    numcodecs.blosc.use_threads = False  # as in ocr_precompute.format.chunks
     splits = [open_split(argument) for argument in arguments.splits]
     first = splits[0].manifest.parameters
     for other in (split.manifest.parameters for split in splits):

@@ -30,8 +30,8 @@ import numpy as np
 from common import FIELDS, SPLIT
 
 from ocr_precompute import open_store
-from ocr_precompute.reader import Split
-from ocr_precompute.store import shard_path
+from ocr_precompute.reading.split import Split
+from ocr_precompute.storage.store import shard_path
 
 Setting = Mapping[str, Any]
 Batch = Mapping[str, Any]

@@ -35,7 +35,7 @@ from common import (
 )
 
 from ocr_precompute.config import RECIPES, Recipe
-from ocr_precompute.targets import Targets, make_targets
+from ocr_precompute.targets.maps import Targets, make_targets
 
 PACKAGES = ("opencv-python-headless", "pyclipper", "numba")
 SIDES = (640, 1024)

@@ -45,8 +45,8 @@ from common import (
 from contenders import Contender, Setting, contenders
 
 from ocr_precompute import open_store
-from ocr_precompute.reader import Split
-from ocr_precompute.store import folder_bytes, shard_path
+from ocr_precompute.reading.split import Split
+from ocr_precompute.storage.store import folder_bytes, shard_path
 
 PACKAGES = (
     "torch",

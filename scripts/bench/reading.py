@@ -37,10 +37,10 @@ from common import (
 )
 
 from ocr_precompute import open_store
-from ocr_precompute.chunks import ChunkFile
-from ocr_precompute.reader import Split
-from ocr_precompute.shard import MAPS, map_file
-from ocr_precompute.store import shard_path
+from ocr_precompute.format.chunks import ChunkFile
+from ocr_precompute.format.shard import MAPS, map_file
+from ocr_precompute.reading.split import Split
+from ocr_precompute.storage.store import shard_path
 
 PACKAGES = ("numcodecs", "zarr", "zarrs", "tensorstore")
 WARM_UP = 20  # samples read before any is timed
@@ -58,7 +58,7 @@ def empty_sample(split: Split) -> Sample:
 
 
 def floor(split: Split) -> Reader:
-    """Blosc alone. use_threads is off, as in ocr_precompute.chunks."""
+    """Blosc alone. use_threads is off, as in ocr_precompute.format.chunks."""
     numcodecs.blosc.use_threads = False
     rows = empty_sample(split)
     packed: list[dict[str, bytes]] = []

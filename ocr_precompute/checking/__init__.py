@@ -1,0 +1,1 @@
+"""Verifying a store byte for byte, and repairing it."""

@@ -1,0 +1,197 @@
+"""Verify a store: manifests against shards, shards against their keys, every byte and source."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+
+from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard, holds
+from ocr_precompute.config import Rules, Source, is_split_name
+from ocr_precompute.errors import InputError, StoreError, printable
+from ocr_precompute.files import is_litter, temporary_stem
+from ocr_precompute.format.keys import data_hash, geometry_hash
+from ocr_precompute.format.manifest import Damaged, Manifest
+from ocr_precompute.format.shard import (
+    group_metadata,
+)
+from ocr_precompute.pipeline.scan import known_bad, scan
+from ocr_precompute.runtime.opencv import single_thread
+from ocr_precompute.storage.store import check_store, digest_cache, read_manifest, split_names
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` looked at and found.
+
+    ok: nothing is wrong. recomputed: samples computed again.
+    """
+
+    ok: bool
+    samples: int
+    shards: int
+    recomputed: int
+    problems: tuple[Finding, ...]
+
+
+def verify(
+    store: Path,
+    splits: list[str] | None = None,
+    *,
+    sources: dict[str, Source] | None = None,
+    recompute: float = 0.0,
+    max_pixels: int = 2**27,
+    jobs: int | None = None,
+    on_shard: Callable[[int], None] = lambda samples: None,
+) -> VerifyReport:
+    """Check splits (default: all) of a store against themselves and against their sources.
+
+    sources: where each split was built from; a split without an entry is not compared.
+    recompute: share of samples, chosen at random, to compute again and compare bit for bit.
+    on_shard: called with the number of samples of each shard that has been checked.
+    Raises StoreError if there is no such store or split, or the store is of another format version.
+    """
+    check_store(store)
+    findings = _check_root(store) + (_check_names(store) if splits is None else [])
+    samples = shards = recomputed = 0
+    for name in split_names(store) if splits is None else splits:
+        try:
+            manifest = read_manifest(store, name)
+        except StoreError as error:
+            findings.append(Finding("manifest", "", "", str(error)))
+            continue
+        if manifest is None:
+            known = ", ".join(split_names(store)) or "none"
+            raise StoreError(f"{store}: no split {name!r} in this store; splits: {known}")
+        current: Sources | None = None
+        if sources and name in sources:
+            current, missing = read_sources(store, sources[name], manifest, max_pixels)
+            findings += missing
+        chosen = _choose(manifest, recompute if current else 0)
+        findings += _check_manifest(manifest, name)
+        findings += _check_split(store, manifest, current, chosen, max_pixels, jobs, on_shard)
+        samples += manifest.samples
+        shards += len(manifest.shards)
+        recomputed += sum(map(len, chosen.values()))
+    return VerifyReport(not findings, samples, shards, recomputed, tuple(findings))
+
+
+def _check_split(
+    store: Path,
+    manifest: Manifest,
+    current: Sources | None,
+    chosen: dict[int, set[int]],
+    max_pixels: int,
+    jobs: int | None,
+    on_shard: Callable[[int], None],
+) -> list[Finding]:
+    """Check every shard of a split, and that they hold its samples in order, each once."""
+    tasks = (
+        joblib.delayed(check_shard)(
+            store, entry, manifest.parameters, current, chosen.get(number, set()), max_pixels
+        )
+        for number, entry in enumerate(manifest.shards)
+    )
+    findings: list[Finding] = []
+    held: set[str] = set()
+    damaged: list[Damaged] = []
+    last = ""
+    for entry, result in zip(manifest.shards, _in_threads(tasks, jobs), strict=True):
+        findings += result.findings
+        names = [last, *result.names]
+        if any(a >= b for a, b in itertools.pairwise(names if last else names[1:])):
+            detail = "its names are not in the order of the split; build the split again"
+            findings.append(Finding("shard", entry.key, "", detail))
+        held.update(result.names)
+        damaged += result.damaged
+        last = names[-1]
+        on_shard(entry.samples)
+    if tuple(damaged) != manifest.damaged and len(held) >= manifest.samples:
+        detail = f"split {manifest.split}: the damaged images it names are not those of its shards"
+        findings.append(Finding("manifest", "", "", f"{detail}; build the split again"))
+    if current is not None and len(held) >= manifest.samples:  # all names could be read
+        detail = "is annotated but not in the store; build the split again"
+        added = sorted(set(current.samples) - held)
+        findings += [Finding("source-added", "", sample, detail) for sample in added]
+    return findings
+
+
+def _in_threads(tasks: Iterable[object], jobs: int | None) -> Iterator[ShardCheck]:
+    with single_thread(), joblib.parallel_config("threading"):
+        yield from joblib.Parallel(jobs or joblib.cpu_count(), return_as="generator")(tasks)
+
+
+def _choose(manifest: Manifest, share: float) -> dict[int, set[int]]:
+    """Rows to compute again, for each shard that has any: the share of all samples, at random."""
+    ends = list(itertools.accumulate(shard.samples for shard in manifest.shards))
+    chosen: dict[int, set[int]] = {}
+    for place in random.sample(range(manifest.samples), math.ceil(manifest.samples * share)):
+        shard = bisect_right(ends, place)
+        chosen.setdefault(shard, set()).add(place - ends[shard] + manifest.shards[shard].samples)
+    return chosen
+
+
+# --------------------------------------------------------------------------------------- manifest
+
+
+def _check_root(store: Path) -> list[Finding]:
+    if holds(store / "zarr.json", group_metadata()):
+        return []
+    detail = f"the root zarr.json is not what was written; {REMEDY}"
+    return [Finding("metadata", "", "", detail)]
+
+
+def _check_names(store: Path) -> list[Finding]:
+    """What lies among the manifests and is none by its name."""
+    try:
+        names = sorted(os.listdir(store / "splits"))
+    except OSError as error:
+        detail = f"splits: cannot be read: {error.strerror}; build a split again"
+        return [Finding("manifest", "", "", detail)]
+    detail = "is not named as a manifest is; move it elsewhere"
+    return [
+        Finding("manifest", "", "", f"splits/{printable(name)}: {detail}")
+        for name in names
+        if not (is_litter(name) or temporary_stem(name))
+        and not (name.endswith(".json") and is_split_name(name.removesuffix(".json")))
+    ]
+
+
+def _check_manifest(manifest: Manifest, name: str) -> list[Finding]:
+    findings = []
+    if manifest.split != name:
+        detail = f"the manifest splits/{name}.json is of split {manifest.split!r}"
+        findings.append(Finding("manifest", "", "", detail))
+    if manifest.data_hash != data_hash(shard.key for shard in manifest.shards):
+        detail = f"split {name}: the data hash does not fit the shard keys; build the split again"
+        findings.append(Finding("manifest", "", "", detail))
+    return findings
+
+
+def read_sources(
+    store: Path, source: Source, manifest: Manifest, max_pixels: int
+) -> tuple[Sources | None, list[Finding]]:
+    """A split's sources as they are now; None if they cannot be read at all, and findings why."""
+    source = source.ruled(Rules(), manifest.parameters.recipe)
+    if source.rules and source.rules.skip_bad == "no":
+        source = source.skipping("polygon")  # what is bad is a finding, not the end
+    try:
+        with digest_cache(store) as cache:
+            scanned = scan(source, max_pixels, cache, known_bad(manifest))
+    except InputError as error:
+        return None, [
+            Finding("source-missing", "", problem.sample, str(problem))
+            for problem in error.problems
+        ]
+    samples = {
+        s.name: (s, geometry_hash(manifest.parameters, s.digest, s.polygons))
+        for s in scanned.samples
+    }
+    return Sources(samples, {s.sample: s.reason for s in scanned.skipped if s.kind == "image"}), []

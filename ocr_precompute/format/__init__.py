@@ -1,0 +1,1 @@
+"""What lies on disk: keys, chunks, a shard's files, the manifest."""

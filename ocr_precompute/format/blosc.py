@@ -1,0 +1,150 @@
+"""Blosc as numcodecs brings it, always on one thread, whatever numcodecs is set to.
+
+Blosc on several threads orders its blocks by chance; one thread gives equal bytes every time.
+numcodecs chooses by a setting of the process, which belongs to whoever else uses it, so its library
+is called directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numcodecs
+import numcodecs.blosc
+import numpy as np
+
+from ocr_precompute.runtime.forks import undisturbed
+
+SHUFFLES = {
+    "noshuffle": numcodecs.Blosc.NOSHUFFLE,
+    "shuffle": numcodecs.Blosc.SHUFFLE,
+    "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
+}
+_FEW = 5  # chunks, all of one sample: to prepare the one call would take 20 us, a tenth of the time
+
+
+class Library(Protocol):
+    """One way to call Blosc."""
+
+    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
+        """The bytes of a contiguous array, compressed."""
+
+    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+        """Decompress chunks, each into its array, without a look at their headers.
+
+        Returns the position of the first chunk that cannot be decompressed, or -1.
+        """
+
+
+@lru_cache(maxsize=1)
+def library() -> Library:
+    """Blosc's own functions if they are found in the library that numcodecs loaded."""
+    try:
+        return Direct(numcodecs.blosc.__file__)
+    except (OSError, AttributeError):  # built so that they cannot be found
+        return ThroughNumcodecs()
+
+
+class Direct:
+    """Blosc's own functions, which take the number of threads.
+
+    path: file of the shared library. Raises OSError or AttributeError if they are not in there.
+    """
+
+    def __init__(self, path: str) -> None:
+        loaded = ctypes.CDLL(path)  # its functions are called without the interpreter lock
+        self._compress, self._decompress = loaded.blosc_compress_ctx, loaded.blosc_decompress_ctx
+        size, address, number = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+        self._compress.argtypes = [
+            *(number, number, size, size, address, address, size),
+            *(ctypes.c_char_p, size, number),
+        ]
+        self._decompress.argtypes = [address, address, size, number]
+        self._address = ctypes.cast(self._decompress, address).value or 0
+        self._together: Callable[[np.ndarray, np.ndarray, np.ndarray], int] | None = None
+
+    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
+        """The bytes of a contiguous array, compressed."""
+        packed = np.empty(array.nbytes + numcodecs.blosc.MAX_OVERHEAD, np.uint8)
+        written = self._compress(
+            *(clevel, shuffle, array.itemsize, array.nbytes, _address(array)),
+            *(_writeable_address(packed), packed.nbytes, cname.encode(), 0, 1),
+        )
+        if written <= 0:
+            raise RuntimeError(f"Blosc cannot compress with {cname}: error {written}")
+        return packed[:written].tobytes()
+
+    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+        """Decompress chunks, each into its array, without a look at their headers.
+
+        More than a few are decompressed in one call that does not hold the interpreter lock:
+        threads that take it back after every chunk spend a sixth of their time waiting for each
+        other.
+        Returns the position of the first chunk that cannot be decompressed, or -1.
+        """
+        views = [np.frombuffer(chunk, np.uint8) for chunk in packed]
+        if len(packed) > _FEW:
+            sizes = np.array([array.nbytes for array in out], np.int64)
+            sources = np.array([_address(view) for view in views], np.int64)
+            targets = np.array([_writeable_address(array) for array in out], np.int64)
+            return self._all(sources, targets, sizes)
+        for position, (view, array) in enumerate(zip(views, out, strict=True)):
+            size = array.nbytes
+            if self._decompress(_address(view), _writeable_address(array), size, 1) != size:
+                return position
+        return -1
+
+    def _all(self, sources: np.ndarray, targets: np.ndarray, sizes: np.ndarray) -> int:
+        if self._together is None:
+            # The compiler takes half a second to import; whoever reads one sample does without.
+            with undisturbed:
+                from ocr_precompute.format.together import together
+
+                self._together = together(self._address)
+        return self._together(sources, targets, sizes)
+
+
+class ThroughNumcodecs:
+    """Blosc through numcodecs, one call at a time, its setting put back after each."""
+
+    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
+        """The bytes of a contiguous array, compressed."""
+        with _single_thread():
+            return bytes(numcodecs.blosc.compress(array, cname.encode(), clevel, shuffle))
+
+    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+        """Decompress chunks, each into its array, without a look at their headers.
+
+        Returns the position of the first chunk that cannot be decompressed, or -1.
+        """
+        for position, (chunk, array) in enumerate(zip(packed, out, strict=True)):
+            try:
+                with _single_thread():
+                    numcodecs.blosc.decompress(chunk, array)
+            except RuntimeError:
+                return position
+        return -1
+
+
+@contextlib.contextmanager
+def _single_thread() -> Iterator[None]:
+    with undisturbed:
+        before, numcodecs.blosc.use_threads = numcodecs.blosc.use_threads, False
+        try:
+            yield
+        finally:
+            numcodecs.blosc.use_threads = before
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _writeable_address(array: np.ndarray) -> int:
+    """Where the array begins. Raises TypeError or ValueError unless it can be written through."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # sooner than the above

@@ -1,0 +1,1 @@
+"""Image files: pixels out of bytes, and what is wrong with them."""

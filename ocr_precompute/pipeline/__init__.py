@@ -1,0 +1,1 @@
+"""Building a split: scan, plan, encode, publish. Start with `build`."""

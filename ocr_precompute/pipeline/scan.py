@@ -1,0 +1,236 @@
+"""Scan a split's source: read and check annotations, digest images, collect every problem."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import joblib
+
+from ocr_precompute.annotations import Annotation, Reading, read_annotations
+from ocr_precompute.annotations.checks import unsafe
+from ocr_precompute.config import Parameters, Source
+from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.format.keys import DigestCache
+from ocr_precompute.format.manifest import Manifest, Skipped
+from ocr_precompute.images.decoding import decode, memory_limit, read_header
+from ocr_precompute.samples import ImageFile, Polygons, Sample
+
+_SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
+_NO_POLYGONS = Polygons.from_list([], [])
+_UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """The validated input: samples ordered by name, and what was left out of them.
+
+    reading: the annotations as they were read, also those of images that are left out.
+    """
+
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...]
+    reading: Reading
+
+
+def scan(
+    source: Source,
+    max_pixels: int,
+    cache: DigestCache,
+    known: dict[tuple[str, str], Skipped] | None = None,
+    on_scanned: Callable[[int, int], None] = lambda done, total: None,
+) -> Scan:
+    """Read and check annotations, digest images.
+
+    source: its rules say what is skipped.
+    known: (name, digest) of images that an earlier build found undecodable (see known_bad).
+    on_scanned: called with how many images of how many are digested.
+    Raises InputError with all problems found, unless they can be skipped and the source says so.
+    """
+    reading = read_source(source)
+    annotations, problems = reading.annotations, list(reading.problems)
+    skips = _skips(source)
+
+    def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
+        return [_digest_sample(each, source.images, max_pixels, cache) for each in part]
+
+    samples: list[Sample] = []
+    skipped: list[Skipped] = []
+    parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
+    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
+        for number, results in enumerate(threads.map(digest, parts)):
+            on_scanned(number * _SCAN_PART, len(annotations))
+            for result in results:
+                if isinstance(result, Problem):
+                    problems.append(result)
+                elif bad := (known or {}).get((result.name, result.digest.hex())):
+                    if not skips:
+                        problems.append(image_problem(result.path, result.name, bad.reason))
+                    skipped.append(bad)
+                else:
+                    samples.append(result)
+    _raise_unless_usable(source, problems, bool(samples))
+    skipped += [
+        Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
+        for p in problems
+    ]
+    return Scan(tuple(samples), _in_order(skipped), reading)
+
+
+def read_source(source: Source) -> Reading:
+    """The annotations of a source, and of images without any what the source wants.
+
+    The source's rules say what becomes of odd polygons; a missing image folder is one problem.
+    Raises InputError if something cannot be read at all; all else that is wrong is in `problems`.
+    """
+    try:
+        reading = read_annotations(source.annotations, source.images, source.format, source.rules)
+        if not source.images.is_dir():
+            reason = "there is no such image folder; correct the path"
+            problem = Problem("annotations", str(source.images), "", reason)
+            return replace(reading, annotations=[], problems=[*reading.problems, problem])
+    except OSError as error:
+        where = str(error.filename or source.annotations)
+        reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
+        raise InputError([Problem("annotations", where, "", reason)]) from error
+    annotations, problems = list(reading.annotations), list(reading.problems)
+    for name in reading.unannotated if source.unannotated != "skip" else ():
+        path = str(source.images / name)
+        if source.unannotated == "error":
+            problems.append(Problem("annotations", path, "", _UNANNOTATED, name))
+        elif reason := unsafe(name):
+            problems.append(Problem("image", path, "", reason, name))
+        else:
+            annotations.append(Annotation(name, _NO_POLYGONS))
+    return replace(
+        reading,
+        annotations=sorted(annotations, key=lambda each: each.name),
+        problems=problems,
+        left_out=tuple((_inside(path, source), reason) for path, reason in reading.left_out),
+        warnings=tuple(_inside(line, source) for line in reading.warnings),
+    )
+
+
+def _inside(text: str, source: Source) -> str:
+    """The text with paths from the annotation folder on: a manifest is the same on any machine."""
+    folder = str(source.annotations)
+    return text.replace(f"{folder}{os.sep}", "").replace(folder, source.annotations.name)
+
+
+def _skips(source: Source) -> bool:
+    return source.rules is not None and source.rules.skip_bad != "no"
+
+
+def _raise_unless_usable(source: Source, problems: list[Problem], some: bool) -> None:
+    fatal = [p for p in problems if p.kind not in ("image", "polygon")]
+    if fatal or (problems and not _skips(source)):
+        raise InputError(problems)
+    if not some:
+        reason = "holds no usable annotated image; nothing to build"
+        raise InputError([Problem("annotations", str(source.annotations), "", reason), *problems])
+
+
+def live_annotations(source: Source, parameters: Parameters, max_pixels: int) -> list[Annotation]:
+    """The annotations of the samples that `build` would store, in order.
+
+    Where bad images are skipped, every image is decoded to know which are bad. Raises as scan does,
+    but looks at no image where none is skipped.
+    """
+    reading = read_source(source)
+    _raise_unless_usable(source, reading.problems, True)
+    if not _skips(source):
+        return reading.annotations
+
+    def is_good(annotation: Annotation) -> bool:
+        try:
+            data = read_image(source.images / annotation.name, max_pixels)
+            decode(data, parameters.size, parameters.decode, max_pixels)
+        except (OSError, ImageError):
+            return False
+        return True
+
+    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
+        good = list(threads.map(is_good, reading.annotations))
+    kept = list(itertools.compress(reading.annotations, good))
+    _raise_unless_usable(source, reading.problems, bool(kept))
+    return kept
+
+
+def read_image(path: Path, max_pixels: int) -> bytes:
+    """An image file's bytes. Raises OSError if it cannot be read, ImageError if it is no image."""
+    _look_at(path, max_pixels)
+    return path.read_bytes()
+
+
+def _look_at(path: Path, max_pixels: int) -> os.stat_result:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("is not a regular file; replace it")
+    if status.st_size > memory_limit(max_pixels):
+        raise ImageError("is larger than any image within the pixel limit; replace it")
+    return status
+
+
+def _digest_sample(
+    annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache
+) -> Sample | Problem:
+    """The annotation with its image's digest; new images are looked at, known ones only statted."""
+    path = images / annotation.name
+    try:
+        status = _look_at(path, max_pixels)
+        image = cache.lookup(str(path), status)
+        if image is None:
+            data = path.read_bytes()
+            header = read_header(data, max_pixels)
+            image = ImageFile(hashlib.sha256(data).digest(), header.size, header.turned)
+            cache.learn(str(path), status, image)
+    except FileNotFoundError:
+        return image_problem(
+            path, annotation.name, "is missing; add it, or remove it from the annotations"
+        )
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}; replace it"
+        return image_problem(path, annotation.name, reason)
+    except ImageError as error:
+        return image_problem(path, annotation.name, str(error))
+    return Sample(annotation.name, path, image, annotation.polygons, annotation.declared_size)
+
+
+def image_problem(path: Path, name: str, reason: str) -> Problem:
+    """What is wrong with an image file."""
+    return Problem("image", str(path), "", reason, name)
+
+
+def _in_order(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
+    return tuple(sorted(skipped, key=lambda s: (s.sample, s.entry, s.kind)))
+
+
+def known_bad(published: Manifest | None) -> dict[tuple[str, str], Skipped]:
+    """Images that could not be decoded when the split was built, by (name, hex digest)."""
+    skipped = published.skipped if published else ()
+    return {(s.sample, s.digest): s for s in skipped if s.digest}
+
+
+def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -> Scan:
+    """The scan without images that turned out undecodable.
+
+    Raises InputError unless bad images are skipped and some are left.
+    """
+    if not _skips(source):
+        raise InputError([image_problem(source.images / n, n, reason) for n, reason in bad])
+    reasons = dict(bad)
+    skipped = [
+        Skipped("image", s.name, "", reasons[s.name], s.digest.hex())
+        for s in scanned.samples
+        if s.name in reasons
+    ]
+    kept = tuple(s for s in scanned.samples if s.name not in reasons)
+    if not kept:
+        raise InputError([image_problem(source.images / n, n, reason) for n, reason in bad])
+    return replace(scanned, samples=kept, skipped=_in_order([*scanned.skipped, *skipped]))

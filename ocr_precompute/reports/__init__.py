@@ -1,0 +1,1 @@
+"""What a store holds, how fast it is, what it looks like."""

@@ -1,0 +1,68 @@
+"""Pictures of stored samples: image with its polygons, and the four label maps beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ocr_precompute.errors import StoreError
+from ocr_precompute.files import safe_name
+from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.samples import CanonicalSample
+
+_TEXT, _DONT_CARE = (0, 180, 0), (0, 0, 220)  # BGR
+
+
+def render(sample: CanonicalSample) -> np.ndarray:
+    """One picture of a sample, uint8 (H, 5 W, 3) BGR.
+
+    From left to right: image with polygons (don't-care in red), prob, prob_mask, thresh,
+    thresh_mask.
+    """
+    picture = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
+        vertices = np.round(polygon).astype(np.int32)
+        cv2.polylines(picture, [vertices], True, _DONT_CARE if ignore else _TEXT, 1, cv2.LINE_AA)
+    maps = [
+        sample.prob * 255,
+        sample.prob_mask * 255,
+        sample.thresh * 255,
+        sample.thresh_mask * 255,
+    ]
+    grey = [cv2.cvtColor(m.astype(np.uint8), cv2.COLOR_GRAY2BGR) for m in maps]
+    return np.hstack([picture, *grey])
+
+
+def write_previews(
+    store: Path, split_name: str, out: Path, count: int, names: list[str]
+) -> list[Path]:
+    """Write one PNG a sample into the folder out, and return their paths.
+
+    names: which samples; if none are given, count samples spread over the split.
+    Raises StoreError for an unknown split or sample, or if a picture cannot be written.
+    """
+    split = open_store(store).split(split_name)
+    written = []
+    for index in _chosen(split, count, names):
+        sample = split[index]
+        path = out / f"{index:06d}-{safe_name(sample.name)}.png"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", render(sample))[1].tobytes())
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+        written.append(path)
+    return written
+
+
+def _chosen(split: Split, count: int, names: list[str]) -> list[int]:
+    if not names:
+        spread = np.linspace(0, len(split) - 1, min(count, len(split)))
+        return [int(index) for index in spread.round()]
+    places = {name: index for index, name in enumerate(split.names)}
+    unknown = [name for name in names if name not in places]
+    if unknown:
+        raise StoreError(f"no sample {unknown[0]!r} in this split; `inspect` shows its size")
+    return [places[name] for name in names]

@@ -1,0 +1,126 @@
+"""What a store holds: splits, shards, sizes, parameters, keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr_precompute.config import Parameters
+from ocr_precompute.errors import StoreError
+from ocr_precompute.format.manifest import Damaged, Manifest, Skipped
+from ocr_precompute.format.shard import MAPS
+from ocr_precompute.storage.store import (
+    check_store,
+    folder_bytes,
+    read_manifest,
+    shard_keys,
+    shard_path,
+    split_names,
+)
+from ocr_precompute.understood import Understood
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One published split.
+
+    shards: (key, samples, bytes) of each, in order. raw_bytes: its maps uncompressed.
+    """
+
+    name: str
+    data_hash: str
+    samples: int
+    shards: tuple[tuple[str, int, int], ...]
+    stored_bytes: int
+    raw_bytes: int
+    parameters: Parameters
+    skipped: tuple[Skipped, ...]
+    damaged: tuple[Damaged, ...]
+    understood: Understood
+
+    @property
+    def spreads(self) -> dict[str, tuple[int, int, int]]:
+        """The least, the lower median and the most `samples` and `bytes` of a shard."""
+        return {
+            "samples": _spread([samples for _, samples, _ in self.shards]),
+            "bytes": _spread([size for _, _, size in self.shards]),
+        }
+
+    @property
+    def ratio(self) -> float:
+        """Raw bytes to stored bytes."""
+        return self.raw_bytes / self.stored_bytes if self.stored_bytes else 0.0
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """A whole store. unreferenced: shards that no manifest names, which `gc` would delete."""
+
+    path: str
+    splits: tuple[SplitSummary, ...]
+    unreferenced: int
+
+    def as_dict(self, shards: bool = False) -> dict[str, Any]:
+        """The summary as JSON-ready fields. shards: with every shard, not their spread alone."""
+        document = asdict(self)
+        for split, summary in zip(document["splits"], self.splits, strict=True):
+            keys = ("key", "samples", "bytes")
+            split["shards"] = {"count": len(summary.shards)} | {
+                name: dict(zip(("min", "median", "max"), spread, strict=True))
+                for name, spread in summary.spreads.items()
+            }
+            if shards:
+                listed = [dict(zip(keys, s, strict=True)) for s in summary.shards]
+                split["shards"]["all"] = listed
+            split["parameters"] = summary.parameters.model_dump(mode="json")
+            split["ratio"] = round(summary.ratio, 2)
+        return document
+
+
+def summarise(store: Path, splits: list[str] | None = None) -> StoreSummary:
+    """Summarise a store; splits: which, all by default. Raises StoreError as open_store does."""
+    check_store(store)
+    unknown = set(splits or ()) - set(split_names(store))
+    if unknown:
+        known = ", ".join(split_names(store)) or "none"
+        raise StoreError(f"{store}: no split {min(unknown)!r} in this store; splits: {known}")
+    manifests = [read_manifest(store, name) for name in split_names(store)]
+    published = [manifest for manifest in manifests if manifest is not None]
+    named = {shard.key for manifest in published for shard in manifest.shards}
+    return StoreSummary(
+        str(store),
+        tuple(_summary(store, m) for m in published if splits is None or m.split in splits),
+        len(shard_keys(store) - named),
+    )
+
+
+def _summary(store: Path, manifest: Manifest) -> SplitSummary:
+    height, width = manifest.parameters.size
+    sample_bytes = sum(
+        height * width * int(np.prod(tail, dtype=int)) * dtype.itemsize
+        for dtype, tail in MAPS.values()
+    )
+    shards = tuple(
+        (entry.key, entry.samples, folder_bytes(shard_path(store, entry.key)))
+        for entry in manifest.shards
+    )
+    return SplitSummary(
+        name=manifest.split,
+        data_hash=manifest.data_hash,
+        samples=manifest.samples,
+        shards=shards,
+        stored_bytes=sum(size for _, _, size in shards),
+        raw_bytes=manifest.samples * sample_bytes,
+        parameters=manifest.parameters,
+        skipped=manifest.skipped,
+        damaged=manifest.damaged,
+        understood=manifest.understood,
+    )
+
+
+def _spread(numbers: list[int]) -> tuple[int, int, int]:
+    ordered = sorted(numbers) or [0]
+    return ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]

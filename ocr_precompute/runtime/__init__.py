@@ -1,0 +1,1 @@
+"""What holds for the whole process: forks, OpenCV's settings, compiled code."""

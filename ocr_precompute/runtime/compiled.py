@@ -1,0 +1,64 @@
+"""Functions as machine code: compiled when first called, and kept on disk for the next process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from ocr_precompute.runtime.forks import undisturbed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+_said: list[str] = []  # why code cannot be kept on disk, once somebody has been told
+
+
+class Compiled(Generic[P, R]):
+    """A function of numbers and arrays, called without the interpreter lock.
+
+    Neither the compiler is imported nor anything compiled before the first call. Where no folder
+    for machine code can be written (neither the package's nor one below the home folder), each
+    process compiles for itself, and says so once.
+    """
+
+    def __init__(self, function: Callable[P, R], signature: Any = None) -> None:
+        self.__doc__ = function.__doc__
+        self._function, self._signature = function, signature
+        self._call: Callable[P, R] | None = None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the machine code. Arguments that do not fit raise TypeError."""
+        if self._call is not None:
+            return self._call(*args, **kwargs)
+        with undisturbed:
+            return (self._call or self._first_call)(*args, **kwargs)
+
+    def _first_call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        import numba  # half a second
+
+        try:
+            call = numba.njit(self._signature, nogil=True, cache=True)(self._function)
+            result: R = call(*args, **kwargs)
+        except Exception as error:  # of the files, in whatever way; any other comes again below
+            call = numba.njit(self._signature, nogil=True)(self._function)
+            result = call(*args, **kwargs)
+            _say_once(str(error.strerror if isinstance(error, OSError) else error))
+        self._call = call
+        return result
+
+
+def _say_once(reason: str) -> None:
+    if not _said:
+        _said.append(reason)
+        log.warning(
+            "compiled code cannot be kept on disk (%s), so each process takes some seconds to "
+            "compile it; let NUMBA_CACHE_DIR name a folder that can be written",
+            " ".join(reason.split())[:200],
+        )
+
+
+def compiled(signature: Any = None) -> Callable[[Callable[P, R]], Compiled[P, R]]:
+    """Decorate a function to be Compiled: for one signature of numba, or as it is called."""
+    return lambda function: Compiled(function, signature)

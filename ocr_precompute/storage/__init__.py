@@ -1,0 +1,1 @@
+"""Where it lies: the store's folders, its lock, what is deleted."""

@@ -1,0 +1,270 @@
+"""What no split needs any more: `gc` deletes it, and nothing that this package did not make.
+
+A training may have a split open that has been built anew meanwhile. So a shard is deleted only when
+it has had no name for longer than a grace: `gc` remembers in unnamed/ since when it has known a
+shard that no manifest names, and a build takes out what it is about to name. Where locks do not
+reach other machines, that keeps `gc` from their builds too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ocr_precompute.config import is_split_name
+from ocr_precompute.errors import StoreError
+from ocr_precompute.files import (
+    delete,
+    flush,
+    inside,
+    is_litter,
+    read_bounded,
+    temporary_name,
+    temporary_stem,
+)
+from ocr_precompute.format.manifest import is_key
+from ocr_precompute.format.shard import foreign_files
+from ocr_precompute.storage.store import (
+    all_manifests,
+    check_own_store,
+    gc_lock,
+    leftovers,
+    manifest_path,
+    read_manifest,
+    shard_path,
+    source_path,
+    split_names,
+)
+
+GRACE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A shard without a name that `gc` deletes from a time on (ISO 8601, UTC)."""
+
+    shard: str
+    until: str
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What `gc` deleted, or with dry_run would delete, and what it left.
+
+    shards: keys. leftovers: what killed processes left, paths relative to the store. bytes: of
+    both. kept: shards whose grace is not over. foreign: paths, relative to the store, of what this
+    package did not make; it stays, and the shard it lies in too.
+    """
+
+    shards: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    bytes: int
+    kept: tuple[Kept, ...]
+    foreign: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Unnamed:
+    """Shards that no manifest names: since when that is known, and whether it was known before.
+
+    foreign: what does not belong into others, paths relative to the store.
+    """
+
+    since: dict[str, datetime]
+    noted: frozenset[str]
+    foreign: tuple[str, ...]
+
+
+def collect_garbage(
+    store: Path,
+    dry_run: bool = False,
+    grace: timedelta = GRACE,
+    now: datetime | None = None,
+) -> Garbage:
+    """Delete shards that have had no name for the grace, and what killed processes left behind.
+
+    now: the time to go by, with its time zone; the present by default.
+    Raises StoreError, and deletes nothing, while a build runs, or if anything in splits/ cannot be
+    read as a manifest.
+    """
+    check_own_store(store)
+    now = now or datetime.now(UTC)
+    with _disk_errors(store), contextlib.nullcontext() if dry_run else gc_lock(store):
+        _check_folders(store)
+        unnamed = _unnamed(store, now)
+        doomed = tuple(key for key, since in unnamed.since.items() if since + grace <= now)
+        kept = {key: since for key, since in unnamed.since.items() if since + grace > now}
+        left = _leftovers(store)
+        size = sum(map(_size, [*left, *(shard_path(store, key) for key in doomed)]))
+        foreign = (*unnamed.foreign, *_foreign_in_tmp(store))
+        if not dry_run:
+            for path in left:
+                _delete(path)
+            doomed = tuple(k for k in doomed if _delete_shard(store, k, k in unnamed.noted))
+            _note(store, kept)  # last: the disk may be full
+    return Garbage(
+        shards=doomed,
+        leftovers=tuple(str(path.relative_to(store)) for path in left),
+        bytes=size,
+        kept=tuple(
+            Kept(key, (since + grace).isoformat(timespec="seconds")) for key, since in kept.items()
+        ),
+        foreign=foreign,
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(store: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or store}: {error.strerror or error}; nothing more was deleted. "
+            "Put that right and run it again"
+        ) from error
+
+
+def _check_folders(store: Path) -> None:
+    """Raises StoreError for folders through which nothing may be deleted, or that say nothing."""
+    for name in ("shards", "tmp", "unnamed"):
+        if (store / name).is_symlink():
+            raise StoreError(
+                f"{store / name}: is a symbolic link, and nothing is deleted through one; "
+                "put the folder itself there"
+            )
+    if not (store / "splits").is_dir():
+        raise StoreError(
+            f"{store / 'splits'}: is not there, so it is not known which shards are named; nothing "
+            "was deleted. Restore it, or build a split again"
+        )
+
+
+def _unnamed(store: Path, now: datetime) -> _Unnamed:
+    named = {shard.key for manifest in all_manifests(store) for shard in manifest.shards}
+    try:
+        with os.scandir(store / "shards") as entries:
+            made = [e.name for e in entries if is_key(e.name) and e.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        made = []
+    since: dict[str, datetime] = {}
+    noted: set[str] = set()
+    foreign: list[str] = []
+    for key in sorted(set(made) - named):
+        if found := foreign_files(shard_path(store, key)):
+            foreign += [f"shards/{key}/{name}" for name in found]
+        else:
+            note = _noted(store, key)
+            since[key] = min(note or now, now)
+            if note:
+                noted.add(key)
+    return _Unnamed(since, frozenset(noted), tuple(foreign))
+
+
+def _noted(store: Path, key: str) -> datetime | None:
+    """Since when a shard is known to have no name; None if that is not, or not sensibly, noted."""
+    try:
+        since = datetime.fromisoformat(read_bounded(store / "unnamed" / key, 99).decode())
+    except (OSError, ValueError):
+        return None
+    return since if since.tzinfo else None
+
+
+def _note(store: Path, since: dict[str, datetime]) -> None:
+    """Note these shards, and forget all others."""
+    folder = store / "unnamed"
+    folder.mkdir(exist_ok=True)
+    for name in os.listdir(folder):
+        if is_key(name) and name not in since:
+            (folder / name).unlink(missing_ok=True)
+    for key, date in since.items():
+        if _noted(store, key) != date:
+            (folder / key).unlink(missing_ok=True)
+            with (folder / key).open("x") as file:  # cut short, it counts as not there
+                file.write(date.isoformat())
+
+
+def _delete_shard(store: Path, key: str, noted: bool) -> bool:
+    """Delete a shard, unless a build on another machine has just taken the note of it back."""
+    try:
+        (store / "unnamed" / key).unlink()
+    except FileNotFoundError:
+        if noted:
+            return False
+    # Out of its final name first: a half-deleted shard must not look finished.
+    (store / "tmp").mkdir(exist_ok=True)
+    doomed = store / "tmp" / temporary_name("gc")
+    os.rename(shard_path(store, key), doomed)
+    flush(store / "shards")
+    _delete(doomed)
+    return True
+
+
+def _delete(path: Path) -> None:
+    """Delete what is out of use; what a file server holds on to is left to the next time."""
+    try:
+        delete(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):
+            raise
+
+
+def _size(path: Path) -> int:
+    found = (os.lstat(entry) for entry in (path, *inside(path)))
+    return sum(entry.st_size for entry in found if stat.S_ISREG(entry.st_mode))
+
+
+def _leftovers(store: Path) -> list[Path]:
+    return [path for name in ("tmp", "splits", "sources", "") for path in leftovers(store / name)]
+
+
+def _foreign_in_tmp(store: Path) -> list[str]:
+    try:
+        names = sorted(os.listdir(store / "tmp"))
+    except FileNotFoundError:
+        return []
+    return [f"tmp/{name}" for name in names if not (is_litter(name) or temporary_stem(name))]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A split that was taken away, or with dry_run would be.
+
+    shards, samples: what it named. readable: False for a damaged manifest, whose counts are not
+    known (0).
+    """
+
+    split: str
+    shards: int
+    samples: int
+    readable: bool
+
+
+def remove_split(store: Path, split: str, dry_run: bool = False) -> Removal:
+    """Take a split away: its manifest and its source record. Its shards stay until `gc`.
+
+    Raises StoreError if there is no such split, or it cannot be deleted.
+    """
+    check_own_store(store)
+    path = manifest_path(store, split)
+    if not is_split_name(split) or not os.path.lexists(path):
+        known = ", ".join(split_names(store)) or "none"
+        raise StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
+    try:
+        manifest = read_manifest(store, split)
+    except StoreError:
+        manifest = None
+    if not dry_run:
+        with _disk_errors(store):
+            # The manifest last: as long as it is there, this can be done again.
+            for file in (source_path(store, split), path):
+                file.unlink(missing_ok=True)
+            flush(path.parent)
+    if manifest is None:
+        return Removal(split, 0, 0, readable=False)
+    return Removal(split, len(manifest.shards), manifest.samples, readable=True)

@@ -1,0 +1,283 @@
+"""The store on disk: its layout, manifests and locks.
+
+STORE/
+  zarr.json                 root group
+  shards/<shard key>/       one Zarr v3 group a shard; immutable once it has its name
+  splits/<split>.json       the manifest of a split
+  sources/<split>.json      where the split was built from, for `verify` on this machine
+  unnamed/<shard key>       since when `gc` has known that no manifest names the shard
+  tmp/                      shards being written; nothing ever reads from here
+  digests.sqlite            digest cache; may be deleted at any time
+  lock                      held shared by builds, exclusively by `gc`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ocr_precompute.config import Source, is_split_name, looks_like_url, url_refusal
+from ocr_precompute.errors import StoreError
+from ocr_precompute.files import (
+    delete,
+    is_abandoned,
+    is_litter,
+    json_bytes,
+    read_bounded,
+    replace_file,
+    temporary_stem,
+)
+from ocr_precompute.format.keys import DigestCache
+from ocr_precompute.format.manifest import Manifest, check_format_version, is_key
+from ocr_precompute.format.shard import foreign_files, group_metadata, read_record, record_file
+
+_MOST_MANIFEST = 2**26  # bytes; half a million shards
+_MOST_SMALL = 2**20  # bytes of any other file that is read whole
+
+
+def shard_path(store: Path, key: str) -> Path:
+    """Folder of a shard."""
+    return store / "shards" / key
+
+
+def find_rows(
+    store: Path, wanted: set[bytes], first: Sequence[str]
+) -> dict[bytes, tuple[str, int]]:
+    """Where rows with the wanted geometry hashes lie already: hash -> (shard key, row).
+
+    first: shard keys to look into before all others. A damaged shard offers nothing.
+    """
+    found: dict[bytes, tuple[str, int]] = {}
+    for key in [*first, *sorted(shard_keys(store).difference(first))]:
+        if len(found) == len(wanted):
+            break
+        try:
+            rows = read_record(shard_path(store, key), "key")
+        except (OSError, ValueError):
+            continue
+        for row, geometry in enumerate(rows):
+            if geometry.tobytes() in wanted:
+                found.setdefault(geometry.tobytes(), (key, row))
+    return found
+
+
+def shard_keys(store: Path) -> set[str]:
+    """Keys of all finished shards, whether a manifest names them or not."""
+    try:
+        with os.scandir(store / "shards") as entries:
+            return {entry.name for entry in entries if is_key(entry.name) and entry.is_dir()}
+    except FileNotFoundError:
+        return set()
+
+
+def forget_unnamed(store: Path, keys: Iterable[str]) -> None:
+    """Take shards that are or will be named out of what `gc` remembers as unnamed."""
+    folder = store / "unnamed"
+    try:
+        remembered = set() if folder.is_symlink() else set(os.listdir(folder))
+    except FileNotFoundError:
+        return
+    for key in remembered.intersection(keys):
+        (folder / key).unlink(missing_ok=True)
+
+
+def manifest_path(store: Path, split: str) -> Path:
+    """The manifest file of a split."""
+    return store / "splits" / f"{split}.json"
+
+
+def source_path(store: Path, split: str) -> Path:
+    """The file that remembers where a split was built from."""
+    return store / "sources" / f"{split}.json"
+
+
+def read_manifest(store: Path, split: str) -> Manifest | None:
+    """The published manifest of a split; None if there is none. Raises StoreError if damaged."""
+    if not is_split_name(split):
+        return None
+    path = manifest_path(store, split)
+    try:
+        return Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def split_names(store: Path) -> list[str]:
+    """Names of all published splits."""
+    names = (path.stem for path in (store / "splits").glob("*.json"))
+    return sorted(name for name in names if is_split_name(name))
+
+
+def all_manifests(store: Path) -> list[Manifest]:
+    """Whatever reads as a manifest in splits/, under any name.
+
+    Raises StoreError at anything else, whose shards cannot be known.
+    """
+    manifests = []
+    for path in (store / "splits" / name for name in sorted(os.listdir(store / "splits"))):
+        if is_litter(path.name) or temporary_stem(path.name):
+            continue
+        try:
+            manifests.append(Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path))
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot be read as a manifest ({error.strerror}), so the shards it names "
+                "are not known; nothing was deleted. Repair it, or move it elsewhere"
+            ) from error
+    return manifests
+
+
+def publish_manifest(store: Path, manifest: Manifest) -> None:
+    """Put the manifest in its place, in one step: readers see the old split or the new one."""
+    forget_unnamed(store, [shard.key for shard in manifest.shards])
+    replace_file(manifest_path(store, manifest.split), manifest.to_bytes())
+
+
+def record_source(store: Path, split: str, source: Source) -> None:
+    """Remember on this machine where a split was built from, and how that was read."""
+    paths = {name: getattr(source, name).resolve() for name in ("images", "annotations")}
+    data = json_bytes(source.model_copy(update=paths).model_dump(mode="json"))
+    path = source_path(store, split)
+    try:
+        known = read_bounded(path, _MOST_SMALL)
+    except OSError:
+        known = b""
+    if known != data:
+        replace_file(path, data)
+
+
+def recorded_source(store: Path, split: str) -> Source | None:
+    """Where a split was built from, if this store remembers."""
+    try:
+        return Source.model_validate_json(read_bounded(source_path(store, split), _MOST_SMALL))
+    except (OSError, ValueError):
+        return None
+
+
+def digest_cache(store: Path) -> DigestCache:
+    """The store's digest cache."""
+    return DigestCache(store / "digests.sqlite")
+
+
+def check_target(store: Path) -> None:
+    """Raises StoreError unless a build may write there: a store of this version, or nothing yet."""
+    if looks_like_url(store):
+        raise StoreError(url_refusal(store))
+    if (store / "zarr.json").exists():
+        check_own_store(store)
+    elif store.is_dir():
+        foreign = [n for n in os.listdir(store) if not _may_precede_a_store(n)]
+        if foreign:
+            raise StoreError(
+                f"{store}: is not a store and not empty (it holds {min(foreign)!r}); "
+                "name another --store"
+            )
+
+
+def _may_precede_a_store(name: str) -> bool:
+    return is_litter(name) or temporary_stem(name) == ".zarr.json"
+
+
+def create_store(store: Path) -> None:
+    """Make the store's folders, or check that the store there is one this version can write."""
+    check_target(store)
+    if not (store / "zarr.json").exists():
+        replace_file(store / "zarr.json", group_metadata())  # first: it makes the folder ours
+    for folder in ("shards", "splits", "tmp"):
+        (store / folder).mkdir(exist_ok=True)
+
+
+def check_own_store(store: Path) -> None:
+    """Raises StoreError unless there is a store that may be changed.
+
+    A shard's folder describes itself as a store does; nothing may be written there.
+    """
+    check_store(store)
+    if (store / record_file("key")).exists():
+        raise StoreError(f"{store}: is a shard, not a store; name the store that it belongs to")
+
+
+def check_store(store: Path) -> None:
+    """Raises StoreError unless there is a store at that path and this version reads it."""
+    path = store / "zarr.json"
+    try:
+        document = json.loads(read_bounded(path, _MOST_SMALL))
+        version = document["attributes"]["ocr_precompute"]["format_version"]
+    except FileNotFoundError:
+        raise StoreError(
+            f"{store}: there is no store here; `ocr-precompute build` makes one"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{path}: does not describe an ocr-precompute store; name another --store"
+        ) from error
+    check_format_version(version, path)
+
+
+@contextlib.contextmanager
+def build_lock(store: Path) -> Iterator[None]:
+    """Held by a build: any number at once, but not while `gc` deletes.
+
+    The first build to come removes what killed builds left in tmp/.
+    """
+    with _locked(store) as descriptor:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for leftover in [] if (store / "tmp").is_symlink() else leftovers(store / "tmp"):
+                with contextlib.suppress(OSError):
+                    delete(leftover)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def gc_lock(store: Path) -> Iterator[None]:
+    """Held while shards are deleted. Raises StoreError if a build runs."""
+    with _locked(store) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"{store}: a build is running; nothing was deleted. Run gc again when it is done"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _locked(store: Path) -> Iterator[int]:
+    path = store / "lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        yield descriptor
+    finally:
+        os.close(descriptor)  # releases the lock, as the end of the process does
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed processes left in a folder of the store under temporary names."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    paths = [folder / name for name in names]
+    return [path for path in paths if is_abandoned(path) and not foreign_files(path)]
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    return sum(
+        os.lstat(os.path.join(parent, name)).st_size
+        for parent, _, files in os.walk(folder)
+        for name in files
+    )
