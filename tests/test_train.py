@@ -403,13 +403,14 @@ def photos(dataset: Dataset, tmp_path: Path) -> Path:
 
 def test_predict_takes_a_checkpoint_and_images_alone(
     photos: Path,
-    trained: Path,
+    spoilt: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    arguments = ("predict", "--ckpt_path", trained / "last.ckpt", "--data.images", "photos")
+    checkpoint = spoilt(lambda c: c["text_detector"].update(backbone="a/folder/that/is/gone"))
+    arguments = ("predict", "--ckpt_path", checkpoint, "--data.images", "photos")
     said = failure(monkeypatch, capsys, *arguments)
     assert "photos/page_005.jpg: is not a JPEG" in said
     run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.batch_size", 3)
@@ -585,7 +586,9 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "immense": ({"channels": 2**33}, "cannot be made"),
     "negative": ({"channels": -8}, "cannot be made"),
     "no number": ({"channels": "many"}, "cannot be made"),
-    "unknown": ({"backbone": "../nowhere"}, "cannot be made"),
+    "unknown": ({"backbone": "../nowhere", "backbone_config": None}, "cannot be made"),
+    "odd": ({"backbone_config": {"model_type": "nothing"}}, "cannot be made"),
+    "no dict": ({"backbone_config": [1]}, "cannot be made"),
     "more": ({"pretend": True}, "cannot be made"),
 }
 

@@ -44,6 +44,7 @@ class TextDetector(lightning.LightningModule):
         backbone: str = "resnet-18",
         pretrained: bool = False,
         backbone_weights: str | None = None,
+        backbone_config: dict[str, Any] | None = None,
         channels: int = 256,
         norm: Norm = "batch",
         loss: DBLoss = DBLoss(),  # noqa: B008
@@ -65,6 +66,8 @@ class TextDetector(lightning.LightningModule):
                 folder, or a name on its hub.
             pretrained: Load the backbone's weights; a name is then asked from the hub.
             backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
+            backbone_config: Configuration of the backbone, in place of that of a folder or the hub;
+                a checkpoint brings it along.
             channels: Channels of the neck, a multiple of 16; the paper has 256.
             norm: batch; group, the same for any number of processes; or frozen batch statistics.
             loss: Weights and constants of the loss.
@@ -86,6 +89,7 @@ class TextDetector(lightning.LightningModule):
             backbone,
             pretrained=pretrained,
             backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+            backbone_config=backbone_config,
             channels=channels,
             norm=norm,
         )
@@ -213,7 +217,7 @@ class TextDetector(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what network the weights belong to, and how its output is read."""
-        checkpoint[_KEY] = dict(self._architecture)
+        checkpoint[_KEY] = {**self._architecture, "backbone_config": self.model.backbone_config}
         checkpoint[_POSTPROCESS] = asdict(self.postprocess)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
