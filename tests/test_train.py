@@ -339,7 +339,10 @@ def test_fit_writes_the_best_and_the_last(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {"best.ckpt", "last.ckpt"}
     checkpoint = read_checkpoint(trained / "last.ckpt")
     architecture = {"backbone": str(BACKBONE), "channels": 16, "norm": "batch"}
+    config = checkpoint["text_detector"].pop("backbone_config")
     assert checkpoint["text_detector"] == architecture
+    assert config["depths"] == [1, 1, 1, 1]
+    assert "_name_or_path" not in config  # a checkpoint may be given away
     metrics = (trained.parent / "metrics.csv").read_text()
     for name in ("train/loss", "val/hmean", "val/precision", "time/loader_wait", "time/val_sample"):
         assert name in metrics.splitlines()[0]

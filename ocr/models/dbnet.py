@@ -61,9 +61,8 @@ class DBNet(nn.Module):
         model on its hub, or a folder. pretrained: load its weights, which for a name asks the hub;
         otherwise weights are random. backbone_weights: a file of torchvision or timm to load into a
         ResNet instead. backbone_config: transformers' configuration of the backbone, as
-        `backbone_config` of a network has it, so that neither folder nor hub is asked for one; of no
-        account with pretrained.
-        channels: of the neck; the paper has 256. norm: `batch`;
+        `backbone_config` of a network has it, so that neither folder nor hub is asked for one; of
+        no account with pretrained. channels: of the neck; the paper has 256. norm: `batch`;
         `group`, the same for any batch size and number of processes; `frozen`, batch statistics
         that stay as they were loaded.
         Raises ValueError if the backbone is unknown or gives no pyramid, CheckpointError if the
@@ -97,6 +96,7 @@ class DBNet(nn.Module):
         if self._is_built_in:
             return None
         config: dict[str, Any] = json.loads(self.backbone.config.to_json_string(use_diff=False))
+        config.pop("_name_or_path", None)  # a place on this machine
         return config
 
     def forward(self, images: Tensor) -> DBOutput:
