@@ -412,7 +412,9 @@ def test_predict_takes_a_checkpoint_and_images_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    checkpoint = spoilt(lambda c: c["text_detector"].update(backbone="a/folder/that/is/gone"))
+    gone = {"backbone": "a/folder/that/is/gone"}
+    fetched = {"pretrained": True, "backbone_weights": "another"}  # not for a checkpoint to say
+    checkpoint = spoilt(lambda c: c["text_detector"].update(gone | fetched))
     arguments = ("predict", "--ckpt_path", checkpoint, "--data.images", "photos")
     said = failure(monkeypatch, capsys, *arguments)
     assert "photos/page_005.jpg: is not a JPEG" in said
@@ -584,15 +586,16 @@ def test_a_spoilt_checkpoint(
     assert message in failure(monkeypatch, capsys, "fit", *arguments, "--model.weights", path)
 
 
+RESNET = {"model_type": "resnet", "hidden_sizes": [8] * 4, "out_indices": [1, 2, 3, 4]}
 NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
-    "large": ({"channels": 2**20}, "is of shape"),  # some terabytes of weights
-    "immense": ({"channels": 2**33}, "cannot be made"),
+    "wide": ({"channels": 2**18}, "is of shape"),  # some terabytes of weights
+    "immense": ({"channels": 2**33}, "a number in it is above"),
+    "deep": ({"backbone_config": {**RESNET, "depths": [10**6] * 4}}, "parameters"),
     "negative": ({"channels": -8}, "cannot be made"),
     "no number": ({"channels": "many"}, "cannot be made"),
     "unknown": ({"backbone": "../nowhere", "backbone_config": None}, "cannot be made"),
     "odd": ({"backbone_config": {"model_type": "nothing"}}, "cannot be made"),
     "no dict": ({"backbone_config": [1]}, "cannot be made"),
-    "more": ({"pretend": True}, "cannot be made"),
 }
 
 

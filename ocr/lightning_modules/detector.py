@@ -26,10 +26,12 @@ from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
+from ocr.models.outline import outline
 
 Batch = dict[str, Any]
 _KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
 _POSTPROCESS = "postprocess"  # and the settings of post-processing
+_NETWORK = ("backbone", "backbone_config", "channels", "norm")  # what the former says, at most
 _PENDING = 64  # images that may wait for post-processing; each holds a map of its size
 
 
@@ -284,16 +286,17 @@ def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises CheckpointError if its weights are not of the network that it says they are of.
     """
     network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
-    settings = dict(network) if isinstance(network, dict) else {}
+    network = network if isinstance(network, dict) else {}
+    settings = {name: network[name] for name in _NETWORK if name in network}
     if settings:
+        weights = checkpoint["state_dict"]
         try:
-            with torch.device("meta"):  # takes no memory, however large it says the network is
-                model = DBNet(**settings)
+            model = outline(settings, most=4 * len(weights))  # group norm takes some twice
         except (TypeError, ValueError, RuntimeError) as error:
             reason = f"says that its network is {str(settings)[:200]}, which cannot be made"
             raise CheckpointError(f"{where}: {reason} ({error})") from error
         shapes = {f"model.{name}": value for name, value in model.state_dict().items()}
-        check_weights(checkpoint.get("state_dict"), shapes, where)
+        check_weights(weights, shapes, where)
     if isinstance(postprocess, dict):
         known = {field.name for field in fields(PostProcess)}
         settings["postprocess"] = {k: v for k, v in postprocess.items() if k in known}
