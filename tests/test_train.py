@@ -339,7 +339,10 @@ def test_fit_writes_the_best_and_the_last(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {"best.ckpt", "last.ckpt"}
     checkpoint = read_checkpoint(trained / "last.ckpt")
     architecture = {"backbone": str(BACKBONE), "channels": 16, "norm": "batch"}
+    config = checkpoint["text_detector"].pop("backbone_config")
     assert checkpoint["text_detector"] == architecture
+    assert config["depths"] == [1, 1, 1, 1]
+    assert "_name_or_path" not in config  # a checkpoint may be given away
     metrics = (trained.parent / "metrics.csv").read_text()
     for name in ("train/loss", "val/hmean", "val/precision", "time/loader_wait", "time/val_sample"):
         assert name in metrics.splitlines()[0]
@@ -403,13 +406,16 @@ def photos(dataset: Dataset, tmp_path: Path) -> Path:
 
 def test_predict_takes_a_checkpoint_and_images_alone(
     photos: Path,
-    trained: Path,
+    spoilt: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    arguments = ("predict", "--ckpt_path", trained / "last.ckpt", "--data.images", "photos")
+    gone = {"backbone": "a/folder/that/is/gone"}
+    fetched = {"pretrained": True, "backbone_weights": "another"}  # not for a checkpoint to say
+    checkpoint = spoilt(lambda c: c["text_detector"].update(gone | fetched))
+    arguments = ("predict", "--ckpt_path", checkpoint, "--data.images", "photos")
     said = failure(monkeypatch, capsys, *arguments)
     assert "photos/page_005.jpg: is not a JPEG" in said
     run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.batch_size", 3)
@@ -580,13 +586,16 @@ def test_a_spoilt_checkpoint(
     assert message in failure(monkeypatch, capsys, "fit", *arguments, "--model.weights", path)
 
 
+RESNET = {"model_type": "resnet", "hidden_sizes": [8] * 4, "out_indices": [1, 2, 3, 4]}
 NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
-    "large": ({"channels": 2**20}, "is of shape"),  # some terabytes of weights
-    "immense": ({"channels": 2**33}, "cannot be made"),
+    "wide": ({"channels": 2**18}, "is of shape"),  # some terabytes of weights
+    "immense": ({"channels": 2**33}, "a number in it is above"),
+    "deep": ({"backbone_config": {**RESNET, "depths": [10**6] * 4}}, "parameters"),
     "negative": ({"channels": -8}, "cannot be made"),
     "no number": ({"channels": "many"}, "cannot be made"),
-    "unknown": ({"backbone": "../nowhere"}, "cannot be made"),
-    "more": ({"pretend": True}, "cannot be made"),
+    "unknown": ({"backbone": "../nowhere", "backbone_config": None}, "cannot be made"),
+    "odd": ({"backbone_config": {"model_type": "nothing"}}, "cannot be made"),
+    "no dict": ({"backbone_config": [1]}, "cannot be made"),
 }
 
 

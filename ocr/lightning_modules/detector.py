@@ -26,10 +26,12 @@ from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
+from ocr.models.outline import outline
 
 Batch = dict[str, Any]
 _KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
 _POSTPROCESS = "postprocess"  # and the settings of post-processing
+_NETWORK = ("backbone", "backbone_config", "channels", "norm")  # what the former says, at most
 _PENDING = 64  # images that may wait for post-processing; each holds a map of its size
 
 
@@ -44,6 +46,7 @@ class TextDetector(lightning.LightningModule):
         backbone: str = "resnet-18",
         pretrained: bool = False,
         backbone_weights: str | None = None,
+        backbone_config: dict[str, Any] | None = None,
         channels: int = 256,
         norm: Norm = "batch",
         loss: DBLoss = DBLoss(),  # noqa: B008
@@ -65,6 +68,8 @@ class TextDetector(lightning.LightningModule):
                 folder, or a name on its hub.
             pretrained: Load the backbone's weights; a name is then asked from the hub.
             backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
+            backbone_config: Configuration of the backbone, in place of that of a folder or the hub;
+                a checkpoint brings it along.
             channels: Channels of the neck, a multiple of 16; the paper has 256.
             norm: batch; group, the same for any number of processes; or frozen batch statistics.
             loss: Weights and constants of the loss.
@@ -86,6 +91,7 @@ class TextDetector(lightning.LightningModule):
             backbone,
             pretrained=pretrained,
             backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+            backbone_config=backbone_config,
             channels=channels,
             norm=norm,
         )
@@ -213,7 +219,7 @@ class TextDetector(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what network the weights belong to, and how its output is read."""
-        checkpoint[_KEY] = dict(self._architecture)
+        checkpoint[_KEY] = {**self._architecture, "backbone_config": self.model.backbone_config}
         checkpoint[_POSTPROCESS] = asdict(self.postprocess)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -280,16 +286,17 @@ def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises CheckpointError if its weights are not of the network that it says they are of.
     """
     network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
-    settings = dict(network) if isinstance(network, dict) else {}
+    network = network if isinstance(network, dict) else {}
+    settings = {name: network[name] for name in _NETWORK if name in network}
     if settings:
+        weights = checkpoint["state_dict"]
         try:
-            with torch.device("meta"):  # takes no memory, however large it says the network is
-                model = DBNet(**settings)
+            model = outline(settings, most=4 * len(weights))  # group norm takes some twice
         except (TypeError, ValueError, RuntimeError) as error:
             reason = f"says that its network is {str(settings)[:200]}, which cannot be made"
             raise CheckpointError(f"{where}: {reason} ({error})") from error
         shapes = {f"model.{name}": value for name, value in model.state_dict().items()}
-        check_weights(checkpoint.get("state_dict"), shapes, where)
+        check_weights(weights, shapes, where)
     if isinstance(postprocess, dict):
         known = {field.name for field in fields(PostProcess)}
         settings["postprocess"] = {k: v for k, v in postprocess.items() if k in known}

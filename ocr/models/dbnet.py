@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -50,6 +51,7 @@ class DBNet(nn.Module):
         *,
         pretrained: bool = False,
         backbone_weights: Path | None = None,
+        backbone_config: Mapping[str, Any] | None = None,
         channels: int = 256,
         norm: Norm = "batch",
     ) -> None:
@@ -58,7 +60,9 @@ class DBNet(nn.Module):
         backbone: one of BACKBONES, or whatever transformers' AutoBackbone takes: the name of a
         model on its hub, or a folder. pretrained: load its weights, which for a name asks the hub;
         otherwise weights are random. backbone_weights: a file of torchvision or timm to load into a
-        ResNet instead. channels: of the neck; the paper has 256. norm: `batch`;
+        ResNet instead. backbone_config: transformers' configuration of the backbone, as
+        `backbone_config` of a network has it, so that neither folder nor hub is asked for one; of
+        no account with pretrained. channels: of the neck; the paper has 256. norm: `batch`;
         `group`, the same for any batch size and number of processes; `frozen`, batch statistics
         that stay as they were loaded.
         Raises ValueError if the backbone is unknown or gives no pyramid, CheckpointError if the
@@ -69,7 +73,8 @@ class DBNet(nn.Module):
             raise ValueError(f"channels is {channels}; it must be a multiple of 16")
         if pretrained and backbone_weights is not None:
             raise ValueError("pretrained and backbone_weights both name weights; leave one out")
-        self.backbone = _backbone(backbone, pretrained)
+        self.backbone = _backbone(backbone, pretrained, backbone_config)
+        self._is_built_in = backbone in BACKBONES
         if backbone_weights is not None:
             load_backbone_weights(self.backbone, backbone, backbone_weights)
         self.neck = FeaturePyramid(list(self.backbone.channels), channels)
@@ -84,6 +89,15 @@ class DBNet(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1) * 255, persistent=False)
         self.mean: Tensor
         self.std: Tensor
+
+    @property
+    def backbone_config(self) -> dict[str, Any] | None:
+        """The backbone's configuration as plain data; None for those of BACKBONES."""
+        if self._is_built_in:
+            return None
+        config: dict[str, Any] = json.loads(self.backbone.config.to_json_string(use_diff=False))
+        config.pop("_name_or_path", None)  # a place on this machine
+        return config
 
     def forward(self, images: Tensor) -> DBOutput:
         """Logits for images, uint8 (B, H, W, 3) RGB."""
@@ -175,7 +189,7 @@ class Head(nn.Module):
         return logits
 
 
-def _backbone(name: str, pretrained: bool) -> Any:
+def _backbone(name: str, pretrained: bool, told: Mapping[str, Any] | None) -> Any:
     from_config: Any = AutoBackbone.from_config
     if name in BACKBONES and not pretrained:
         layer = "bottleneck" if name == "resnet-50" else "basic"
@@ -183,6 +197,8 @@ def _backbone(name: str, pretrained: bool) -> Any:
         return from_config(resnet(layer_type=layer, out_indices=list(_LEVELS), **BACKBONES[name]))
     path = f"microsoft/{name}" if name in BACKBONES else name
     try:
+        if told is not None and not pretrained:  # may come of a checkpoint: nothing is fetched
+            return from_config(AutoConfig.for_model(**{**told, "use_pretrained_backbone": False}))
         config = AutoConfig.from_pretrained(path, out_indices=list(_LEVELS))
         backbone = from_config(config)
         if not pretrained:
