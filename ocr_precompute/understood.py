@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ocr_precompute.config import Parameters
+from ocr_precompute.parameters import Parameters
 
 UNDERSTOOD_VERSION = 1
 """Another one where the same source is counted in another way."""

@@ -27,10 +27,11 @@ import numpy as np
 from PIL import Image
 
 from ocr_precompute.annotations import read_annotations
-from ocr_precompute.config import RECIPES, Parameters, Rules
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.images.decoding import decode
+from ocr_precompute.parameters import RECIPES, Parameters
 from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Rules
 from ocr_precompute.targets.maps import draw_targets
 from ocr_precompute.targets.sample import compute_sample
 

@@ -38,8 +38,8 @@ def digests(sample: Path) -> Iterator[str]:
     import numpy as np
 
     from ocr_precompute.annotations import read_annotations
-    from ocr_precompute.config import RECIPES, Parameters
     from ocr_precompute.format.shard import MAPS
+    from ocr_precompute.parameters import RECIPES, Parameters
     from ocr_precompute.targets.maps import make_targets
     from ocr_precompute.targets.sample import compute_sample
 

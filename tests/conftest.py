@@ -21,7 +21,7 @@ from needs import (  # noqa: F401
     pytest_terminal_summary,
 )
 
-from ocr_precompute.config import Settings, Source
+from ocr_precompute.settings import Settings, Source
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ from ocr_precompute.annotations.dialects import (
     readable,
     shape,
 )
-from ocr_precompute.config import Rules, Settings, load_settings
 from ocr_precompute.errors import InputError
+from ocr_precompute.settings import Rules, Settings, load_settings
 
 QUAD = "60,60,300,60,300,100,60,100"
 KEEP, IMAGE = Rules(skip_bad="polygon"), Rules(skip_bad="image")

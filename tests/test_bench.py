@@ -11,10 +11,10 @@ import pytest
 from conftest import Dataset, run
 
 from ocr_precompute.cli.screen import plot_bench
-from ocr_precompute.config import Settings
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reports.bench import BenchReport, bench
+from ocr_precompute.settings import Settings
 
 
 @pytest.fixture

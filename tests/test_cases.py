@@ -11,9 +11,9 @@ import pytest
 
 from ocr_precompute.annotations import Reading, read_annotations
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.config import Rules, Settings, Source
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.split import open_store
+from ocr_precompute.settings import Rules, Settings, Source
 
 CASES = Path(__file__).parent / "cases"
 MADE = Path(__file__).parent / "formats" / "made"

@@ -14,16 +14,17 @@ from conftest import Dataset, published, run
 from ocr.datasets import LiveDataset
 from ocr.datasets.folder import ImageFolder
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.config import Parameters, Settings, Source
 from ocr_precompute.errors import DamagedImageWarning, InputError
 from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.manifest import Damaged
 from ocr_precompute.format.shard import record_file
 from ocr_precompute.images.decoding import decode
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline import build as building
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.split import open_store
 from ocr_precompute.reports.summary import summarise
+from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import manifest_path, read_manifest
 
 CASES = Path(__file__).with_name("cases")

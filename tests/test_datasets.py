@@ -28,9 +28,9 @@ from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, S
 from ocr.datasets.folder import ImageFolder
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
-from ocr_precompute.config import Settings, Source
 from ocr_precompute.errors import DamagedImageWarning, InputError, StoreError
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import shard_path
 
 ALL = (*TRAINING, *ANNOTATIONS)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ocr_precompute.config import RECIPES, Compression, Parameters, Recipe, Settings
 from ocr_precompute.format.keys import (
     DigestCache,
     data_hash,
@@ -20,7 +19,9 @@ from ocr_precompute.format.keys import (
     shard_bounds,
     shard_key,
 )
+from ocr_precompute.parameters import RECIPES, Compression, Parameters, Recipe
 from ocr_precompute.samples import ImageFile, Polygons
+from ocr_precompute.settings import Settings
 
 SQUARE = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], float)
 PAGE = Polygons.from_list([SQUARE, SQUARE + 20], [False, True])

@@ -14,9 +14,9 @@ import cv2
 from conftest import Dataset, published
 
 import ocr_precompute
-from ocr_precompute.config import Settings
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.opencv import single_thread
+from ocr_precompute.settings import Settings
 
 NOTICE = "compiled code cannot be kept on disk"
 
@@ -113,7 +113,7 @@ from ocr.datasets.transforms import AugmentedDataset, Augmentation
 from ocr_precompute import open_store
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.config import Settings, Source
+from ocr_precompute.settings import Settings, Source
 from ocr_precompute.checking.verify import verify
 compare("import")
 source = Source(images=images, annotations=annotations)

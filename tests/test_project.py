@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import ocr
 import ocr_precompute
 from ocr_precompute.cli.commands import app
-from ocr_precompute.config import load_settings
+from ocr_precompute.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "ocr_precompute").rglob("*.py"))
@@ -61,7 +61,8 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 
 LAYERS = [
     {"errors", "runtime"},
-    {"config", "files", "samples"},
+    {"parameters", "samples", "files"},
+    {"settings"},
     {"images", "understood"},
     {"targets"},
     {"annotations", "format"},

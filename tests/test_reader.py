@@ -25,7 +25,6 @@ import pytest
 import zarr
 from conftest import Dataset, same
 
-from ocr_precompute.config import Compression, Settings
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format import blosc
 from ocr_precompute.format.chunks import (
@@ -36,11 +35,13 @@ from ocr_precompute.format.chunks import (
 )
 from ocr_precompute.format.manifest import ShardEntry
 from ocr_precompute.format.shard import MAPS, RECORDS, Records
+from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading import split as reader
 from ocr_precompute.reading.split import Split, _MappedMap, _ZarrMap, open_store
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.settings import Settings
 from ocr_precompute.storage.store import manifest_path, shard_path
 from ocr_precompute.targets.sample import compute_sample
 

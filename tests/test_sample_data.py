@@ -14,8 +14,8 @@ from conftest import tree_bytes
 from PIL import Image
 
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.config import Settings, Source
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.settings import Settings, Source
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_sample_data.py"
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ocr_precompute.config import RECIPES
+from ocr_precompute.parameters import RECIPES
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.maps import Targets, make_targets, offset_distances
 

@@ -28,10 +28,10 @@ from ocr import train as command
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import progress_lines
 from ocr.lightning_modules.checkpoint_io import read_checkpoint
-from ocr_precompute.config import Settings, Source, load_settings
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.keys import data_hash
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.settings import Settings, Source, load_settings
 from ocr_precompute.storage.store import manifest_path, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]

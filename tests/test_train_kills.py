@@ -20,8 +20,8 @@ from conftest import Dataset
 from train_once import BACKBONE
 
 from ocr.lightning_modules.checkpoint_io import check_resumable, read_checkpoint
-from ocr_precompute.config import Settings
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("OCR_KILLS", "2"))

@@ -19,9 +19,10 @@ from ocr.datasets.transforms import (
     transformed,
     visible_polygons,
 )
-from ocr_precompute.config import RECIPES, Settings
+from ocr_precompute.parameters import RECIPES
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Settings
 from ocr_precompute.targets.maps import draw_targets
 
 DBNET = RECIPES["dbnet"]

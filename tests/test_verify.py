@@ -15,12 +15,13 @@ from conftest import Dataset, published, run
 
 from ocr_precompute.checking.repair import Repair, repair
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.config import Parameters, Settings
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.shard import RECORDS, read_record, record_file
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.split import open_store
+from ocr_precompute.settings import Settings
 from ocr_precompute.storage.store import manifest_path, shard_path
 
 

@@ -15,8 +15,9 @@ from ocr.datasets.loader import BatchLoader
 from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset, has_text
 from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
-from ocr_precompute.config import Parameters, load_settings, parse_size
 from ocr_precompute.errors import StoreError
+from ocr_precompute.parameters import Parameters
+from ocr_precompute.settings import load_settings, parse_size
 from ocr_precompute.understood import warning_lines
 
 _EVALUATION = ("image", *ANNOTATIONS)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset, warn_of_damage
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images.decoding import decode, letterbox
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.runtime.opencv import single_thread
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

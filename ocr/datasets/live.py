@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
-from ocr_precompute.config import Decode, Settings, SkipBad, Source, Unannotated
 from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.parameters import Decode
 from ocr_precompute.pipeline.scan import live_annotations, read_image
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
 from ocr_precompute.targets.sample import compute_sample
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import DamagedImageWarning, printable
 from ocr_precompute.format.shard import MAPS, SampleRecord
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import CanonicalSample, Damage
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")

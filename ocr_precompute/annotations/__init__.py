@@ -21,8 +21,8 @@ from ocr_precompute.annotations.reading import (
     Note,
     Reading,
 )
-from ocr_precompute.config import Rules
 from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.settings import Rules
 
 __all__ = ["Annotation", "Entry", "Note", "Reading", "format_names", "read_annotations"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ocr_precompute.annotations.reading import Annotation, Entry, FlatWords, Note, Word
-from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Rules
 
 # Pixels. No image this tool accepts reaches so far; what lies beyond is a slip, not a polygon.
 _FARTHEST = 1_000_000

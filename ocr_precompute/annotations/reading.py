@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Rules
 
 Word = tuple[str, Any, bool]
 """Label for messages; points as found, if all is well a list of [x, y] or an array; ignore flag."""

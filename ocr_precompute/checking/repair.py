@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ocr_precompute.checking.shard import Finding, Sources
 from ocr_precompute.checking.verify import VerifyReport, read_sources
-from ocr_precompute.config import Parameters, Source
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.files import delete, flush, replace_file, temporary_name
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.shard import foreign_files, group_metadata, read_records
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.encode import ShardPlan, ShardTask, encode_shard, unwritable
+from ocr_precompute.settings import Source
 from ocr_precompute.storage.store import build_lock, read_manifest, shard_path, split_names
 
 _DAMAGE = {"shard", "metadata", "index", "checksum", "range", "recompute"}

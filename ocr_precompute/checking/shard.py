@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ocr_precompute.checking.values import map_problem, record_problems
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import ImageError
 from ocr_precompute.files import read_bounded
 from ocr_precompute.format.chunks import ChunkFile, decompress
@@ -29,6 +28,7 @@ from ocr_precompute.format.shard import (
     read_records,
     record_metadata,
 )
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Sample
 from ocr_precompute.storage.store import shard_path
 from ocr_precompute.targets.sample import compute_sample

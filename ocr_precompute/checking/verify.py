@@ -14,7 +14,6 @@ from pathlib import Path
 import joblib
 
 from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard, holds
-from ocr_precompute.config import Rules, Source, is_split_name
 from ocr_precompute.errors import InputError, StoreError, printable
 from ocr_precompute.files import is_litter, temporary_stem
 from ocr_precompute.format.keys import data_hash, geometry_hash
@@ -24,6 +23,7 @@ from ocr_precompute.format.shard import (
 )
 from ocr_precompute.pipeline.scan import known_bad, scan
 from ocr_precompute.runtime.opencv import single_thread
+from ocr_precompute.settings import Rules, Source, is_split_name
 from ocr_precompute.storage.store import check_store, digest_cache, read_manifest, split_names
 
 

@@ -17,10 +17,11 @@ import typer.core
 
 from ocr_precompute import __version__
 from ocr_precompute.annotations import format_names
-from ocr_precompute.config import (
+from ocr_precompute.errors import InputError, PrecomputeError, Problem
+from ocr_precompute.parameters import Decode
+from ocr_precompute.settings import (
     DEFAULT_CONFIG,
     Backend,
-    Decode,
     Settings,
     SkipBad,
     Source,
@@ -29,7 +30,6 @@ from ocr_precompute.config import (
     load_settings,
     source_with,
 )
-from ocr_precompute.errors import InputError, PrecomputeError, Problem
 
 app = typer.Typer(
     help="Compile a text-detection dataset once; train from it for ever.",

@@ -24,7 +24,6 @@ from rich.text import Text
 
 from ocr_precompute.checking.repair import Repair
 from ocr_precompute.checking.verify import VerifyReport
-from ocr_precompute.config import Settings
 from ocr_precompute.errors import InputError, PrecomputeError, StoreError, printable
 from ocr_precompute.files import json_bytes, replace_file
 from ocr_precompute.format.manifest import Damaged, Skipped
@@ -32,6 +31,7 @@ from ocr_precompute.pipeline import build
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.reports.bench import BenchReport
 from ocr_precompute.reports.summary import SplitSummary, StoreSummary
+from ocr_precompute.settings import Settings
 from ocr_precompute.storage.garbage import Garbage, Removal
 from ocr_precompute.understood import Understood, summary_lines, tally_lines, warning_lines
 

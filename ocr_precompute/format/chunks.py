@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from crc32c import crc32c
 
-from ocr_precompute.config import Compression
 from ocr_precompute.files import check_regular
 from ocr_precompute.format.blosc import SHUFFLES, library
+from ocr_precompute.parameters import Compression
 
 _INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
 _BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes

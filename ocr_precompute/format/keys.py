@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ocr_precompute.config import Parameters
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import ImageFile, Polygons
 
 FORMAT_VERSION = 2

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError, VersionError
 from ocr_precompute.files import json_bytes
 from ocr_precompute.format.keys import FORMAT_VERSION
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Damage
 from ocr_precompute.understood import Understood
 

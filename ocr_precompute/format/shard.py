@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from ocr_precompute.config import Compression, Parameters
 from ocr_precompute.files import flush, inside, is_litter, json_bytes, read_bounded, temporary_name
 from ocr_precompute.format.chunks import (
     ChunkFile,
@@ -31,6 +30,7 @@ from ocr_precompute.format.chunks import (
     with_checksum,
 )
 from ocr_precompute.format.keys import FORMAT_VERSION
+from ocr_precompute.parameters import Compression, Parameters
 from ocr_precompute.samples import CanonicalSample, Damage
 
 MAPS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ocr_precompute.config import Decode
 from ocr_precompute.errors import ImageError
 from ocr_precompute.images import jpeg, png
 from ocr_precompute.images.apart import decode_apart
@@ -19,6 +18,7 @@ from ocr_precompute.images.headers import (
     tiff_holds_jpeg,
     webp_header,
 )
+from ocr_precompute.parameters import Decode
 from ocr_precompute.runtime.opencv import without_log
 from ocr_precompute.samples import Damage
 

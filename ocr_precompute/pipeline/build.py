@@ -12,22 +12,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocr_precompute.config import (
+from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
+from ocr_precompute.format.keys import data_hash, geometry_hash, shard_bounds, shard_key
+from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry, Skipped
+from ocr_precompute.format.shard import read_records
+from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.encode import ShardPlan, ShardResult, encode, unwritable
+from ocr_precompute.pipeline.scan import Scan, image_problem, known_bad, scan, without_bad
+from ocr_precompute.pipeline.understand import refuse_suspicions, understand
+from ocr_precompute.settings import (
     SPLIT_NAME_RULE,
-    Parameters,
     Settings,
     SkipBad,
     Source,
     is_split_name,
     parse_skip_bad,
 )
-from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
-from ocr_precompute.format.keys import data_hash, geometry_hash, shard_bounds, shard_key
-from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry, Skipped
-from ocr_precompute.format.shard import read_records
-from ocr_precompute.pipeline.encode import ShardPlan, ShardResult, encode, unwritable
-from ocr_precompute.pipeline.scan import Scan, image_problem, known_bad, scan, without_bad
-from ocr_precompute.pipeline.understand import refuse_suspicions, understand
 from ocr_precompute.storage.store import (
     build_lock,
     check_target,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import joblib
 
-from ocr_precompute.config import Backend, Parameters, Settings
 from ocr_precompute.errors import ImageError, InputError, StoreError, WorkerError
 from ocr_precompute.format.chunks import encode_chunk
 from ocr_precompute.format.shard import (
@@ -27,10 +26,12 @@ from ocr_precompute.format.shard import (
     read_records,
     read_row,
 )
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import image_problem
 from ocr_precompute.runtime import compiled
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import Sample
+from ocr_precompute.settings import Backend, Settings
 from ocr_precompute.storage.store import shard_path
 from ocr_precompute.targets.maps import compile_kernel
 from ocr_precompute.targets.sample import compute_sample

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ocr_precompute.annotations import Reading
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Polygons, Sample
 from ocr_precompute.targets.collapse import collapsed
 from ocr_precompute.targets.maps import as_drawn

@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import inside, read_bounded
 from ocr_precompute.format.chunks import ChunkError, ChunkFile, decompress
@@ -38,6 +37,7 @@ from ocr_precompute.format.shard import (
     read_records,
     record_metadata,
 )
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.remote import Access, RemoteError, remote_folder
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample

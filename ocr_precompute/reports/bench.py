@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ocr_precompute.config import Parameters, Rules, Source
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
 from ocr_precompute.format.chunks import ChunkFile, decompress, strip_checksum
 from ocr_precompute.format.shard import MAPS, map_file
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
 from ocr_precompute.reading.split import Split, open_store
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.settings import Rules, Source
 from ocr_precompute.storage.store import shard_path
 from ocr_precompute.targets.sample import compute_sample
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ocr_precompute.config import Parameters
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.manifest import Damaged, Manifest, Skipped
 from ocr_precompute.format.shard import MAPS
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.storage.store import (
     check_store,
     folder_bytes,

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ocr_precompute.config import is_split_name
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import (
     delete,
@@ -30,6 +29,7 @@ from ocr_precompute.files import (
 )
 from ocr_precompute.format.manifest import is_key
 from ocr_precompute.format.shard import foreign_files
+from ocr_precompute.settings import is_split_name
 from ocr_precompute.storage.store import (
     all_manifests,
     check_own_store,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ocr_precompute.config import Recipe
+from ocr_precompute.parameters import Recipe
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.maps import offset_distances, vanishes
 from ocr_precompute.targets.shapes import measured

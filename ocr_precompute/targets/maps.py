@@ -1,7 +1,7 @@
 """Polygons to label maps: the science.
 
 Probability and threshold maps of Differentiable Binarization, Liao et al. 2020 (arXiv 1911.08947),
-section 3.4, in the two recipes of `ocr_precompute.config.Recipe`.
+section 3.4, in the two recipes of `ocr_precompute.parameters.Recipe`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pyclipper
 
-from ocr_precompute.config import RECIPES, Recipe
+from ocr_precompute.parameters import RECIPES, Recipe
 from ocr_precompute.runtime.compiled import compiled
 from ocr_precompute.samples import Polygons
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ocr_precompute.config import Parameters
 from ocr_precompute.images.decoding import decode, letterbox
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.targets.maps import draw_targets
 

@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from ocr_precompute.annotations import Annotation, read_annotations
-from ocr_precompute.config import Settings, Source
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Settings, Source
 
 FIELDS = ("image", "prob", "thresh")
 SPLIT = "bench"

@@ -37,9 +37,9 @@ from common import (
 )
 
 from ocr_precompute import open_store
-from ocr_precompute.config import Recipe
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.shard import MAPS
+from ocr_precompute.parameters import Recipe
 from ocr_precompute.reading.split import Split
 
 LEVELS = {"lz4": (1, 5, 9), "lz4hc": (2, 3, 5, 9), "zstd": (1, 3, 5)}

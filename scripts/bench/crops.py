@@ -31,7 +31,7 @@ from common import (
 )
 
 from ocr.datasets.transforms import Augmentation, transformed, visible_polygons
-from ocr_precompute.config import RECIPES
+from ocr_precompute.parameters import RECIPES
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.maps import draw_targets
 

@@ -34,7 +34,7 @@ from common import (
     write_report,
 )
 
-from ocr_precompute.config import RECIPES, Recipe
+from ocr_precompute.parameters import RECIPES, Recipe
 from ocr_precompute.targets.maps import Targets, make_targets
 
 PACKAGES = ("opencv-python-headless", "pyclipper", "numba")

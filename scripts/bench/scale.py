@@ -47,15 +47,16 @@ from common import (
 
 from ocr_precompute import open_store
 from ocr_precompute.annotations import Reading
-from ocr_precompute.config import Parameters, Settings, Source
 from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.keys import data_hash, geometry_hash, shard_bounds, shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.shard import record_file
+from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build, plan
 from ocr_precompute.pipeline.scan import Scan
 from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.samples import ImageFile, Polygons, Sample
+from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import create_store, publish_manifest, read_manifest, shard_path
 
 LOOKUPS = 100_000

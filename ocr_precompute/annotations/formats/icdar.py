@@ -40,9 +40,9 @@ from ocr_precompute.annotations.folders import (
     walk,
 )
 from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Word
-from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Rules
 
 ALIASES: tuple[str, ...] = ()
 DIALECTS = tuple(FORMS)

@@ -15,8 +15,8 @@ from typing import Any
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames, read_bounded
 from ocr_precompute.annotations.reading import BadWord, Entry, Found, Word
-from ocr_precompute.config import Rules
 from ocr_precompute.errors import Problem
+from ocr_precompute.settings import Rules
 
 ALIASES = ("ufo",)
 DIALECTS: tuple[str, ...] = ()

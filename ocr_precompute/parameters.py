@@ -1,0 +1,118 @@
+"""Parameters: everything, besides the image and its polygons, that can change a stored byte.
+
+They go into every key, so whatever is added here is in the keys.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Decode = Literal["exact", "reduced"]
+
+
+class Frozen(BaseModel):
+    """Validated when made, never changed, no unknown field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Recipe(Frozen):
+    """How labels are drawn. Two are published: `RECIPES["seed"]` and `RECIPES["dbnet"]`."""
+
+    name: str
+    integer_vertices: bool = Field(description="cut vertices to whole pixels first")
+    clip: bool = Field(description="move vertices that leave the image to its nearest pixel first")
+    min_size: float = Field(description="ignore polygons with a box side below this, pixels")
+    min_area: float = Field(description="ignore polygons of an area below this, square pixels")
+    masks: bool = Field(description="mask out ignored and collapsed polygons")
+    every_part: bool = Field(description="draw every part of a polygon that an offset splits")
+    shrink_ratio: float = Field(default=0.4, gt=0, lt=1, description="r of the paper")
+    thresh_min: float = Field(default=0.3, ge=0, le=1)
+    thresh_max: float = Field(default=0.7, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Recipe:
+        if self.thresh_min >= self.thresh_max:
+            raise ValueError("thresh_min must be below thresh_max")
+        return self
+
+    @property
+    def repairs(self) -> bool:
+        """Whether self-crossing quads are repaired for this recipe, where nobody says."""
+        return self.name != "seed"
+
+
+RECIPES = {
+    "seed": Recipe(
+        name="seed",
+        integer_vertices=True,
+        clip=False,
+        min_size=0,
+        min_area=0,
+        masks=False,
+        every_part=True,
+    ),
+    "dbnet": Recipe(
+        name="dbnet",
+        integer_vertices=False,
+        clip=True,
+        min_size=8,
+        min_area=1,
+        masks=True,
+        every_part=False,
+    ),
+}
+QUICK_LEVEL = 2  # packs in a fifth of the time of the default level, is read a fifth slower
+
+
+class Compression(Frozen):
+    """The Blosc codec of every stored map. Changes bytes on disk, never pixels.
+
+    The defaults are the measured best for training: see docs/performance.md. Where images are
+    decoded at reduced scale, so that a build is quick, the default level is QUICK_LEVEL.
+    """
+
+    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "lz4hc"
+    clevel: int = Field(default=5, ge=1, le=9)
+    shuffle: Literal["noshuffle", "shuffle", "bitshuffle"] = Field(
+        default="noshuffle", description="how the bytes of float32 maps are ordered first"
+    )
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of the libraries that decide a pixel: another version, another key."""
+    import cv2  # slow, and not needed to print the help of a command
+
+    packages = {name: version(name) for name in ("pyclipper", "simplejpeg")}
+    return {"opencv": cv2.__version__, **packages}
+
+
+class Parameters(Frozen):
+    """Everything, besides the image and its polygons, that can change a byte of a stored sample."""
+
+    size: tuple[int, int] = Field(default=(640, 640), description="canonical (H, W) in pixels")
+    recipe: Recipe = RECIPES["dbnet"]
+    decode: Decode = "exact"
+    compression: Compression = Compression()
+    libraries: dict[str, str] = Field(default_factory=_libraries)
+
+    @property
+    def canonical(self) -> bytes:
+        """The parameters as they go into keys: JSON with its names in order."""
+        # Kept by hand: functools.cached_property takes a lock, which a fork could find held.
+        kept: bytes | None = self.__dict__.get("_canonical")
+        if kept is None:
+            kept = json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+            self.__dict__["_canonical"] = kept
+        return kept
+
+    @field_validator("size")
+    @classmethod
+    def _bounded_size(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(16 <= side <= 8192 for side in size):
+            raise ValueError(f"size {size[0]}x{size[1]} is outside 16 to 8192 pixels a side")
+        return size
