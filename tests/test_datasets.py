@@ -389,7 +389,7 @@ def test_a_live_image_that_went_away_is_named(dataset: Dataset) -> None:
     with pytest.raises(InputError, match=r"page_007\.jpg: cannot be read: No such file"):
         live[7]
     with pytest.raises(SampleError, match=r"sample 'page_009\.jpg': .* is not a JPEG, PNG"):
-        list(BatchLoader(live, 2)._run(live, [np.array([9])]))
+        list(BatchLoader(live, 2)._run(live, [np.array([9])], [(64, 64)]))
 
 
 def test_ctrl_c_ends_the_process_at_once(store: Path) -> None:

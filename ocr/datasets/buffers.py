@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,12 +10,12 @@ import torch
 
 
 class BatchBuffers:
-    """Arrays for batches of up to batch_size samples.
+    """Arrays for batches of up to batch_size samples, which may be cut to less than their size.
 
     Fresh memory costs a page fault every 4 kB, which takes as long as decompressing into it.
 
-    layout: dtype and shape of each field of a sample. pinned: page-locked memory from PyTorch's own
-    pool, which also waits for copies to a GPU that are still under way.
+    layout: dtype and shape (H, W, ...) of each field of a sample. pinned: page-locked memory from
+    PyTorch's own pool, which also waits for copies to a GPU that are still under way.
     """
 
     _SPARE = 8  # arrays a field that are kept for use again; more are given back to the system
@@ -28,24 +29,28 @@ class BatchBuffers:
         self._layout, self._batch_size, self._pinned = layout, batch_size, pinned
         self._spare: dict[str, list[np.ndarray]] = {field: [] for field in layout}
 
-    def take(self, samples: int) -> dict[str, torch.Tensor]:
+    def take(self, samples: int, size: tuple[int, int] | None = None) -> dict[str, torch.Tensor]:
         """A tensor of (samples, ...) for each field, with any content.
+
+        size: height and width of each, at most those of the layout, which are the default.
 
         They may be kept for any time: their memory is used again when the last tensor or array over
         it is gone, and not before.
         """
-        return {field: self._tensor(field, samples) for field in self._layout}
+        return {field: self._tensor(field, samples, size) for field in self._layout}
 
-    def _tensor(self, field: str, samples: int) -> torch.Tensor:
-        dtype, shape = self._layout[field]
+    def _tensor(self, field: str, samples: int, size: tuple[int, int] | None) -> torch.Tensor:
+        dtype, whole = self._layout[field]
+        shape = (samples, *(size or whole[:2]), *whole[2:])
         if self._pinned:
             torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
-            return torch.empty((samples, *shape), dtype=torch_dtype, pin_memory=True)
+            return torch.empty(shape, dtype=torch_dtype, pin_memory=True)
         try:
             array = self._spare[field].pop()
         except IndexError:
-            array = np.empty((self._batch_size, *shape), dtype)
-        return torch.from_numpy(np.asarray(_Lease(array, self._spare[field])))[:samples]
+            array = np.empty(self._batch_size * math.prod(whole), dtype)
+        lent = torch.from_numpy(np.asarray(_Lease(array, self._spare[field])))
+        return lent[: math.prod(shape)].view(shape)
 
 
 class _Lease:

@@ -40,6 +40,7 @@ class DetectionData(lightning.LightningDataModule):
         recipe: Literal["seed", "dbnet"] | None = None,
         live: str | None = None,
         batch_size: int = 8,
+        trim: int = 64,
         threads: int | None = None,
         seed: int = 0,
         augmentation: Augmentation = Augmentation(),  # noqa: B008
@@ -59,6 +60,9 @@ class DetectionData(lightning.LightningDataModule):
             live: Configuration of ocr-precompute; its splits are then computed from their source
                 files sample by sample, and the store is not used.
             batch_size: Samples a batch of each process.
+            trim: Leave out padding: batches of like samples, their height and width rounded up to
+                this, a multiple of 32; 0 leaves it in. Has no effect where augmentation cuts crops
+                or moves pixels.
             threads: Loader threads of each process; one a core by default.
             seed: Decides order and augmentation of every epoch.
             augmentation: How training samples are varied.
@@ -73,7 +77,9 @@ class DetectionData(lightning.LightningDataModule):
         self._splits = {"train": train, "val": val, "test": test or val}
         self._size = None if size is None else parse_size(size)
         self._recipe = recipe
-        self._batch_size, self._threads, self._seed = batch_size, threads, seed
+        if trim < 0 or trim % 32:
+            raise ValueError(f"trim is {trim}; it must be a multiple of 32, or 0 for none")
+        self._batch_size, self._trim, self._threads, self._seed = batch_size, trim, threads, seed
         self._augmentation = augmentation
         self._datasets: dict[str, SampleDataset] = {}
         self._loader: BatchLoader | None = None
@@ -162,18 +168,34 @@ class DetectionData(lightning.LightningDataModule):
                 "processes; train with fewer --trainer.devices"
             )
         self._loader = BatchLoader(
-            dataset, self._batch_size, shuffle=True, threads=self._threads, seed=self._seed
+            dataset,
+            self._batch_size,
+            shuffle=True,
+            trim=self._trim,
+            threads=self._threads,
+            seed=self._seed,
         )
-        if self._left_at is not None:
-            self._loader.load_state_dict(self._left_at)
+        self._go_on()
         return self._loader
 
+    def _go_on(self) -> None:
+        """Give the loader its place, once both are there. Raises StoreError as load_state_dict."""
+        if self._loader is None or self._left_at is None:
+            return
+        try:
+            self._loader.load_state_dict(self._left_at)
+        except ValueError as error:
+            raise StoreError(
+                f"{self._where('train')}: {error}; bring data and data.augmentation back to what "
+                "they were, or start anew from the checkpoint's weights with --model.weights"
+            ) from error
+
     def val_dataloader(self) -> BatchLoader:
-        """The split val in order, every sample once."""
+        """The split val, every sample once."""
         return self._in_order("val")
 
     def test_dataloader(self) -> BatchLoader:
-        """The split test in order, every sample once."""
+        """The split test, every sample once."""
         return self._in_order("test")
 
     def predict_dataloader(self) -> BatchLoader:
@@ -194,7 +216,9 @@ class DetectionData(lightning.LightningDataModule):
         return self._open("val", _EVALUATION).parameters
 
     def _in_order(self, role: str) -> BatchLoader:
-        return BatchLoader(self._datasets[role], self._batch_size, threads=self._threads)
+        return BatchLoader(
+            self._datasets[role], self._batch_size, trim=self._trim, threads=self._threads
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: the data hash of the training split, empty for live data; where the
@@ -236,8 +260,7 @@ class DetectionData(lightning.LightningDataModule):
                 f"{self._seed}, which gives another order; correct data.seed, {anew}"
             )
         self._left_at = left_at
-        if self._loader is not None:
-            self._loader.load_state_dict(left_at)
+        self._go_on()
 
     def _data_hash(self) -> str:
         train = self._datasets.get("train")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.datasets.samples import SampleDataset, warn_of_damage
+from ocr.datasets.samples import SampleDataset, sizes_by_header, warn_of_damage
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images.decoding import decode, letterbox
 from ocr_precompute.parameters import Parameters
@@ -41,6 +41,7 @@ class ImageFolder(SampleDataset):
         if skip_bad:
             self.fields = (*self.fields, "problem")
         self._images, self._max_pixels, self._skip_bad = Path(images), max_pixels, skip_bad
+        self._content_sizes: np.ndarray | None = None
         found = self._images.rglob("*") if self._images.is_dir() else iter(())
         names = [path.relative_to(self._images) for path in found if not path.is_dir()]
         self._names = sorted(
@@ -56,6 +57,17 @@ class ImageFolder(SampleDataset):
     def names(self) -> Sequence[str]:
         """Every image's path below the folder, in order."""
         return self._names
+
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Height and width of every image without its padding, int32 (n, 2), by its header; all
+        headers are read once.
+        """
+        if self._content_sizes is None:
+            paths = [self._images / name for name in self._names]
+            size = self.parameters.size
+            self._content_sizes = sizes_by_header(paths, size, self._max_pixels)
+        return self._content_sizes
 
     def __len__(self) -> int:
         return len(self._names)
@@ -74,7 +86,8 @@ class ImageFolder(SampleDataset):
                 if not self._skip_bad:
                     raise
                 sample = self._black(self._names[index], str(error))
-            out["image"][position] = sample["image"]
+            height, width = out["image"].shape[1:3]
+            out["image"][position] = sample["image"][:height, :width]
             rest.append(sample)
         return rest
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
+from ocr.datasets.samples import TRAINING, SampleDataset, sizes_by_header, warn_of_damage
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.parameters import Decode
 from ocr_precompute.pipeline.scan import live_annotations, read_image
@@ -84,6 +84,7 @@ class LiveDataset(SampleDataset):
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
         super().__init__(fields, settings.parameters)
         self._images, self._max_pixels = source.images, settings.max_pixels
+        self._content_sizes: np.ndarray | None = None
         self._annotated = live_annotations(
             source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels
         )
@@ -92,6 +93,17 @@ class LiveDataset(SampleDataset):
     def names(self) -> Sequence[str]:
         """Every sample's name, in order."""
         return [annotation.name for annotation in self._annotated]
+
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Height and width of every sample without its padding, int32 (n, 2), by the images'
+        headers, which are read once.
+        """
+        if self._content_sizes is None:
+            paths = [self._images / annotation.name for annotation in self._annotated]
+            size = self.parameters.size
+            self._content_sizes = sizes_by_header(paths, size, self._max_pixels)
+        return self._content_sizes
 
     def __len__(self) -> int:
         return len(self._annotated)
@@ -107,7 +119,8 @@ class LiveDataset(SampleDataset):
         for position, index in enumerate(indices):
             sample = self._compute(index)
             for field, array in out.items():
-                array[position] = getattr(sample, field)
+                height, width = array.shape[1:3]
+                array[position] = getattr(sample, field)[:height, :width]
             rest.append(self._chosen_annotations(sample))
         return rest
 

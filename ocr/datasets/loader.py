@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import joblib
@@ -19,6 +19,7 @@ import torch.distributed
 from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import SampleDataset
+from ocr.datasets.trim import Groups, TrimmedSizes
 
 # The fields besides maps that have one shape for all.
 _STACKED = {"matrix": (np.float64, (3, 3)), "original_size": (np.int64, (2,))}
@@ -61,6 +62,12 @@ class BatchLoader:
     state of another, with whatever batch size and number of ranks, gives exactly the samples that
     were not yet seen.
 
+    With trim no batch has padding that none of its samples needs: what all of them leave free at
+    the bottom and right is cut off, coordinates staying as they are, and samples of like content
+    share batches (see BatchOrder), so that samples also come in another order. All else stays: what
+    is left of an epoch too is the same with other batches, ranks, or trim. It asks the dataset for
+    its content_sizes; where these are all of the sample, as those of crops, nothing changes.
+
     Works as a train or validation dataloader of Lightning. Under torch.distributed each rank gets
     its share of every epoch (see BatchOrder).
     """
@@ -73,6 +80,7 @@ class BatchLoader:
         batch_size: int = 16,
         *,
         shuffle: bool = False,
+        trim: int | None = None,
         threads: int | None = None,
         seed: int = 0,
         prefetch: int = 4,
@@ -82,9 +90,10 @@ class BatchLoader:
     ) -> None:
         """Make a loader; nothing runs until it is iterated over.
 
-        threads: one a core by default. prefetch: batches under way ahead of the one in use.
-        rank, world_size: those of torch.distributed by default. pin_memory: page-locked memory; by
-        default if there is a CUDA device.
+        trim: to what height and width of batches are rounded up, a multiple of 32; none or 0 leaves
+        all padding there. threads: one a core by default. prefetch: batches under way ahead of the
+        one in use. rank, world_size: those of torch.distributed by default. pin_memory: page-locked
+        memory; by default if there is a CUDA device.
         Raises ValueError if a number is out of range.
         """
         threads = joblib.cpu_count() if threads is None else threads
@@ -92,6 +101,8 @@ class BatchLoader:
         for name, value in numbers.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if trim and (trim < 0 or trim % 32):
+            raise ValueError(f"trim is {trim}; it must be a multiple of 32, or 0 for none")
         if (rank is None) != (world_size is None):
             raise ValueError("give rank and world_size together, or neither")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
@@ -101,13 +112,16 @@ class BatchLoader:
         self.threads = threads
         self.sampler = EpochSampler()
         self._seed = seed
+        self._trim = trim or 0
         self._order = BatchOrder(len(dataset), batch_size, shuffle, seed)
+        self._trimmed: dict[int, TrimmedSizes] = {}  # by what they are rounded to
         self._prefetch = prefetch
         self._place = None if rank is None or world_size is None else (rank, world_size)
         pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.waited = 0.0
         """Seconds that callers have waited for batches so far."""
-        self._left_at = (0, 0)  # epoch, and samples seen of it, of a loaded state
+        self._left_at: Mapping[str, int] = {}  # a loaded state
+        self._begun = Groups()  # of the epoch that _seen belongs to
         self._seen = 0  # samples that all ranks together have been handed of this epoch
         self._buffers = BatchBuffers(dataset.layout, batch_size, pinned)
 
@@ -130,12 +144,20 @@ class BatchLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Batches of one epoch. Raises SampleError when the batch of a bad sample is asked for."""
         epoch = self.sampler.epoch
-        (at, seen), self._left_at = self._left_at, (0, 0)
-        self._seen = seen if at == epoch else 0
+        state, self._left_at = self._left_at, {}
+        self._seen = state.get("seen", 0) if state.get("epoch") == epoch else 0
         rank, world_size = self._rank()
-        batches = self._order.batches(epoch, rank, world_size, self._seen)
+        if not self._seen:
+            step = self.batch_size * world_size
+            self._begun = self._sizes(self._trim).groups(step) if self._trim else Groups()
+        order, group = self._order, None
+        if self._begun.group:
+            order = replace(order, kinds=self._sizes(self._begun.trim).kinds())
+            group = self._begun.group
+        batches = order.batches(epoch, rank, world_size, self._seen, group)
+        sizes = self._step_sizes(order.steps(epoch, world_size, self._seen, group))
         asked = time.perf_counter()
-        for batch in self._run(self.dataset.at_epoch(epoch), batches):
+        for batch in self._run(self.dataset.at_epoch(epoch), batches, sizes):
             self._seen = min(self._seen + self.batch_size * world_size, len(self.dataset))
             self.waited += time.perf_counter() - asked
             yield batch
@@ -146,23 +168,37 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader is: the epoch, and how many of its samples all ranks have been handed;
-        and what its order follows from: the seed, and the number of samples.
+        and what its order follows from: the seed, the number of samples, and within an epoch of
+        groups those with which it was begun: `trim`, `group`, and a checksum of `sizes`.
         """
         epoch, seen = self.sampler.epoch, self._seen
         if self._order.length(*self._rank(), seen) == 0:  # whether or not more was asked for
             epoch, seen = epoch + 1, 0
-        return {"epoch": epoch, "seen": seen, "seed": self._seed, "samples": len(self.dataset)}
+        state = {"epoch": epoch, "seen": seen, "seed": self._seed, "samples": len(self.dataset)}
+        return state | (asdict(self._begun) if seen and self._begun.group else {})
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from where another loader was: the next iteration begins with what it had left.
 
+        An epoch that was begun is gone on with in its own order, whatever batches and trim are now.
         Raises ValueError if the other's order is not this one's.
         """
         for name, has in (("seed", self._seed), ("samples", len(self.dataset))):
             if state.get(name) != has:
                 raise ValueError(f"{name} is {has}, and was {state.get(name)} before")
-        self._left_at = state["epoch"], state["seen"]
-        self.sampler.epoch, self._seen = self._left_at
+        begun = Groups(*(state.get(name, 0) for name in ("trim", "group", "sizes")))
+        if begun.group and self._sizes(begun.trim).checksum() != begun.sizes:
+            raise ValueError(
+                "the samples' content is of other sizes than before, and so is the order of the "
+                "epoch that was begun"
+            )
+        self._left_at, self._begun = state, begun
+        self.sampler.epoch, self._seen = state["epoch"], state["seen"]
+
+    def _sizes(self, trim: int) -> TrimmedSizes:
+        if trim not in self._trimmed:
+            self._trimmed[trim] = TrimmedSizes(self.dataset, trim)
+        return self._trimmed[trim]
 
     def _rank(self) -> tuple[int, int]:
         if self._place is not None:
@@ -171,17 +207,28 @@ class BatchLoader:
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
         return 0, 1
 
+    def _step_sizes(self, steps: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+        """Height and width of the batches of each step, the same for all ranks: the time of a step
+        is that of the largest anyway, and so it sees the same pixels however many ranks share it.
+        """
+        if not self._trim:
+            return [self.dataset.parameters.size] * len(steps)
+        return [self._sizes(self._trim).largest(step) for step in steps]
+
     def _run(
-        self, dataset: SampleDataset, batches: Sequence[np.ndarray]
+        self,
+        dataset: SampleDataset,
+        batches: Sequence[np.ndarray],
+        sizes: Sequence[tuple[int, int]],
     ) -> Iterator[dict[str, Any]]:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batch-loader")
         try:
             coming = (
                 self._start(
-                    pool, stop, dataset, indices.tolist(), self._parts(len(batches) - number)
+                    pool, stop, dataset, indices.tolist(), size, self._parts(len(batches) - number)
                 )
-                for number, indices in enumerate(batches)
+                for number, (indices, size) in enumerate(zip(batches, sizes, strict=False))
             )
             under_way = deque(itertools.islice(coming, self._prefetch))
             while under_way:
@@ -207,9 +254,10 @@ class BatchLoader:
         stop: threading.Event,
         dataset: SampleDataset,
         indices: list[int],
+        size: tuple[int, int],
         parts: int,
     ) -> _Batch:
-        maps = self._buffers.take(len(indices))
+        maps = self._buffers.take(len(indices), size)
         arrays = {field: tensor.numpy() for field, tensor in maps.items()}
         rest: list[dict[str, Any]] = [{} for _ in indices]
 

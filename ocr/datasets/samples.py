@@ -5,15 +5,19 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from torch.utils.data import Dataset
 
-from ocr_precompute.errors import DamagedImageWarning, printable
+from ocr_precompute.errors import DamagedImageWarning, ImageError, printable
 from ocr_precompute.format.shard import MAPS, SampleRecord
+from ocr_precompute.images.fit import content_sizes
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.scan import displayed_size
 from ocr_precompute.samples import CanonicalSample, Damage
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
@@ -58,12 +62,21 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
     def names(self) -> Sequence[str]:
         """Every sample's name, in order."""
 
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Height and width of the part of each sample, at the top left, beyond which there is
+        nothing but padding: int32 (n, 2). All of it, unless the dataset knows better.
+
+        Raises as `fill` does.
+        """
+        return np.tile(np.array(self.parameters.size, np.int32), (len(self), 1))
+
     @abstractmethod
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write the chosen maps of samples into out; return the other chosen fields of each.
 
         out: for each field of `layout` that is wanted, a contiguous array of its dtype and shape,
-        first axis = the indices.
+        first axis = the indices. Smaller height and width take the part at the top left.
         Raises IndexError, or an error that names the sample and what is wrong with it.
         """
 
@@ -96,6 +109,24 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
             {f: maps[f][position] if f in maps else rest[f] for f in self.fields}
             for position, rest in enumerate(samples)
         ]
+
+
+def sizes_by_header(paths: Sequence[Path], size: tuple[int, int], max_pixels: int) -> np.ndarray:
+    """Height and width that images will fill of their canonical size (H, W), int32 (n, 2).
+
+    Read from the files' headers. Of one that cannot be read it is all, for what is wrong is said
+    when the sample is asked for.
+    """
+
+    def displayed(path: Path) -> tuple[int, int]:
+        try:
+            return displayed_size(path, max_pixels)
+        except (OSError, ImageError):
+            return size
+
+    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
+        originals = list(threads.map(displayed, paths))
+    return content_sizes(np.array(originals, np.int64).reshape(-1, 2), size)
 
 
 def has_text(dataset: SampleDataset) -> bool:

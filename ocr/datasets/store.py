@@ -40,6 +40,11 @@ class StoreDataset(SampleDataset):
         """Every sample's name, in order."""
         return self.split.names
 
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Height and width of every sample without its padding, int32 (n, 2)."""
+        return self.split.content_sizes
+
     def __len__(self) -> int:
         return len(self.split)
 
@@ -48,7 +53,19 @@ class StoreDataset(SampleDataset):
 
         Raises IndexError, or StoreError, naming shard and sample, if its data is damaged.
         """
-        self.split.fill(indices, out)
+        self._fill(indices, out)
         if not self._annotations:
             return [{} for _ in indices]
         return [self._chosen_annotations(self.split.record(index)) for index in indices]
+
+    def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
+        whole = {field: self.split.shape(field) for field in out}
+        if all(array.shape[1:] == whole[field] for field, array in out.items()):
+            self.split.fill(indices, out)
+            return
+        page = {field: np.empty((1, *whole[field]), array.dtype) for field, array in out.items()}
+        for position, index in enumerate(indices):
+            self.split.fill([index], page)
+            for field, array in out.items():
+                height, width = array.shape[1:3]
+                array[position] = page[field][0, :height, :width]

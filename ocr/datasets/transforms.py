@@ -50,6 +50,11 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {high}")
 
+    @property
+    def moves(self) -> bool:
+        """Whether any pixel may come to lie elsewhere."""
+        return self.crop is not None or bool(self.flip or self.rotation or self.scale)
+
     def placement(
         self,
         polygons: Polygons,
@@ -200,6 +205,12 @@ class AugmentedDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self._dataset)
 
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Those of the dataset where no pixel moves; otherwise all of the varied sample."""
+        moved = self._augmentation.moves
+        return super().content_sizes if moved else self._dataset.content_sizes
+
     def at_epoch(self, epoch: int) -> AugmentedDataset:
         """The dataset with the variations of one epoch."""
         return AugmentedDataset(self._dataset, self._augmentation, seed=self._seed, epoch=epoch)
@@ -208,6 +219,8 @@ class AugmentedDataset(SampleDataset):
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write varied samples into out. Raises as the dataset does."""
         dtype, shape = self._dataset.layout["image"]
+        if not self._augmentation.moves:  # then out may be of the part without padding
+            shape = (*next(iter(out.values())).shape[1:3], 3) if out else shape
         images = np.empty((len(indices), *shape), dtype)
         annotations = self._dataset.fill(indices, {"image": images})
         for position, (index, annotation) in enumerate(zip(indices, annotations, strict=True)):
@@ -227,7 +240,8 @@ class AugmentedDataset(SampleDataset):
         polygons = Polygons.from_list(annotation["polygons"], annotation["ignore"].tolist())
         size, recipe = self.parameters.size, self.parameters.recipe
         matrix = self._augmentation.placement(polygons, image.shape[:2], recipe, random)
-        if size == image.shape[:2] and np.array_equal(matrix, np.eye(2, 3)):
+        still = size == image.shape[:2] and np.array_equal(matrix, np.eye(2, 3))
+        if still or not self._augmentation.moves:
             maps = {field: row for field, row in rows.items() if field != "image"}
             self._dataset.fill([index], maps)
         else:

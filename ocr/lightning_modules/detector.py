@@ -27,6 +27,7 @@ from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
 from ocr.models.outline import outline
+from ocr_precompute.images.fit import scaled_sizes
 
 Batch = dict[str, Any]
 _KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
@@ -276,8 +277,8 @@ def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detectio
 
 def _content(row: Batch) -> tuple[int, int]:
     """Height and width of the canonical image without its padding."""
-    height, width = np.maximum(1, np.rint(row["original_size"] / row["matrix"][0, 0])).astype(int)
-    return int(height), int(width)
+    height, width = scaled_sizes(row["original_size"], 1 / row["matrix"][0, 0]).tolist()
+    return height, width
 
 
 def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:

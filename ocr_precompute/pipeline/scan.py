@@ -18,7 +18,7 @@ from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, Skipped
-from ocr_precompute.images.decoding import decode, memory_limit, read_header
+from ocr_precompute.images.decoding import check_image, decode, memory_limit, read_header
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
@@ -167,6 +167,14 @@ def read_image(path: Path, max_pixels: int) -> bytes:
     """An image file's bytes. Raises OSError if it cannot be read, ImageError if it is no image."""
     _look_at(path, max_pixels)
     return path.read_bytes()
+
+
+def displayed_size(path: Path, max_pixels: int) -> tuple[int, int]:
+    """(height, width) in pixels of an image file as displayed, without decoding it.
+
+    Raises OSError if it cannot be read, ImageError if it is no image.
+    """
+    return check_image(read_image(path, max_pixels), max_pixels)
 
 
 def _look_at(path: Path, max_pixels: int) -> os.stat_result:

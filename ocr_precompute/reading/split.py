@@ -37,6 +37,7 @@ from ocr_precompute.format.shard import (
     read_records,
     record_metadata,
 )
+from ocr_precompute.images.fit import content_sizes
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.remote import Access, RemoteError, remote_folder
 from ocr_precompute.runtime.forks import undisturbed
@@ -99,6 +100,7 @@ class Split:
         self._access = Access(store, timeout)
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
         self._names: tuple[str, ...] | None = None
+        self._content_sizes: np.ndarray | None = None
         # Caches of functions, not of methods, so that they go when the split goes. They take no
         # lock that a fork could find held, and neither may anything else here.
         opened = partial(_open_map, store, manifest)
@@ -122,6 +124,21 @@ class Split:
             )
             self._names = tuple(name for records in shards for name in records.names)
         return self._names
+
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Height and width of every sample's content in canonical pixels, int32 (n, 2).
+
+        It lies at the top left; all beyond is padding. Raises StoreError if data is damaged.
+        """
+        if self._content_sizes is None:
+            sizes = [
+                self._access.ask(partial(_open_records, self.store, entry)).original_size
+                for entry in self.manifest.shards
+            ]
+            originals = np.concatenate([np.zeros((0, 2), np.int32), *sizes])
+            self._content_sizes = content_sizes(originals, self.manifest.parameters.size)
+        return self._content_sizes
 
     def __getitem__(self, index: int) -> CanonicalSample:
         """One canonical sample. Raises IndexError, or StoreError if its data is damaged."""

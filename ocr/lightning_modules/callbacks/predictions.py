@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.models import Detections
 from ocr_precompute.files import json_bytes, replace_file, safe_name
+from ocr_precompute.images.fit import scaled_sizes
 
 _COLOUR = (0, 180, 0)  # BGR
 
@@ -27,8 +28,8 @@ class PredictionWriter(lightning.Callback):
     """Writes what `predict` finds.
 
     OUT/predictions.json is an annotation file of the form `words`, in pixels of the original
-    images, with a `score` for each polygon. OUT/overlays holds a picture for each image, at
-    canonical size.
+    images, with a `score` for each polygon. OUT/overlays holds a picture for each image, of
+    canonical size without the padding.
 
     What has been found so far is written every second or so to OUT/predictions.part.json, of the
     same form (with several processes predictions.part-0.json and so on). It stays when the work is
@@ -58,6 +59,8 @@ class PredictionWriter(lightning.Callback):
         """Take a batch's polygons, draw them, and name images that could not be read."""
         images = batch["image"].cpu().numpy()
         matrices = batch["matrix"].cpu().numpy()
+        scales = 1 / matrices[:, :1, 0]
+        sizes = scaled_sizes(batch["original_size"].cpu().numpy(), scales).tolist()
         for number, (name, future) in enumerate(zip(batch["name"], outputs, strict=True)):
             if future is None:
                 self._bad += 1
@@ -66,8 +69,8 @@ class PredictionWriter(lightning.Callback):
             found: Detections = future.result()
             self._words[name] = {"words": as_words(found)}
             if self._overlays:
-                inverse = np.linalg.inv(matrices[number])
-                self._draw(name, images[number], found.mapped(inverse))
+                (height, width), inverse = sizes[number], np.linalg.inv(matrices[number])
+                self._draw(name, images[number, :height, :width], found.mapped(inverse))
         if time.monotonic() >= self._next_part:
             started = time.monotonic()
             self._write(self._part(trainer), self._words)
