@@ -29,19 +29,18 @@ class BatchBuffers:
         self._layout, self._batch_size, self._pinned = layout, batch_size, pinned
         self._spare: dict[str, list[np.ndarray]] = {field: [] for field in layout}
 
-    def take(self, samples: int, size: tuple[int, int] | None = None) -> dict[str, torch.Tensor]:
+    def take(self, samples: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
         """A tensor of (samples, ...) for each field, with any content.
 
-        size: height and width of each, at most those of the layout, which are the default.
-
+        size: height and width of each, at most those of the layout.
         They may be kept for any time: their memory is used again when the last tensor or array over
         it is gone, and not before.
         """
         return {field: self._tensor(field, samples, size) for field in self._layout}
 
-    def _tensor(self, field: str, samples: int, size: tuple[int, int] | None) -> torch.Tensor:
+    def _tensor(self, field: str, samples: int, size: tuple[int, int]) -> torch.Tensor:
         dtype, whole = self._layout[field]
-        shape = (samples, *(size or whole[:2]), *whole[2:])
+        shape = (samples, *size, *whole[2:])
         if self._pinned:
             torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
             return torch.empty(shape, dtype=torch_dtype, pin_memory=True)
