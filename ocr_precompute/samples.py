@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Polygons:
     """The polygons of one image as flat arrays.
 
@@ -40,6 +41,13 @@ class Polygons:
             np.concatenate([part.lengths for part in parts]),
             np.concatenate([part.ignore for part in parts]),
         )
+
+    def cut(self, counts: Sequence[int]) -> Iterator[Polygons]:
+        """The opposite of `joined`: so many polygons for each image, views of these."""
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = zip(ends.tolist(), self.starts[ends].tolist(), strict=True)
+        for (a, first), (b, last) in pairwise(places):
+            yield Polygons(self.points[first:last], self.lengths[a:b], self.ignore[a:b])
 
     def scaled(self, scale: float) -> Polygons:
         """The same polygons in canonical pixels, points in float32."""
@@ -93,7 +101,7 @@ class ImageFile(NamedTuple):
     turned: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Sample:
     """One annotated image: its name, file, and polygons.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ocr_precompute.annotations import formats
-from ocr_precompute.annotations.checks import check_entry, plain_name, unsafe
+from ocr_precompute.annotations.checks import check_entries, plain_name, unsafe
 from ocr_precompute.annotations.crossing import survey
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.reading import (
@@ -74,27 +74,34 @@ def _checked(
     found: Found, names: ImageNames, rules: Rules
 ) -> tuple[list[Annotation], list[Problem], list[Note]]:
     """The annotations in order of their names, and what is wrong or worth saying."""
-    annotations: dict[str, Annotation | None] = {}
     problems: list[Problem] = []
-    notes: list[Note] = []
+    seen: set[str] = set()
     twice: set[str] = set()
-    for entry in found.entries:
-        if isinstance(entry, Problem):
-            problems.append(entry)
-            continue
-        name = names.on_disk(plain_name(entry.name))
-        if reason := unsafe(name):
-            problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
-        elif name in annotations:
-            reason = "is annotated twice; keep one of the entries"
-            problems.append(Problem("image", entry.file, entry.name, reason, name))
-            twice.add(name)
-        else:
-            annotations[name], bad, more = check_entry(entry, name, rules)
-            problems += bad
-            notes += more
-    kept = [a for name, a in sorted(annotations.items()) if a and name not in twice]
-    return kept, problems, notes
+
+    def usable() -> Iterator[tuple[str, Entry]]:
+        for entry in found.entries:
+            if isinstance(entry, Problem):
+                problems.append(entry)
+                continue
+            name = names.on_disk(plain_name(entry.name))
+            if reason := unsafe(name):
+                problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
+            elif name in seen:
+                reason = "is annotated twice; keep one of the entries"
+                problems.append(Problem("image", entry.file, entry.name, reason, name))
+                twice.add(name)
+            else:
+                seen.add(name)
+                yield name, entry
+
+    annotations: list[Annotation] = []
+    notes: list[Note] = []
+    for annotation, bad, more in check_entries(usable(), rules):
+        annotations += [annotation] if annotation else []
+        problems += bad
+        notes += more
+    kept = (annotation for annotation in annotations if annotation.name not in twice)
+    return sorted(kept, key=lambda each: each.name), problems, notes
 
 
 @contextmanager
