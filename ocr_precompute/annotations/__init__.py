@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ocr_precompute.annotations import formats
@@ -22,6 +20,7 @@ from ocr_precompute.annotations.reading import (
     Reading,
 )
 from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.settings import Rules
 
 __all__ = ["Annotation", "Entry", "Note", "Reading", "format_names", "read_annotations"]
@@ -47,7 +46,7 @@ def read_annotations(
     rules = rules or Rules()
     module, dialect = _format(path, format_name)
     names = ImageNames(images)
-    with _no_collector():
+    with without_collector():
         found = module.read(path, names, dialect, rules)
         annotations, problems, notes = _checked(found, names, rules)
         annotations, noted, bounds = survey(annotations, rules.repair is not False)
@@ -102,21 +101,6 @@ def _checked(
         notes += more
     kept = (annotation for annotation in annotations if annotation.name not in twice)
     return sorted(kept, key=lambda each: each.name), problems, notes
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep the garbage collector from looking for cycles in what was parsed: there are none.
-
-    It would look at every list again and again while they pile up, for four fifths of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _format(path: Path, wanted: str) -> tuple[AnnotationFormat, str]:

@@ -83,7 +83,7 @@ def _all_good(
     entries: Sequence[Entry], rules: Rules
 ) -> list[tuple[Polygons, tuple[str, ...]]] | None:
     """The polygons and labels of all words of each entry; None if something may be wrong."""
-    if any(entry.bad or len(entry.labels) > rules.max_polygons for entry in entries):
+    if any(entry.bad or len(entry) > rules.max_polygons for entry in entries):
         return None
     loose = [entry.words for entry in entries if not isinstance(entry.words, FlatWords)]
     words = list(itertools.chain.from_iterable(loose))
@@ -120,7 +120,7 @@ def _flat(words: list[Any]) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
-    count = len(entry.labels) + len(entry.bad)
+    count = len(entry)
     if count > rules.max_polygons:
         return None, [too_many(entry.file, name, count, rules)], []
     words = entry.words.as_words() if isinstance(entry.words, FlatWords) else entry.words

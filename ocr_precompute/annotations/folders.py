@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file of that name is taken for an image."""
-    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
+    return name.lower().endswith(_IMAGE_SUFFIXES)
 
 
 def walk(

@@ -59,6 +59,12 @@ class Entry:
     bad: Sequence[BadWord] = ()
     declared_size: tuple[int, int] | None = None
 
+    def __len__(self) -> int:
+        """How many words, the bad ones too."""
+        return len(self.bad) + len(
+            self.words.labels if isinstance(self.words, FlatWords) else self.words
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
         """What messages call each of the words that could be parsed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -28,9 +29,9 @@ def geometry_hash(parameters: Parameters, image_digest: bytes, polygons: Polygon
     with their ignore flags, as annotated (float64 pixels).
     """
     digest = hashlib.sha256(_TAG + parameters.canonical + b"\n" + image_digest)
-    digest.update(np.array(polygons.lengths, "<i8").tobytes() + b"|")
-    digest.update(np.array(polygons.points, "<f8").tobytes() + b"|")
-    digest.update(np.array(polygons.ignore, np.uint8).tobytes())
+    digest.update(np.asarray(polygons.lengths, "<i8").tobytes() + b"|")
+    digest.update(np.asarray(polygons.points, "<f8").tobytes() + b"|")
+    digest.update(np.asarray(polygons.ignore, bool).tobytes())
     return digest.digest()
 
 
@@ -82,6 +83,7 @@ def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
     return bounds
 
 
+_PATHS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # as os.fsdecode has them
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS images (path BLOB PRIMARY KEY, stamp TEXT, digest BLOB,"
     " height INTEGER, width INTEGER, turned INTEGER)"
@@ -130,7 +132,7 @@ class DigestCache:
             database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**16)
             database.set_progress_handler(lambda: 1, most_steps)  # 1: give up
             return {
-                os.fsdecode(path): (stamp, ImageFile(digest, (height, width), turned == 1))
+                path.decode(*_PATHS): (stamp, ImageFile(digest, (height, width), turned == 1))
                 for path, stamp, digest, height, width, turned in database.execute(_SELECT)
             }
 

@@ -20,6 +20,7 @@ from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, Skipped
 from ocr_precompute.images.decoding import decode, memory_limit, read_header
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
 
@@ -40,6 +41,7 @@ class Scan:
     reading: Reading
 
 
+@without_collector()
 def scan(
     source: Source,
     max_pixels: int,

@@ -136,12 +136,9 @@ def _plain_words(words: dict[str, Any]) -> list[Word] | None:
     flags = [word.get("ignore", False) for word in values]
     if not set(map(type, flags)) <= {bool}:
         return None
-    texts = [word.get("transcription") for word in values]
-    if any(texts):
-        flags = [
-            flag or (type(text) is str and is_dont_care(text))
-            for flag, text in zip(flags, texts, strict=True)
-        ]
+    for number, text in enumerate([word.get("transcription") for word in values]):
+        if text and type(text) is str and is_dont_care(text):
+            flags[number] = True
     labels = [f"word {key}" for key in words]
     return list(zip(labels, [word.get("points") for word in values], flags, strict=True))
 
@@ -197,7 +194,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _declared_size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    for keys in _SIZES:
+    for keys in _SIZES if len(entry) > 1 else ():  # there are more than words
         sides = [entry.get(key) for key in keys]
         if all(isinstance(side, float) and 0 < side < 1e9 for side in sides):
             height, width = (int(side) for side in sides if isinstance(side, float))
