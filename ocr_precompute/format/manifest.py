@@ -19,7 +19,7 @@ from ocr_precompute.understood import Understood
 _Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 MOST_SAMPLES = 2 * 4096
-"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
+"""Samples of a shard: see boundaries.shard_bounds and Settings.shard_length."""
 
 
 @dataclass(frozen=True)

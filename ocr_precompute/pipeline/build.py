@@ -1,6 +1,6 @@
 """Build a split: scan, plan, encode, publish. Open this file first.
 
-Everything is keyed by content (see `fingerprint`), so resuming, reusing, building twice at once and
+Everything is keyed by content (see `format.keys`), so resuming, reusing, building twice at once and
 building with any number of workers need no code of their own.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
-from ocr_precompute.format.keys import data_hash, geometry_hash, shard_bounds, shard_key
+from ocr_precompute.format.boundaries import shard_bounds
+from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
 from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry, Skipped
 from ocr_precompute.format.shard import read_records
 from ocr_precompute.parameters import Parameters

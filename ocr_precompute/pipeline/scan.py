@@ -16,12 +16,12 @@ import joblib
 from ocr_precompute.annotations import Annotation, Reading, read_annotations
 from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.errors import ImageError, InputError, Problem
-from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, Skipped
 from ocr_precompute.images.decoding import decode, memory_limit, read_header
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
+from ocr_precompute.storage.digests import DigestCache
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _NO_POLYGONS = Polygons.from_list([], [])

@@ -32,10 +32,10 @@ from ocr_precompute.files import (
     replace_file,
     temporary_stem,
 )
-from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, check_format_version, is_key
 from ocr_precompute.format.shard import foreign_files, group_metadata, read_record, record_file
 from ocr_precompute.settings import Source, is_split_name, looks_like_url, url_refusal
+from ocr_precompute.storage.digests import DigestCache
 
 _MOST_MANIFEST = 2**26  # bytes; half a million shards
 _MOST_SMALL = 2**20  # bytes of any other file that is read whole

@@ -47,8 +47,9 @@ from common import (
 
 from ocr_precompute import open_store
 from ocr_precompute.annotations import Reading
+from ocr_precompute.format.boundaries import shard_bounds
 from ocr_precompute.format.chunks import with_checksum
-from ocr_precompute.format.keys import data_hash, geometry_hash, shard_bounds, shard_key
+from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.shard import record_file
 from ocr_precompute.parameters import Parameters
