@@ -25,7 +25,7 @@ from conftest import Dataset, published, run, same
 from typer.testing import CliRunner
 
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.cli.commands import app
+from ocr_precompute.cli import app
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
 from ocr_precompute.format.shard import MAPS, RECORDS, read_records

@@ -15,10 +15,11 @@ from pathlib import Path
 from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.format.boundaries import shard_bounds
 from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
-from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry, Skipped
+from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry
 from ocr_precompute.format.shard import read_records
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.encode import ShardPlan, ShardResult, encode, unwritable
+from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.pipeline.scan import Scan, image_problem, known_bad, scan, without_bad
 from ocr_precompute.pipeline.understand import refuse_suspicions, understand
 from ocr_precompute.settings import (
@@ -43,28 +44,6 @@ from ocr_precompute.storage.store import (
     shard_path,
 )
 from ocr_precompute.understood import Understood
-
-
-class Progress:
-    """What a build tells whoever watches it. This one keeps silent."""
-
-    def scanning(self, done: int, total: int) -> None:
-        """So many images of so many are digested."""
-
-    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
-        """It is known what there is to learn, and what is left out."""
-
-    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
-        """It is known which images are damaged."""
-
-    def planned(self, plan: Plan) -> None:
-        """It is known what there is to do."""
-
-    def encoded(self, result: ShardResult) -> None:
-        """One shard is finished."""
-
-    def notice(self, message: str) -> None:
-        """Something worth a line on the screen."""
 
 
 @dataclass(frozen=True)
