@@ -24,7 +24,13 @@ from ocr_precompute.format.shard import (
 from ocr_precompute.pipeline.scan import known_bad, scan
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.settings import Rules, Source, is_split_name
-from ocr_precompute.storage.store import check_store, digest_cache, read_manifest, split_names
+from ocr_precompute.storage.store import (
+    check_store,
+    digest_cache,
+    no_split,
+    read_manifest,
+    split_names,
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,7 @@ def verify(
             findings.append(Finding("manifest", "", "", str(error)))
             continue
         if manifest is None:
-            known = ", ".join(split_names(store)) or "none"
-            raise StoreError(f"{store}: no split {name!r} in this store; splits: {known}")
+            raise no_split(store, name)
         current: Sources | None = None
         if sources and name in sources:
             current, missing = read_sources(store, sources[name], manifest, max_pixels)

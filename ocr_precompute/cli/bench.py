@@ -17,6 +17,7 @@ from ocr_precompute.cli.options import (
     JsonOption,
     SplitOption,
     StoreOption,
+    VerboseOption,
     source_built_from,
     source_unknown,
 )
@@ -55,6 +56,7 @@ def bench(
     seconds: SecondsOption = 1.0,
     plot: PlotOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Measure what the store saves: the live path against it, stage by stage, on your own split.
 
@@ -64,7 +66,7 @@ def bench(
 
     Example: ocr-precompute bench --split val --plot bench.png
     """
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         import joblib
 
         from ocr_precompute.reports import bench as benching

@@ -18,6 +18,7 @@ from ocr_precompute.cli.options import (
     JobsOption,
     JsonOption,
     StoreOption,
+    VerboseOption,
     source_to_build,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
@@ -38,8 +39,9 @@ from ocr_precompute.understood import Understood, summary_lines, warning_lines
 
 if TYPE_CHECKING:
     from ocr_precompute.format.manifest import Damaged, Skipped
-    from ocr_precompute.pipeline.build import BuildReport, Plan
     from ocr_precompute.pipeline.encode import ShardResult
+    from ocr_precompute.pipeline.plan import Plan
+    from ocr_precompute.pipeline.report import BuildReport
 
 ConfiguredSplitOption = Annotated[
     str, typer.Option("--split", help="Name of the split, as in the config.")
@@ -106,6 +108,7 @@ def build(
     strict: StrictOption = False,
     report_file: ReportOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Build or update a split. Does nothing when the data hash has not changed.
 
@@ -115,7 +118,7 @@ def build(
 
     Example: ocr-precompute build --split val --images img --annotations gt --store data/store
     """
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         from ocr_precompute.pipeline import build as building
 
         given = {"store": store, "recipe": recipe, "size": size, "decode": decode}

@@ -13,6 +13,7 @@ from ocr_precompute.cli.options import (
     DryRunOption,
     JsonOption,
     StoreOption,
+    VerboseOption,
     duration,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
@@ -38,6 +39,7 @@ def gc(
     older_than: OlderThanOption = "1d",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Delete shards that no split names any more, and what killed builds left behind.
 
@@ -47,7 +49,7 @@ def gc(
 
     Example: ocr-precompute gc --older-than 12h
     """
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         from ocr_precompute.storage.garbage import collect_garbage
 
         grace = duration(older_than, "--older-than")

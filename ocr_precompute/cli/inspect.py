@@ -8,7 +8,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ocr_precompute.cli.options import ConfigOption, JsonOption, OneSplitOption, StoreOption
+from ocr_precompute.cli.options import (
+    ConfigOption,
+    JsonOption,
+    OneSplitOption,
+    StoreOption,
+    VerboseOption,
+)
 from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import add_row, byte_size, print_damaged, print_table, say, warn
 from ocr_precompute.errors import printable
@@ -25,9 +31,10 @@ def inspect(
     store: StoreOption = None,
     shards: Annotated[bool, typer.Option("--shards", help="List every shard.")] = False,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         from ocr_precompute.reports.summary import summarise
 
         settings = load_settings(config, {"store": store})

@@ -21,6 +21,16 @@ StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the
 SplitOption = Annotated[str, typer.Option("--split", help="Name of the split.")]
 OneSplitOption = Annotated[str | None, typer.Option("--split", help="Only this split.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+VerboseOption = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="Log what is done to stderr; -vv logs more.",
+        show_default=False,
+    ),
+]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder that image names are relative to.")
 ]

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from ocr_precompute.cli.options import ConfigOption, JsonOption, SplitOption, StoreOption
+from ocr_precompute.cli.options import (
+    ConfigOption,
+    JsonOption,
+    SplitOption,
+    StoreOption,
+    VerboseOption,
+)
 from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import say
 from ocr_precompute.settings import check_local, load_settings
@@ -23,9 +29,10 @@ def preview(
     config: ConfigOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Write pictures of stored samples: image with polygons, and its four label maps."""
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         from ocr_precompute.reports.preview import write_previews
 
         check_local(out, "--out")

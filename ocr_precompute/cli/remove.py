@@ -11,6 +11,7 @@ from ocr_precompute.cli.options import (
     JsonOption,
     SplitOption,
     StoreOption,
+    VerboseOption,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import say
@@ -26,12 +27,13 @@ def remove(
     store: StoreOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Take a split out of the store. Its shards stay until `gc` deletes them.
 
     A training that has the split open reads on meanwhile.
     """
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         from ocr_precompute.storage.garbage import remove_split
 
         settings = load_settings(config, {"store": store})

@@ -11,13 +11,15 @@ from typing import Any
 import typer
 
 from ocr_precompute.errors import InputError, PrecomputeError
+from ocr_precompute.runtime.logs import log_shown
 
 
 @contextmanager
-def reporting(as_json: bool) -> Iterator[None]:
-    """Turn this package's errors into lines on stderr, and exit status 2."""
+def reporting(as_json: bool, verbosity: int) -> Iterator[None]:
+    """Show the log, and turn this package's errors into lines on stderr, and exit status 2."""
     try:
-        yield
+        with log_shown(verbosity):
+            yield
     except PrecomputeError as error:
         problems = error.problems if isinstance(error, InputError) else ()
         _print_error(error)

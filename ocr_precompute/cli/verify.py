@@ -16,6 +16,7 @@ from ocr_precompute.cli.options import (
     JsonOption,
     OneSplitOption,
     StoreOption,
+    VerboseOption,
     source_built_from,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
@@ -50,6 +51,7 @@ def verify(
     format_name: FormatOption = None,
     jobs: JobsOption = None,
     as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
 ) -> None:
     """Check every manifest, folder, index, checksum and value, and the sources of each split.
 
@@ -58,7 +60,7 @@ def verify(
     again from source and compared bit for bit. With --repair a damaged shard is built again, if its
     sources are still what they were. Exit status 1 if anything is, or stays, wrong.
     """
-    with reporting(as_json):
+    with reporting(as_json, verbose):
         from ocr_precompute.checking import repair as repairing
         from ocr_precompute.storage.store import check_store, split_names
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocr_precompute.format.manifest import Damaged, Skipped
-    from ocr_precompute.pipeline.build import Plan
     from ocr_precompute.pipeline.encode import ShardResult
+    from ocr_precompute.pipeline.plan import Plan
     from ocr_precompute.understood import Understood
 
 

@@ -30,16 +30,16 @@ from ocr_precompute.files import (
 from ocr_precompute.format.manifest import is_key
 from ocr_precompute.format.shard import foreign_files
 from ocr_precompute.settings import is_split_name
+from ocr_precompute.storage.locks import gc_lock
 from ocr_precompute.storage.store import (
     all_manifests,
     check_own_store,
-    gc_lock,
     leftovers,
     manifest_path,
+    no_split,
     read_manifest,
     shard_path,
     source_path,
-    split_names,
 )
 
 GRACE = timedelta(days=1)
@@ -253,8 +253,7 @@ def remove_split(store: Path, split: str, dry_run: bool = False) -> Removal:
     check_own_store(store)
     path = manifest_path(store, split)
     if not is_split_name(split) or not os.path.lexists(path):
-        known = ", ".join(split_names(store)) or "none"
-        raise StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
+        raise no_split(store, split)
     try:
         manifest = read_manifest(store, split)
     except StoreError:
