@@ -147,6 +147,7 @@ def encode_shard(task: ShardTask, target: Path | None = None) -> ShardResult:
                         for name in MAPS
                     }
                     record = SampleRecord.of(computed, geometry)
+                log.debug("%s: %s", sample.name, "copied" if donated else "computed")
                 rows.append(replace(record, name=sample.name))
                 writer.append(chunks)
             if bad:

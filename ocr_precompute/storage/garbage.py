@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ from ocr_precompute.storage.store import (
     shard_path,
     source_path,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE = timedelta(days=1)
 
@@ -202,6 +205,7 @@ def _delete_shard(store: Path, key: str, noted: bool) -> bool:
     os.rename(shard_path(store, key), doomed)
     flush(store / "shards")
     _delete(doomed)
+    log.info("shard %s: deleted", key[:16])
     return True
 
 
@@ -209,6 +213,7 @@ def _delete(path: Path) -> None:
     """Delete what is out of use; what a file server holds on to is left to the next time."""
     try:
         delete(path)
+        log.debug("%s: deleted", path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):
             raise
