@@ -25,7 +25,7 @@ from conftest import Dataset, published, run, same
 from typer.testing import CliRunner
 
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.cli.commands import app
+from ocr_precompute.cli import app
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
 from ocr_precompute.format.shard import MAPS, RECORDS, read_records
@@ -34,8 +34,8 @@ from ocr_precompute.reading.split import Split, open_store
 from ocr_precompute.reports.summary import summarise
 from ocr_precompute.settings import Settings, looks_like_url
 from ocr_precompute.storage.garbage import collect_garbage, remove_split
+from ocr_precompute.storage.locks import build_lock
 from ocr_precompute.storage.store import (
-    build_lock,
     check_target,
     manifest_path,
     recorded_source,

@@ -16,9 +16,11 @@ from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.shard import foreign_files, group_metadata, read_records
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline.encode import ShardPlan, ShardTask, encode_shard, unwritable
+from ocr_precompute.pipeline.encode import ShardTask, encode_shard
+from ocr_precompute.pipeline.plan import ShardPlan
 from ocr_precompute.settings import Source
-from ocr_precompute.storage.store import build_lock, read_manifest, shard_path, split_names
+from ocr_precompute.storage.locks import build_lock, unwritable
+from ocr_precompute.storage.store import read_manifest, shard_path, split_names
 
 _DAMAGE = {"shard", "metadata", "index", "checksum", "range", "recompute"}
 

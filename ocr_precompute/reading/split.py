@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ocr_precompute.errors import StoreError
+from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.files import inside, read_bounded
 from ocr_precompute.format.chunks import ChunkError, ChunkFile, decompress
 from ocr_precompute.format.manifest import Manifest, ShardEntry
@@ -41,7 +41,7 @@ from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.remote import Access, RemoteError, remote_folder
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample
-from ocr_precompute.storage.store import check_store, read_manifest, shard_path, split_names
+from ocr_precompute.storage.store import check_store, published, shard_path, split_names
 
 _MOST_METADATA = 2**20  # bytes of a zarr.json
 _OPEN_RECORDS = 64  # shards whose records are kept in memory
@@ -75,11 +75,7 @@ class Store:
 
     def split(self, name: str) -> Split:
         """A published split. Raises StoreError if there is none of that name."""
-        manifest = self._access.ask(lambda: read_manifest(self.path, name))
-        if manifest is None:
-            self._access.ask(lambda: check_store(self.path))  # or is it out of reach by now?
-            known = ", ".join(self.splits) or "none"
-            raise StoreError(f"{self.path}: no split {name!r} in this store; splits: {known}")
+        manifest = self._access.ask(lambda: published(self.path, name))
         return Split(self.path, manifest, checksums=self._checksums, timeout=self._access.limit)
 
 
@@ -246,7 +242,7 @@ class Split:
         entry = self.manifest.shards[shard]
         return StoreError(
             f"shard {entry.key}: sample {self._name(entry, row)}: {field} cannot be read "
-            f"({' '.join(str(error).split())[:200]}); run `ocr-precompute verify`"
+            f"({one_line(error)}); run `ocr-precompute verify`"
         )
 
     def _name(self, entry: ShardEntry, row: int) -> str:
@@ -346,8 +342,7 @@ def _open_records(store: Path, entry: ShardEntry) -> Records:
             records = Records.from_arrays({field: _record(shard, field) for field in RECORDS})
     except Exception as error:  # whatever a codec raises, the data is damaged
         raise StoreError(
-            f"shard {entry.key}: cannot be read ({' '.join(str(error).split())[:200]}); "
-            "run `ocr-precompute verify`"
+            f"shard {entry.key}: cannot be read ({one_line(error)}); run `ocr-precompute verify`"
         ) from error
     if len(records.names) != entry.samples:
         raise StoreError(

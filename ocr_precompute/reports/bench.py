@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
@@ -21,6 +20,7 @@ from ocr_precompute.format.shard import MAPS, map_file
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
 from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reports.clock import rate, resident_memory, seconds_of
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Rules, Source
@@ -125,8 +125,8 @@ def bench(
         for _ in range(_ROUNDS):
             for name, path in paths.items():
                 laps[name].append(_time_stages(path, items, seconds / 2))
-                rate, growth = _time_batches(path, items, split, batch_size, threads, seconds)
-                rates[name].append(rate)
+                found, growth = _time_batches(path, items, split, batch_size, threads, seconds)
+                rates[name].append(found)
                 memory[name] += [] if growth is None else [growth]
         cold = {
             name: _time_cold(path, items, split, batch_size, threads)
@@ -282,19 +282,21 @@ def _time_batches(
     seconds: float,
 ) -> tuple[float, int | None]:
     """Samples a second in whole batches on threads, and the bytes the process grew by meanwhile."""
-    before = _resident()
+    before = resident_memory()
     grown = 0
     out = _batch(split, batch_size)
-    with ThreadPoolExecutor(threads) as pool:
-        done, started = 0, time.perf_counter()
+
+    def passes(pool: ThreadPoolExecutor) -> Iterator[int]:
+        nonlocal grown
         while True:
             for batch in _batches(items, batch_size):
                 _fill(path, pool, threads, batch, out)
-                done += len(batch)
-                grown = max(grown, (_resident() or 0) - (before or 0))
-            elapsed = time.perf_counter() - started
-            if elapsed >= seconds:
-                return done / elapsed, grown if before is not None else None
+                grown = max(grown, (resident_memory() or 0) - (before or 0))
+            yield len(items)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = rate(passes(pool), seconds)
+    return found, grown if before is not None else None
 
 
 def _time_cold(
@@ -307,11 +309,13 @@ def _time_cold(
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     out = _batch(split, batch_size)
-    with ThreadPoolExecutor(threads) as pool:
-        started = time.perf_counter()
+
+    def whole_pass() -> None:
         for batch in _batches(items, batch_size):
             _fill(path, pool, threads, batch, out)
-        return len(items) / (time.perf_counter() - started)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return len(items) / seconds_of(whole_pass)
 
 
 def _fill(
@@ -341,11 +345,3 @@ def _batches(items: Iterable[_Item], batch_size: int) -> Iterator[list[_Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, batch_size)):
         yield batch
-
-
-def _resident() -> int | None:
-    """Bytes of this process's own memory, without mapped files."""
-    with suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/statm").read_text().split()
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-    return None

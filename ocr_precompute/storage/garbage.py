@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -30,17 +31,19 @@ from ocr_precompute.files import (
 from ocr_precompute.format.manifest import is_key
 from ocr_precompute.format.shard import foreign_files
 from ocr_precompute.settings import is_split_name
+from ocr_precompute.storage.locks import gc_lock
 from ocr_precompute.storage.store import (
     all_manifests,
     check_own_store,
-    gc_lock,
     leftovers,
     manifest_path,
+    no_split,
     read_manifest,
     shard_path,
     source_path,
-    split_names,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE = timedelta(days=1)
 
@@ -202,6 +205,7 @@ def _delete_shard(store: Path, key: str, noted: bool) -> bool:
     os.rename(shard_path(store, key), doomed)
     flush(store / "shards")
     _delete(doomed)
+    log.info("shard %s: deleted", key[:16])
     return True
 
 
@@ -209,6 +213,7 @@ def _delete(path: Path) -> None:
     """Delete what is out of use; what a file server holds on to is left to the next time."""
     try:
         delete(path)
+        log.debug("%s: deleted", path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):
             raise
@@ -253,8 +258,7 @@ def remove_split(store: Path, split: str, dry_run: bool = False) -> Removal:
     check_own_store(store)
     path = manifest_path(store, split)
     if not is_split_name(split) or not os.path.lexists(path):
-        known = ", ".join(split_names(store)) or "none"
-        raise StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
+        raise no_split(store, split)
     try:
         manifest = read_manifest(store, split)
     except StoreError:

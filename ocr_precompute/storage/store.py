@@ -13,18 +13,14 @@ STORE/
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import json
+import logging
 import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import (
-    delete,
     is_abandoned,
     is_litter,
     json_bytes,
@@ -32,10 +28,12 @@ from ocr_precompute.files import (
     replace_file,
     temporary_stem,
 )
-from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, check_format_version, is_key
 from ocr_precompute.format.shard import foreign_files, group_metadata, read_record, record_file
 from ocr_precompute.settings import Source, is_split_name, looks_like_url, url_refusal
+from ocr_precompute.storage.digests import DigestCache
+
+log = logging.getLogger(__name__)
 
 _MOST_MANIFEST = 2**26  # bytes; half a million shards
 _MOST_SMALL = 2**20  # bytes of any other file that is read whole
@@ -103,11 +101,28 @@ def read_manifest(store: Path, split: str) -> Manifest | None:
         return None
     path = manifest_path(store, split)
     try:
-        return Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
+        manifest = Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    log.debug("%s: read, %d samples in %d shards", path, manifest.samples, len(manifest.shards))
+    return manifest
+
+
+def published(store: Path, split: str) -> Manifest:
+    """The published manifest of a split. Raises StoreError if it is damaged or there is none."""
+    manifest = read_manifest(store, split)
+    if manifest is None:
+        raise no_split(store, split)
+    return manifest
+
+
+def no_split(store: Path, split: str) -> StoreError:
+    """The error that says which splits there are. Raises one if there is no store any more."""
+    check_store(store)
+    known = ", ".join(split_names(store)) or "none"
+    return StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
 
 
 def split_names(store: Path) -> list[str]:
@@ -220,48 +235,6 @@ def check_store(store: Path) -> None:
             f"{path}: does not describe an ocr-precompute store; name another --store"
         ) from error
     check_format_version(version, path)
-
-
-@contextlib.contextmanager
-def build_lock(store: Path) -> Iterator[None]:
-    """Held by a build: any number at once, but not while `gc` deletes.
-
-    The first build to come removes what killed builds left in tmp/.
-    """
-    with _locked(store) as descriptor:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for leftover in [] if (store / "tmp").is_symlink() else leftovers(store / "tmp"):
-                with contextlib.suppress(OSError):
-                    delete(leftover)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def gc_lock(store: Path) -> Iterator[None]:
-    """Held while shards are deleted. Raises StoreError if a build runs."""
-    with _locked(store) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"{store}: a build is running; nothing was deleted. Run gc again when it is done"
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _locked(store: Path) -> Iterator[int]:
-    path = store / "lock"
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        yield descriptor
-    finally:
-        os.close(descriptor)  # releases the lock, as the end of the process does
 
 
 def leftovers(folder: Path) -> list[Path]:
