@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ocr_precompute.errors import StoreError
 
@@ -43,18 +43,25 @@ def read_bounded(path: Path, most: int) -> bytes:
     if not isinstance(path, Path):  # on another file system
         with path.open("rb") as file:
             return _at_most(file.read(most + 1), path, most)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        check_regular(status, path)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         # No more than that at once: room is made for all that is asked for.
-        return _at_most(file.read(min(most, status.st_size) + 1), path, most)
+        return _at_most(file.read(min(most, size) + 1), path, most)
 
 
-def check_regular(status: os.stat_result, path: Path) -> None:
-    """Raises OSError for anything but a regular file."""
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened for reading.
+
+    Raises OSError for anything but a regular file, without waiting for it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _at_most(data: bytes, path: Path, most: int) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from crc32c import crc32c
 
-from ocr_precompute.files import check_regular
+from ocr_precompute.files import open_regular
 from ocr_precompute.format.blosc import SHUFFLES, library
 from ocr_precompute.parameters import Compression
 
@@ -86,16 +86,13 @@ class ChunkFile:
     """
 
     def __init__(self, path: Path, samples: int) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is not waited for
-        with open(descriptor, "rb", buffering=0):
-            status = os.fstat(descriptor)
-            check_regular(status, path)
-            self.size = status.st_size
+        with open_regular(path) as file:
+            self.size = os.fstat(file.fileno()).st_size
             length = samples * _INDEX_ENTRY + 4
             if self.size < length:
                 raise ValueError("file is shorter than its index")
             # A view, since slices of a map itself are copies.
-            self._data = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         index = np.frombuffer(strip_checksum(self._data[self.size - length :]), "<u8")
         offsets, lengths = index.reshape(samples, 2).T
         ends = np.cumsum(lengths)
