@@ -93,11 +93,7 @@ def draw_page(page: Page, matrix: np.ndarray, light: np.ndarray | None, out: np.
     back = cv2.invertAffineTransform(matrix)
     source = shown and moved_rectangle(shown.size, back, page.content, (shown.left, shown.top))
     if shown is None or source is None or shown.size != size:
-        black = np.zeros((1, 1, 3), np.uint8)
-        colour = (black if light is None else lit(black, light))[0, 0].tolist()
-        cv2.rectangle(
-            out, (0, 0), size[::-1], colour, cv2.FILLED
-        )  # numpy takes twenty times as long
+        _fill_black(out, light)
     if shown is None or source is None:
         return
     target = out[shown.top : shown.bottom, shown.left : shown.right]
@@ -120,6 +116,16 @@ def lit(image: np.ndarray, light: np.ndarray, out: np.ndarray | None = None) -> 
     """
     recoloured: np.ndarray = cv2.transform(image, light, dst=out)
     return recoloured
+
+
+def _fill_black(out: np.ndarray, light: np.ndarray | None) -> None:
+    """Fill out with what black becomes in that light."""
+    black = np.zeros((1, 1, 3), np.uint8)
+    red, green, blue = (black if light is None else lit(black, light))[0, 0].tolist()
+    if red == green == blue:
+        out.fill(red)
+    else:
+        out[...] = red, green, blue  # takes a hundred times as long
 
 
 def _rows(page: Page, top: int, bottom: int) -> np.ndarray:
