@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Polygons:
     """The polygons of one image as flat arrays.
 
@@ -56,7 +56,13 @@ class Polygons:
     @property
     def starts(self) -> np.ndarray:
         """Where each polygon's points begin, and where the last one's end: int64 (N + 1,)."""
-        return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        kept: np.ndarray | None = self.__dict__.get("_starts")  # asked for some ten times a sample
+        if kept is None:
+            kept = np.zeros(len(self.lengths) + 1, np.int64)
+            np.cumsum(self.lengths, out=kept[1:])
+            kept.flags.writeable = False
+            self.__dict__["_starts"] = kept
+        return kept
 
     def following(self) -> np.ndarray:
         """For each point the next one around its polygon, (P, 2)."""

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
+from ocr.datasets.samples import TRAINING, SampleDataset, page_of, warn_of_damage
+from ocr.datasets.warping import Page, content_size
 from ocr_precompute.errors import ImageError, InputError
 from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Decode
 from ocr_precompute.pipeline.scan import live_annotations
 from ocr_precompute.runtime.opencv import single_thread
-from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
 from ocr_precompute.targets.sample import compute_sample
 
@@ -111,6 +112,14 @@ class LiveDataset(SampleDataset):
                 array[position] = getattr(sample, field)
             rest.append(self._chosen_annotations(sample))
         return rest
+
+    def page(self, index: int) -> Page:
+        """A sample to use a part of, computed whole. Raises as `fill` does."""
+        sample = self._compute(index)
+        polygons = Polygons.from_list(sample.polygons, sample.ignore.tolist())
+        size = self.parameters.size
+        content = content_size(sample.matrix, sample.original_size, size)
+        return page_of(sample.image, polygons, content)
 
     def _compute(self, index: int) -> CanonicalSample:
         annotation = self._annotated[index]

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from ocr.datasets.warping import Page
 from ocr_precompute.errors import DamagedImageWarning, printable
 from ocr_precompute.format.shard import MAPS, SampleRecord
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.samples import CanonicalSample, Damage
+from ocr_precompute.samples import CanonicalSample, Damage, Polygons
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
 """The fields that a training step needs: all maps."""
@@ -67,6 +68,17 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         Raises IndexError, or an error that names the sample and what is wrong with it.
         """
 
+    def page(self, index: int) -> Page:
+        """A sample to use a part of: its polygons, and its image, as far as it is asked for.
+
+        Raises as `fill` does; KeyError unless the fields polygons and ignore are chosen.
+        """
+        dtype, shape = self.layout["image"]
+        image = np.empty((1, *shape), dtype)
+        rest = self.fill([index], {"image": image})[0]
+        polygons = Polygons.from_list(rest["polygons"], rest["ignore"].tolist())
+        return page_of(image[0], polygons, self.parameters.size)
+
     def at_epoch(self, epoch: int) -> SampleDataset:
         """The dataset as it is in one epoch: itself, unless samples differ from epoch to epoch."""
         return self
@@ -96,6 +108,15 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
             {f: maps[f][position] if f in maps else rest[f] for f in self.fields}
             for position, rest in enumerate(samples)
         ]
+
+
+def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> Page:
+    """The page of an image that is there, uint8 (H, W, 3), with content in (h, w) of it."""
+
+    def rows(start: int, stop: int, out: np.ndarray) -> None:
+        out[...] = image[start:stop]
+
+    return Page(polygons, (image.shape[0], image.shape[1]), content, rows)
 
 
 def has_text(dataset: SampleDataset) -> bool:

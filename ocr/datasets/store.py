@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
+from ocr.datasets.warping import Page, content_size
 from ocr_precompute import open_store
 
 
@@ -52,3 +54,13 @@ class StoreDataset(SampleDataset):
         if not self._annotations:
             return [{} for _ in indices]
         return [self._chosen_annotations(self.split.record(index)) for index in indices]
+
+    def page(self, index: int) -> Page:
+        """A sample to use a part of; of its image only the rows that are asked for are unpacked.
+
+        Raises as `fill` does, and so does reading those rows.
+        """
+        size = self.parameters.size
+        polygons, matrix, original_size = self.split.placed_polygons(index)
+        content = content_size(matrix, original_size, size)
+        return Page(polygons, size, content, partial(self.split.read_rows, index, "image"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import operator
 import os
 import resource
@@ -23,6 +24,7 @@ import numpy as np
 
 from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.files import inside, read_bounded
+from ocr_precompute.format.blocks import decompress_range
 from ocr_precompute.format.chunks import ChunkError, ChunkFile, decompress
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.shard import (
@@ -40,7 +42,7 @@ from ocr_precompute.format.shard import (
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.remote import Access, RemoteError, remote_folder
 from ocr_precompute.runtime.forks import undisturbed
-from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.storage.store import check_store, published, shard_path, split_names
 
 _MOST_METADATA = 2**20  # bytes of a zarr.json
@@ -137,6 +139,52 @@ class Split:
         """All of one sample but its maps. Raises as indexing does."""
         entry, row = self.locate(index)
         return self._records(entry)[row].copy()
+
+    def placed_polygons(self, index: int) -> tuple[Polygons, np.ndarray, tuple[int, int]]:
+        """One sample's polygons, its matrix and its original size, without a copy.
+
+        Polygons: float32 points in canonical pixels; the rest as in CanonicalSample. All arrays are
+        views of what the samples of a shard share, and must not be changed. Raises as indexing.
+        """
+        entry, row = self.locate(index)
+        records = self._records(entry)
+        first, last = records.sample_offsets[row : row + 2]
+        ends = records.polygon_offsets[first : last + 1]
+        points = records.points[ends[0] : ends[-1]]
+        height, width = records.original_size[row].tolist()
+        polygons = Polygons(points, np.diff(ends), records.ignore[first:last])
+        return polygons, records.matrix[row], (height, width)
+
+    def read_rows(self, index: int, field: str, start: int, stop: int, out: np.ndarray) -> None:
+        """Read the pixel rows start to stop of one sample's map, and unpack little more than those.
+
+        out: contiguous, writeable array of (stop - start, W) or, of the image, (stop - start, W, 3)
+        and the map's dtype.
+        Raises IndexError, ValueError for an unknown field, for rows that are not in the map or for
+        an array that does not fit, StoreError if data is damaged.
+        """
+        _check_fields([field])
+        dtype, shape = MAPS[field][0], self.shape(field)
+        if not 0 <= start <= stop <= shape[0]:
+            raise ValueError(f"rows {start} to {stop} of {shape[0]}")
+        if found := _misfit(out, (stop - start, *shape[1:]), dtype):
+            raise ValueError(
+                f"out is not a contiguous, writeable array of {(stop - start, *shape[1:])} "
+                f"{dtype}, but {found}"
+            )
+        shard, row = self._place(index)
+        try:
+            # What comes too late over a network is not written into out.
+            came = np.empty_like(out) if self._access.is_remote else out
+            self._access.ask(
+                lambda: self._maps(shard, field).read_rows(row, start, came, self._checksums)
+            )
+            if came is not out:
+                out[...] = came
+        except RemoteError:
+            raise
+        except Exception as error:  # whatever a codec raises, the data is damaged
+            raise self._damaged(field, shard, row, error) from error
 
     def read(
         self,
@@ -273,16 +321,24 @@ class _MapReader(Protocol):
     def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
         """Read one sample's array into out, or return what is still to be decompressed into it."""
 
+    def read_rows(self, row: int, start: int, out: np.ndarray, checksum: bool) -> None:
+        """Read as many rows of pixels of one sample's array as out has, from start."""
+
 
 class _MappedMap:
     """One map array in a mapped file, just as this version writes it."""
 
-    def __init__(self, path: Path, samples: int) -> None:
-        self._file = ChunkFile(path, samples)
+    def __init__(self, path: Path, samples: int, sample_bytes: int) -> None:
+        self._file, self._sample_bytes = ChunkFile(path, samples), sample_bytes
 
     def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
         """The sample's chunk, which has to be decompressed into out."""
         return self._file.packed(row, checksum)
+
+    def read_rows(self, row: int, start: int, out: np.ndarray, checksum: bool) -> None:
+        """Decompress the blocks that hold the rows."""
+        packed = self._file.packed(row, checksum)
+        decompress_range(packed, self._sample_bytes, start * out.strides[0], out)
 
 
 class _ZarrMap:
@@ -304,6 +360,10 @@ class _ZarrMap:
         out[...] = self._array[row]
         return None
 
+    def read_rows(self, row: int, start: int, out: np.ndarray, checksum: bool) -> None:
+        """Read rows of pixels into out; zarr-python unpacks all of them."""
+        out[...] = self._array[row, start : start + len(out)]
+
 
 def _open_zarr(path: Path) -> Any:
     with undisturbed:
@@ -322,7 +382,9 @@ def _open_map(store: Path, manifest: Manifest, number: int, field: str) -> _MapR
     shard = shard_path(store, entry.key)
     metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
     if isinstance(shard, Path) and _is(shard / field / "zarr.json", metadata):
-        return _MappedMap(shard / map_file(field), entry.samples)
+        dtype, tail = MAPS[field]
+        sample_bytes = dtype.itemsize * math.prod((*parameters.size, *tail))
+        return _MappedMap(shard / map_file(field), entry.samples, sample_bytes)
     return _ZarrMap(shard, field, entry.samples, parameters)
 
 
