@@ -112,7 +112,6 @@ def usual(source: Source, crop: int, workers: int, batch_size: int) -> Batches:
         shuffle=True,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=lambda _: cv2.setNumThreads(1),
     )
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
@@ -191,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
     add_out(parser)
     arguments = parser.parse_args()
+    cv2.setNumThreads(1)  # before workers are forked, which would find its pool of threads held
     store, source = build_store(arguments)
     found = runners(arguments, store, source)
     for number in range(arguments.rounds):
