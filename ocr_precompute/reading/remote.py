@@ -53,6 +53,22 @@ def remote_folder(url: str) -> Path:
         raise StoreError(f"{url}: cannot be opened: {error}") from error
 
 
+class RangedFile:
+    """A file behind a URL, read by ranges of bytes. Raises OSError if it cannot be."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = int(path.stat().st_size)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, in one request."""
+        path: Any = self._path
+        data = path.fs.cat_file(path.path, start=start, end=stop)
+        if len(data) != stop - start:
+            raise OSError(f"{len(data)} bytes came where {stop - start} were asked for")
+        return memoryview(data)
+
+
 @dataclass(frozen=True)
 class Access:
     """How a store is asked: one on this machine directly, one behind a URL within a time limit.

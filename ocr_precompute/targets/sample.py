@@ -9,6 +9,7 @@ import numpy as np
 from ocr_precompute.images.decoding import decode, letterbox
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.targets.fates import outside_page, polygon_fates
 from ocr_precompute.targets.maps import draw_targets
 
 
@@ -35,6 +36,8 @@ def compute_sample(
     lap("resize")
     canonical = polygons.scaled(scale)
     targets = draw_targets(canonical, parameters.size, parameters.recipe)
+    outside = outside_page(polygons, np.array(decoded.size[::-1]))
+    fate, _ = polygon_fates(canonical, outside, parameters.size, parameters.recipe)
     lap("labels")
     return CanonicalSample(
         name=name,
@@ -45,6 +48,7 @@ def compute_sample(
         thresh_mask=targets.thresh_mask,
         polygons=canonical.as_list(),
         ignore=canonical.ignore,
+        fate=fate,
         matrix=np.diag([1 / scale, 1 / scale, 1.0]),
         original_size=decoded.size,
         damage=decoded.damage,
