@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ocr_precompute.reading.split import open_store as open_store
+    from ocr_precompute.reading.store import open_store as open_store
     from ocr_precompute.targets.maps import make_targets as make_targets
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "make_targets", "open_store"]
 
-_HOMES = {"open_store": "reading.split", "make_targets": "targets.maps"}
+_HOMES = {"open_store": "reading.store", "make_targets": "targets.maps"}
 
 
 def __getattr__(name: str) -> Any:

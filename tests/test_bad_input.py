@@ -19,7 +19,7 @@ from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source, load_settings
 from ocr_precompute.storage.store import read_manifest, shard_keys
 

@@ -11,8 +11,9 @@ from conftest import Dataset, published, run, tree_bytes
 
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import StoreError
-from ocr_precompute.pipeline.build import BuildReport, build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.pipeline.report import BuildReport
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import shard_keys
 

@@ -20,9 +20,10 @@ from ocr_precompute.format.manifest import Damaged
 from ocr_precompute.format.shard import record_file
 from ocr_precompute.images.decoding import decode
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline import build as building
+from ocr_precompute.pipeline import publish
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.pipeline.progress import Progress
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import manifest_path, read_manifest
@@ -135,7 +136,7 @@ def test_damage_is_the_same_after_any_history(
 ) -> None:
     """Whatever a store went through, it ends as one that is built at once."""
 
-    class Stop(building.Progress):
+    class Stop(Progress):
         def encoded(self, result: object) -> None:
             raise KeyboardInterrupt
 
@@ -173,7 +174,7 @@ def test_a_build_with_nothing_to_do_reads_no_records(
     damaged: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build("val", damaged.source, settings)
-    monkeypatch.setattr(building, "read_records", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(publish, "read_records", lambda *_: pytest.fail("read"))
     again = build("val", damaged.source, settings)
     assert again.up_to_date
     assert again.damaged == first.damaged

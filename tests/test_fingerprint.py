@@ -12,16 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ocr_precompute.format.keys import (
-    DigestCache,
-    data_hash,
-    geometry_hash,
-    shard_bounds,
-    shard_key,
-)
+from ocr_precompute.format.boundaries import shard_bounds
+from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
 from ocr_precompute.parameters import RECIPES, Compression, Parameters, Recipe
 from ocr_precompute.samples import ImageFile, Polygons
 from ocr_precompute.settings import Settings
+from ocr_precompute.storage.digests import DigestCache
 
 SQUARE = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], float)
 PAGE = Polygons.from_list([SQUARE, SQUARE + 20], [False, True])

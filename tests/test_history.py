@@ -32,7 +32,8 @@ from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.shard import MAPS
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.garbage import GRACE, collect_garbage, remove_split

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import ocr
 import ocr_precompute
-from ocr_precompute.cli.commands import app
+from ocr_precompute.cli import app
 from ocr_precompute.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +91,7 @@ def test_imports_go_downwards() -> None:
 
 
 def test_the_base_package_loads_lightly() -> None:
-    code = "import sys, ocr_precompute.cli.commands; print(*sys.modules)"
+    code = "import sys, ocr_precompute.cli; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

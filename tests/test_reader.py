@@ -38,7 +38,8 @@ from ocr_precompute.format.shard import MAPS, RECORDS, Records
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading import split as reader
-from ocr_precompute.reading.split import Split, _MappedMap, _ZarrMap, open_store
+from ocr_precompute.reading.split import Split, _MappedMap, _ZarrMap
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Settings

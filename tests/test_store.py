@@ -25,12 +25,13 @@ from conftest import Dataset, published, run, same
 from typer.testing import CliRunner
 
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.cli.commands import app
+from ocr_precompute.cli import app
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
 from ocr_precompute.format.shard import MAPS, RECORDS, read_records
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
 from ocr_precompute.settings import Settings, looks_like_url
 from ocr_precompute.storage.garbage import collect_garbage, remove_split

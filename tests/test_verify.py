@@ -20,7 +20,7 @@ from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.shard import RECORDS, read_record, record_file
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
 from ocr_precompute.storage.store import manifest_path, shard_path
 

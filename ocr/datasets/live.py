@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset, warn_of_damage
-from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.errors import ImageError, InputError
+from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Decode
-from ocr_precompute.pipeline.scan import live_annotations, read_image
+from ocr_precompute.pipeline.scan import live_annotations
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
@@ -123,9 +124,6 @@ class LiveDataset(SampleDataset):
                 self._max_pixels,
             )
         except (OSError, ImageError) as error:
-            reason = (
-                f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            )
-            raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
+            raise InputError([image_problem(path, annotation.name, error)]) from error
         warn_of_damage(path, sample.damage)
         return sample

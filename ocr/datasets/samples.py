@@ -12,7 +12,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ocr_precompute.errors import DamagedImageWarning, printable
-from ocr_precompute.format.shard import MAPS, SampleRecord
+from ocr_precompute.format.records import SampleRecord
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import CanonicalSample, Damage
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import Polygons

@@ -85,32 +85,43 @@ class TextDetector(lightning.LightningModule):
             offload_activations: Keep activations in the host's memory until they are needed.
         """
         super().__init__()
-        if activation_checkpointing == "auto" and memory_budget is None:
-            raise ValueError("activation_checkpointing auto needs memory_budget, in GB")
-        self.model = DBNet(
-            backbone,
-            pretrained=pretrained,
-            backbone_weights=None if backbone_weights is None else Path(backbone_weights),
-            backbone_config=backbone_config,
-            channels=channels,
-            norm=norm,
-        )
-        if isinstance(activation_checkpointing, dict):  # names are checked here, before any work
-            apply_checkpointing(self.model, activation_checkpointing)
-        if channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss, self.postprocess = loss, postprocess
-        self.hmean = DetectionHmean()
-        self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
-        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
-        self._decay_norms = decay_norms
-        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
+        self._architecture: dict[str, Any] = {
+            "backbone": backbone,
+            "channels": channels,
+            "norm": norm,
+        }
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
-        self._offload = offload_activations
+        self.model = self._network(pretrained, backbone_weights, backbone_config, channels_last)
+        self.loss, self.postprocess, self.hmean = loss, postprocess, DetectionHmean()
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._decay_norms, self._offload = decay_norms, offload_activations
+        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[Future[MatchCounts]] = deque()
         if weights is not None:
             self._load_weights(Path(weights))
+
+    def _network(
+        self,
+        pretrained: bool,
+        backbone_weights: str | None,
+        backbone_config: dict[str, Any] | None,
+        channels_last: bool,
+    ) -> DBNet:
+        """The model. Raises ValueError for settings that do not go together."""
+        if self._checkpointing == "auto" and self._memory_budget is None:
+            raise ValueError("activation_checkpointing auto needs memory_budget, in GB")
+        model = DBNet(
+            **self._architecture,
+            pretrained=pretrained,
+            backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+            backbone_config=backbone_config,
+        )
+        if isinstance(self._checkpointing, dict):  # names are checked here, before any work
+            apply_checkpointing(model, self._checkpointing)
+        if channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     # ------------------------------------------------------------------------------- training
 

@@ -138,7 +138,7 @@ def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
                 raise ValueError(reason)
             polygon = _check_points(points, rules.max_vertices)
         except ValueError as error:
-            where = f"{name}: {label}" if label.startswith("word") else label
+            where = label if entry.alone else f"{name}: {label}"
             problem = Problem("polygon", entry.file, where, str(error), name)
             problems += [problem] if problem not in problems[-1:] else []  # a key twice: once
             if rules.skip_bad != "polygon":

@@ -50,7 +50,8 @@ class Entry:
 
     file: the annotation file, for messages. name: image file, relative to the image folder.
     words: those that could be parsed. bad: the others. declared_size: (height, width) in pixels, if
-    the annotation gives it.
+    the annotation gives it. alone: whether the file holds no other image, so that a message about a
+    word need not say which.
     """
 
     file: str
@@ -58,6 +59,7 @@ class Entry:
     words: list[Word] | FlatWords
     bad: Sequence[BadWord] = ()
     declared_size: tuple[int, int] | None = None
+    alone: bool = False
 
     def __len__(self) -> int:
         """How many words, the bad ones too."""

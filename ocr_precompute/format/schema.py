@@ -85,7 +85,7 @@ def samples_of(entries: int) -> int:
 
 def group_metadata() -> bytes:
     """The `zarr.json` of a store."""
-    return json_bytes(_group())
+    return json_bytes(_group("splits"))
 
 
 def shard_metadata(lengths: Mapping[str, int], parameters: Parameters) -> dict[str, bytes]:
@@ -95,7 +95,7 @@ def shard_metadata(lengths: Mapping[str, int], parameters: Parameters) -> dict[s
     consolidated = {"kind": "inline", "must_understand": False, "metadata": arrays}
     return {
         **{f"{field}/zarr.json": json_bytes(array) for field, array in arrays.items()},
-        "zarr.json": json_bytes(_group() | {"consolidated_metadata": consolidated}),
+        "zarr.json": json_bytes(_group("samples") | {"consolidated_metadata": consolidated}),
     }
 
 
@@ -110,8 +110,8 @@ def record_metadata(field: str, length: int) -> bytes:
     return json_bytes(_record_metadata(field, length))
 
 
-def _group() -> dict[str, Any]:
-    attributes = {"ocr_precompute": {"format_version": FORMAT_VERSION}}
+def _group(holds: str) -> dict[str, Any]:
+    attributes = {"ocr_precompute": {"format_version": FORMAT_VERSION, "holds": holds}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 

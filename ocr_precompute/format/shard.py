@@ -40,6 +40,9 @@ from ocr_precompute.format.schema import (
 )
 from ocr_precompute.parameters import Parameters
 
+COLUMNS = {field: column for column, field in enumerate(MAPS)}
+"""Where each map stands in a sample."""
+
 MOST_RECORD = 2**29
 """Bytes of a record array; even the points of 4096 crowded pages take less."""
 
@@ -96,6 +99,11 @@ class ShardIndex:
     def samples(self) -> int:
         """How many samples the shard holds."""
         return len(self.starts)
+
+    def span(self, field: str, row: int) -> tuple[int, int]:
+        """(start, stop) of one sample's chunk of a map."""
+        column = COLUMNS[field]
+        return int(self.starts[row, column]), int(self.stops[row, column])
 
     @property
     def nbytes(self) -> int:
@@ -172,10 +180,8 @@ class StoredShard:
         Raises ValueError if it is damaged.
         """
         chunks: dict[str, bytes] = {}
-        for field, start, stop in zip(
-            MAPS, self.index.starts[row].tolist(), self.index.stops[row].tolist(), strict=True
-        ):
-            chunks[field] = bytes(self.file.read(start, stop))
+        for field in MAPS:
+            chunks[field] = bytes(self.file.read(*self.index.span(field, row)))
             strip_checksum(chunks[field])
         return chunks, self.records[row]
 

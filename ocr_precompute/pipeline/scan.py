@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,13 +15,16 @@ import joblib
 from ocr_precompute.annotations import Annotation, Reading, read_annotations
 from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.errors import ImageError, InputError, Problem
-from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, Skipped
-from ocr_precompute.images.decoding import decode, memory_limit, read_header
+from ocr_precompute.images.decoding import decode, read_header
+from ocr_precompute.images.files import image_problem, look_at, read_image
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.request import Request
 from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
+from ocr_precompute.storage.digests import DigestCache
+from ocr_precompute.storage.store import digest_cache
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _NO_POLYGONS = Polygons.from_list([], [])
@@ -39,6 +41,18 @@ class Scan:
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
     reading: Reading
+
+
+def scan_request(request: Request) -> Scan:
+    """Scan what is to be built, with the store's digest cache. Raises as scan does."""
+    with digest_cache(request.settings.store) as cache:
+        return scan(
+            request.source,
+            request.settings.max_pixels,
+            cache,
+            known_bad(request.published),
+            request.progress.scanning,
+        )
 
 
 @without_collector()
@@ -165,28 +179,13 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     return kept
 
 
-def read_image(path: Path, max_pixels: int) -> bytes:
-    """An image file's bytes. Raises OSError if it cannot be read, ImageError if it is no image."""
-    _look_at(path, max_pixels)
-    return path.read_bytes()
-
-
-def _look_at(path: Path, max_pixels: int) -> os.stat_result:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("is not a regular file; replace it")
-    if status.st_size > memory_limit(max_pixels):
-        raise ImageError("is larger than any image within the pixel limit; replace it")
-    return status
-
-
 def _digest_sample(
     annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache
 ) -> Sample | Problem:
     """The annotation with its image's digest; new images are looked at, known ones only statted."""
     path = images / annotation.name
     try:
-        status = _look_at(path, max_pixels)
+        status = look_at(path, max_pixels)
         image = cache.lookup(str(path), status)
         if image is None:
             data = path.read_bytes()
@@ -197,17 +196,9 @@ def _digest_sample(
         return image_problem(
             path, annotation.name, "is missing; add it, or remove it from the annotations"
         )
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}; replace it"
-        return image_problem(path, annotation.name, reason)
-    except ImageError as error:
-        return image_problem(path, annotation.name, str(error))
+    except (OSError, ImageError) as error:
+        return image_problem(path, annotation.name, error)
     return Sample(annotation.name, path, image, annotation.polygons, annotation.declared_size)
-
-
-def image_problem(path: Path, name: str, reason: str) -> Problem:
-    """What is wrong with an image file."""
-    return Problem("image", str(path), "", reason, name)
 
 
 def _in_order(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:

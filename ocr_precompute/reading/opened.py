@@ -13,6 +13,7 @@ from ocr_precompute.format.chunks import ChunkError, strip_checksum
 from ocr_precompute.format.records import Records
 from ocr_precompute.format.schema import MAPS, RECORDS
 from ocr_precompute.format.shard import (
+    COLUMNS,
     MOST_RECORD,
     Bytes,
     MappedFile,
@@ -23,10 +24,6 @@ from ocr_precompute.format.shard import (
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.remote import RangedFile
 from ocr_precompute.runtime.forks import undisturbed
-
-COLUMNS = {field: column for column, field in enumerate(MAPS)}
-"""Where each map stands in a sample."""
-
 
 _SPARE = 1000  # bytes that a chunk may have more than what is compressed in it
 

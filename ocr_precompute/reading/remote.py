@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ocr_precompute.errors import StoreError
+from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.runtime.forks import undisturbed
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ def _explanation(error: BaseException, limit: float = 0) -> str | None:
     for each in chain:
         if isinstance(each, ModuleNotFoundError) and each.name:
             return f"such URLs need the package {each.name}; pip install {each.name}"
-    said = f" ({_line(chain[-1])})"
+    said = f" ({one_line(chain[-1])})"
     kinds = " ".join(f"{type(each).__module__} {type(each).__name__}" for each in chain)
     if any(isinstance(each, ImportError) for each in chain):
         return f"such URLs need another package{said}"
@@ -161,7 +161,3 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
             return
         yield seen
         seen = seen.__cause__ or seen.__context__
-
-
-def _line(error: BaseException) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:200]

@@ -24,22 +24,21 @@ from ocr_precompute.files import (
     inside,
     is_litter,
     read_bounded,
-    temporary_name,
     temporary_stem,
 )
 from ocr_precompute.format.manifest import is_key
-from ocr_precompute.format.shard import foreign_files
 from ocr_precompute.settings import is_split_name
+from ocr_precompute.storage.locks import gc_lock
 from ocr_precompute.storage.store import (
     all_manifests,
-    check_own_store,
-    gc_lock,
+    check_store,
     leftovers,
     manifest_path,
+    no_split,
     read_manifest,
+    shard_files,
     shard_path,
     source_path,
-    split_names,
 )
 
 GRACE = timedelta(days=1)
@@ -59,7 +58,7 @@ class Garbage:
 
     shards: keys. leftovers: what killed processes left, paths relative to the store. bytes: of
     both. kept: shards whose grace is not over. foreign: paths, relative to the store, of what this
-    package did not make; it stays, and the shard it lies in too.
+    package did not make; it stays.
     """
 
     shards: tuple[str, ...]
@@ -73,7 +72,7 @@ class Garbage:
 class _Unnamed:
     """Shards that no manifest names: since when that is known, and whether it was known before.
 
-    foreign: what does not belong into others, paths relative to the store.
+    foreign: what lies among the shards and is none, paths relative to the store.
     """
 
     since: dict[str, datetime]
@@ -93,7 +92,7 @@ def collect_garbage(
     Raises StoreError, and deletes nothing, while a build runs, or if anything in splits/ cannot be
     read as a manifest.
     """
-    check_own_store(store)
+    check_store(store)
     now = now or datetime.now(UTC)
     with _disk_errors(store), contextlib.nullcontext() if dry_run else gc_lock(store):
         _check_folders(store)
@@ -147,18 +146,14 @@ def _check_folders(store: Path) -> None:
 
 def _unnamed(store: Path, now: datetime) -> _Unnamed:
     named = {shard.key for manifest in all_manifests(store) for shard in manifest.shards}
-    try:
-        with os.scandir(store / "shards") as entries:
-            made = [e.name for e in entries if is_key(e.name) and e.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        made = []
     since: dict[str, datetime] = {}
     noted: set[str] = set()
     foreign: list[str] = []
-    for key in sorted(set(made) - named):
-        if found := foreign_files(shard_path(store, key)):
-            foreign += [f"shards/{key}/{name}" for name in found]
-        else:
+    for key, entry in shard_files(store):
+        if not key or not entry.is_file(follow_symlinks=False):
+            if not is_litter(entry.name):
+                foreign.append(os.path.relpath(entry.path, store))
+        elif key not in named:
             note = _noted(store, key)
             since[key] = min(note or now, now)
             if note:
@@ -196,12 +191,9 @@ def _delete_shard(store: Path, key: str, noted: bool) -> bool:
     except FileNotFoundError:
         if noted:
             return False
-    # Out of its final name first: a half-deleted shard must not look finished.
-    (store / "tmp").mkdir(exist_ok=True)
-    doomed = store / "tmp" / temporary_name("gc")
-    os.rename(shard_path(store, key), doomed)
-    flush(store / "shards")
-    _delete(doomed)
+    path = shard_path(store, key)
+    _delete(path)
+    flush(path.parent)
     return True
 
 
@@ -250,11 +242,10 @@ def remove_split(store: Path, split: str, dry_run: bool = False) -> Removal:
 
     Raises StoreError if there is no such split, or it cannot be deleted.
     """
-    check_own_store(store)
+    check_store(store)
     path = manifest_path(store, split)
     if not is_split_name(split) or not os.path.lexists(path):
-        known = ", ".join(split_names(store)) or "none"
-        raise StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
+        raise no_split(store, split)
     try:
         manifest = read_manifest(store, split)
     except StoreError:

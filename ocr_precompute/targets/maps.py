@@ -179,12 +179,10 @@ def raise_thresholds(
 ) -> None:
     """Raise the map to high - (high - low) * d / D, where d is the distance to a polygon's border.
 
-    thresh: float32 (H, W), changed in place. points: float64 (P, 2), vertices of all polygons;
-    starts: int64 (N + 1,), where each polygon's vertices begin. distances: D of each polygon.
-    borders: int64 (B, 5), polygon number and x, y, width, height of the box it may change.
-    As in the paper's release, d to an edge is the distance to the nearer end wherever the edge is
-    seen under an acute angle, and to the edge's line elsewhere. Row by row, and in a row only the
-    pixels within D of each edge; the square root is taken once a pixel.
+    thresh: float32 (H, W), changed in place. points, starts: as Polygons has them. distances: D of
+    each polygon. borders: int64 (B, 5), polygon number and x, y, width, height of the box it may
+    change. As in the paper's release, d to an edge is that to its nearer end where the edge is seen
+    under an acute angle, else that to its line. In a row only pixels within D of it are looked at.
     """
     height, width = thresh.shape
     nearest = np.full(width, np.inf)  # squared distances in one row to one polygon
@@ -213,14 +211,13 @@ def raise_thresholds(
                 if x_from > x_to:
                     continue
                 left, right = min(left, x_from), max(right, x_to)
-                above_a, above_b = (y - ay) * (y - ay), (y - by) * (y - by)
+                above_a, above_b, cross = (y - ay) * (y - ay), (y - by) * (y - by), dx * (y - ay)
                 inverse = 1.0 / squared_length if squared_length > 1e-300 else 0.0
-                from_a, from_b, cross = x_from - ax, x_from - bx, dx * (y - ay)
+                from_a, from_b = x_from - ax, x_from - bx
                 part = nearest[x_from : x_to + 1]
                 for i_x in range(len(part)):
                     along_a, along_b = from_a + i_x, from_b + i_x
-                    to_a = along_a * along_a + above_a
-                    to_b = along_b * along_b + above_b
+                    to_a, to_b = along_a * along_a + above_a, along_b * along_b + above_b
                     to_line = cross - dy * along_a
                     to_line *= to_line * inverse
                     to_end = to_a if to_a < to_b else to_b

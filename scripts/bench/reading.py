@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,7 +187,7 @@ def main() -> None:
     split = open_store(store).split(SPLIT)
     readers = all_readers(split)
     check_equal(readers, random_indices(len(split), WARM_UP, seed=1))
-    seconds = interleaved(readers, random_indices(len(split), arguments.reads), time.perf_counter)
+    seconds = interleaved(readers, random_indices(len(split), arguments.reads))
     write_report(report(medians(seconds), len(split), arguments.reads), arguments.out)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning
 import numpy as np
 import torch.distributed
@@ -19,8 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.models import Detections
 from ocr_precompute.files import json_bytes, replace_file, safe_name
-
-_COLOUR = (0, 180, 0)  # BGR
+from ocr_precompute.images.pictures import outlined, png_bytes
 
 
 class PredictionWriter(lightning.Callback):
@@ -112,15 +110,12 @@ class PredictionWriter(lightning.Callback):
         replace_file(path, json_bytes({"images": dict(sorted(words.items()))}))
 
     def _draw(self, name: str, image: np.ndarray, found: Detections) -> None:
-        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        vertices = [np.rint(polygon).astype(np.int32) for polygon in found.polygons]
-        cv2.polylines(picture, vertices, True, _COLOUR, 1, cv2.LINE_AA)
         safe = safe_name(name)
         if safe != name:  # two such names could become one
             safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
         folder = self._out / "overlays"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{safe}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        (folder / f"{safe}.png").write_bytes(png_bytes(outlined(image, found.polygons)))
 
 
 def as_words(found: Detections) -> dict[str, Any]:
