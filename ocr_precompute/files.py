@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ocr_precompute.errors import StoreError
+
 _DAY = 86400  # seconds
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
 _TEMPORARY = re.compile(r"(.+)-([A-Za-z0-9._]+\.[0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}")
@@ -72,6 +74,16 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         beside.unlink(missing_ok=True)
     flush(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = "") -> Iterator[None]:
+    """Have an OSError within become a StoreError that names the path, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise StoreError(f"{path}: {reason}{remedy and '; '}{remedy}") from error
 
 
 def flush(path: Path) -> None:

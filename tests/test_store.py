@@ -35,8 +35,8 @@ from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
 from ocr_precompute.settings import Settings, looks_like_url
 from ocr_precompute.storage.garbage import collect_garbage, remove_split
+from ocr_precompute.storage.locks import build_lock
 from ocr_precompute.storage.store import (
-    build_lock,
     check_target,
     manifest_path,
     recorded_source,

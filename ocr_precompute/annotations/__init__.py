@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.settings import Rules
 
 __all__ = ["Annotation", "Entry", "Note", "Reading", "format_names", "read_annotations"]
+
+log = logging.getLogger(__name__)
 
 _RELATIVE = (-0.1, 1.1)  # coordinates within are shares of the image's size
 
@@ -56,9 +59,14 @@ def read_annotations(
             "multiply x by its width and y by its height: points are pixels"
         )
         problems.append(Problem("annotations", str(path), "", reason))
+    short = module.__name__.rpartition(".")[2]
+    chosen = f"{short}:{found.dialect}" if found.dialect else short
+    log.info(
+        "%s: read as %s, %d images, %d problems", path, chosen, len(annotations), len(problems)
+    )
     used = {a.name for a in annotations} | {problem.sample for problem in problems}
     return Reading(
-        format=module.__name__.rpartition(".")[2],
+        format=short,
         annotations=annotations,
         problems=problems,
         dialect=found.dialect,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import os
 import random
@@ -31,6 +32,8 @@ from ocr_precompute.storage.store import (
     split_names,
 )
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class VerifyReport:
@@ -47,7 +50,7 @@ class VerifyReport:
 
 
 def verify(
-    store: Path,
+    store: str | Path,
     splits: list[str] | None = None,
     *,
     sources: dict[str, Source] | None = None,
@@ -63,6 +66,7 @@ def verify(
     on_shard: called with the number of samples of each shard that has been checked.
     Raises StoreError if there is no such store or split, or the store is of another format version.
     """
+    store = Path(store)
     check_store(store)
     findings = _check_root(store) + (_check_names(store) if splits is None else [])
     samples = shards = recomputed = 0
@@ -116,6 +120,7 @@ def _check_split(
         held.update(result.names)
         damaged += result.damaged
         last = names[-1]
+        log.info("shard %s: checked, %d findings", entry.key[:16], len(result.findings))
         on_shard(entry.samples)
     if tuple(damaged) != manifest.damaged and len(held) >= manifest.samples:
         detail = f"split {manifest.split}: the damaged images it names are not those of its shards"

@@ -23,8 +23,8 @@ from ocr_precompute.cli.options import (
 )
 from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import print_damaged, progress_bar, say, warn
-from ocr_precompute.errors import StoreError, printable
-from ocr_precompute.files import json_bytes, replace_file
+from ocr_precompute.errors import printable
+from ocr_precompute.files import json_bytes, replace_file, writing
 from ocr_precompute.parameters import Decode
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.settings import (
@@ -178,12 +178,8 @@ class BuildScreen(Progress):
     def _write_report(self) -> None:
         if self._report is None:
             return
-        try:
+        with writing(self._report, "name another --report"):
             replace_file(self._report, json_bytes(self._facts))
-        except OSError as error:
-            raise StoreError(
-                f"{self._report}: cannot be written: {error.strerror}; name another --report"
-            ) from error
 
     def planned(self, plan: Plan) -> None:
         """Start the bar, at what is there already."""

@@ -142,6 +142,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                         for name in MAPS
                     }
                     record = SampleRecord.of(computed, geometry)
+                log.debug("%s: %s", sample.name, "copied" if donated else "computed")
                 rows.append(replace(record, name=sample.name))
                 writer.append(chunks)
             if bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from ocr_precompute.pipeline.understand import refuse_suspicions, understand
 from ocr_precompute.samples import Sample
 from ocr_precompute.storage.store import find_rows, shard_keys
 from ocr_precompute.understood import Understood
+
+log = logging.getLogger(__name__)
 
 Rows = dict[bytes, tuple[str, int]]
 """Where rows lie: geometry hash -> (shard key, row)."""
@@ -58,6 +61,11 @@ def plan(request: Request, scanned: Scan) -> Plan:
     settings, published = request.settings, request.published
     shards = tuple(cut_shards(scanned.samples, request.parameters, settings.shard_length))
     to_build, donors = work_left(settings.store, shards, published)
+    log.info(
+        "%d samples in %d shards: %d are there, %d to build, %d rows to copy",
+        *(len(scanned.samples), len(shards), len(shards) - len(to_build), len(to_build)),
+        len(donors),
+    )
     understood = understand(
         scanned.samples,
         scanned.reading,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ocr_precompute.pipeline.plan import Plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.store import publish_manifest, record_source, shard_path
+
+log = logging.getLogger(__name__)
 
 
 def publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
@@ -36,6 +39,12 @@ def publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
     if request.strict:
         _refuse_damaged(manifest, request.source)
     up_to_date = published == manifest and not planned.to_build
+    log.info(
+        "split %s: data hash %s, %s",
+        request.split,
+        manifest.data_hash,
+        "up to date" if up_to_date else "not published, a dry run" if request.dry_run else "new",
+    )
     if not request.dry_run:
         record_source(store, request.split, request.source)  # first: if not, nothing is published
         if not up_to_date:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.digests import DigestCache
 from ocr_precompute.storage.store import digest_cache
+
+log = logging.getLogger(__name__)
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _NO_POLYGONS = Polygons.from_list([], [])
@@ -73,9 +76,12 @@ def scan(
     reading = read_source(source)
     annotations, problems = reading.annotations, list(reading.problems)
     skips = _skips(source)
+    log.info("%s: %d images to look at", source.images, len(annotations))
 
     def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
-        return [_digest_sample(each, source.images, max_pixels, cache) for each in part]
+        return [_digest_sample(each, source.images, max_pixels, cache, read) for each in part]
+
+    read: list[Path] = []
 
     samples: list[Sample] = []
     skipped: list[Skipped] = []
@@ -92,6 +98,7 @@ def scan(
                     skipped.append(bad)
                 else:
                     samples.append(result)
+    log.info("%d images read, all others are known from an earlier scan", len(read))
     _raise_unless_usable(source, problems, bool(samples))
     skipped += [
         Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
@@ -180,9 +187,12 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
 
 
 def _digest_sample(
-    annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache
+    annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache, read: list[Path]
 ) -> Sample | Problem:
-    """The annotation with its image's digest; new images are looked at, known ones only statted."""
+    """The annotation with its image's digest; new images are looked at, known ones only statted.
+
+    read: where the paths of new ones go.
+    """
     path = images / annotation.name
     try:
         status = look_at(path, max_pixels)
@@ -191,6 +201,8 @@ def _digest_sample(
             data = path.read_bytes()
             header = read_header(data, max_pixels)
             image = ImageFile(hashlib.sha256(data).digest(), header.size, header.turned)
+            log.debug("%s: read, %d x %d pixels", path, header.width, header.height)
+            read.append(path)
             cache.learn(str(path), status, image)
     except FileNotFoundError:
         return image_problem(

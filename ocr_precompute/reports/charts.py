@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
+from ocr_precompute.files import writing
 from ocr_precompute.reports.bench import BenchReport
 
 
@@ -38,7 +39,5 @@ def plot_bench(report: BenchReport, path: Path) -> None:
         fontsize="medium",
     )
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    try:
+    with writing(path):
         figure.savefig(path, format="png", dpi=150)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.files import safe_name
+from ocr_precompute.files import safe_name, writing
 from ocr_precompute.images.pictures import outlined, png_bytes
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
@@ -45,11 +45,9 @@ def write_previews(
     for index in _chosen(split, count, names):
         sample = split[index]
         path = out / f"{index:06d}-{safe_name(sample.name)}.png"
-        try:
+        with writing(path):
             out.mkdir(parents=True, exist_ok=True)
             path.write_bytes(png_bytes(render(sample)))
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
         written.append(path)
     return written
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import sys
@@ -10,6 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from ocr_precompute.samples import ImageFile
+
+log = logging.getLogger(__name__)
 
 _PATHS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # as os.fsdecode has them
 _CREATE = (
@@ -45,8 +48,10 @@ class DigestCache:
         if self._path.is_file():  # SQLite would wait for a pipe
             try:
                 self._known = self._read()
-            except sqlite3.Error:
+            except sqlite3.Error as error:
+                log.info("%s: cannot be used (%s), images are read again", self._path, error)
                 self._known = {}
+        log.info("%s: %d images known", self._path, len(self._known))
         return self
 
     def _read(self) -> dict[str, tuple[str, ImageFile]]:
@@ -74,8 +79,8 @@ class DigestCache:
         ]
         try:
             self._write(rows)
-        except sqlite3.OperationalError:  # busy or not writable: learn it again next time
-            return
+        except sqlite3.OperationalError as error:  # busy or not writable: learn it next time
+            log.info("%s: cannot be written (%s)", self._path, error)
         except sqlite3.DatabaseError:  # damaged: start afresh
             self._path.unlink(missing_ok=True)
 

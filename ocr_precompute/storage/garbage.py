@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ from ocr_precompute.storage.store import (
     shard_path,
     source_path,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE = timedelta(days=1)
 
@@ -194,6 +197,7 @@ def _delete_shard(store: Path, key: str, noted: bool) -> bool:
     path = shard_path(store, key)
     _delete(path)
     flush(path.parent)
+    log.info("shard %s: deleted", key[:16])
     return True
 
 
@@ -201,6 +205,7 @@ def _delete(path: Path) -> None:
     """Delete what is out of use; what a file server holds on to is left to the next time."""
     try:
         delete(path)
+        log.debug("%s: deleted", path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):
             raise

@@ -53,8 +53,18 @@ def build_lock(store: Path) -> Iterator[None]:
             for leftover in [] if (store / "tmp").is_symlink() else leftovers(store / "tmp"):
                 with contextlib.suppress(OSError):
                     delete(leftover)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+                    log.info("%s: deleted, a killed build left it", leftover)
+        _share(descriptor, store)
         yield
+
+
+def _share(descriptor: int, store: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("%s: waiting until gc is done", store)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    log.debug("%s: locked for a build", store)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ STORE/
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.format.shard import MappedFile, read_index, read_record
 from ocr_precompute.settings import Source, is_split_name, looks_like_url, url_refusal
 from ocr_precompute.storage.digests import DigestCache
+
+log = logging.getLogger(__name__)
 
 _MOST_MANIFEST = 2**26  # bytes; half a million shards
 _MOST_SMALL = 2**20  # bytes of any other file that is read whole
@@ -116,11 +119,13 @@ def read_manifest(store: Path, split: str) -> Manifest | None:
         return None
     path = manifest_path(store, split)
     try:
-        return Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
+        manifest = Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    log.debug("%s: read, %d samples in %d shards", path, manifest.samples, len(manifest.shards))
+    return manifest
 
 
 def published(store: Path, split: str) -> Manifest:

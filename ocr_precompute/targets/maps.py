@@ -206,8 +206,7 @@ def raise_thresholds(
                     middle = ax + dx * (y - ay) / dy
                     half = reach * np.sqrt(squared_length) / abs(dy)
                     start, stop = max(start, middle - half), min(stop, middle + half)
-                x_from = max(x_min, int(np.floor(start)))
-                x_to = min(x_max, int(np.ceil(stop)))
+                x_from, x_to = max(x_min, int(np.floor(start))), min(x_max, int(np.ceil(stop)))
                 if x_from > x_to:
                     continue
                 left, right = min(left, x_from), max(right, x_to)
