@@ -20,6 +20,7 @@ from ocr_precompute.format.schema import MAPS, RECORDS, entry_names, shard_metad
 from ocr_precompute.format.shard import (
     MappedFile,
     ShardIndex,
+    check_sizes,
     read_index,
     read_record,
     read_records,
@@ -80,7 +81,7 @@ def check_shard(
 
     recompute: rows to compute again from source.
     """
-    shard = _open(store, entry)
+    shard = _open(store, entry, parameters)
     if isinstance(shard, Finding):
         return ShardCheck([shard], ())
     file, index = shard
@@ -120,7 +121,9 @@ def check_shard(
     return ShardCheck(findings, records.names, tuple(damaged))
 
 
-def _open(store: Path, entry: ShardEntry) -> tuple[MappedFile, ShardIndex] | Finding:
+def _open(
+    store: Path, entry: ShardEntry, parameters: Parameters
+) -> tuple[MappedFile, ShardIndex] | Finding:
     """A shard's file and where everything lies in it, or what is in the way."""
     path = shard_path(store, entry.key)
     if not os.path.lexists(path):
@@ -130,9 +133,11 @@ def _open(store: Path, entry: ShardEntry) -> tuple[MappedFile, ShardIndex] | Fin
     except (OSError, ValueError) as error:
         return Finding("shard", entry.key, "", f"cannot be read: {error}; {REMEDY}")
     try:
-        return file, read_index(file)
+        index = read_index(file)
+        check_sizes(index, parameters)
     except ValueError as error:
         return Finding("index", entry.key, "", f"{error}; {REMEDY}")
+    return file, index
 
 
 def _check_identity(entry: ShardEntry, records: Records) -> list[Finding]:

@@ -8,6 +8,7 @@ come the records, the metadata and the ZIP's directory, so that a shard is writt
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 from collections.abc import Mapping
@@ -45,6 +46,9 @@ COLUMNS = {field: column for column, field in enumerate(MAPS)}
 
 MOST_RECORD = 2**29
 """Bytes of a record array; even the points of 4096 crowded pages take less."""
+
+_MOST_SAMPLES = 2**16  # shards have a few thousand at most
+_SPARE = 64  # bytes that a chunk may have more than what is compressed in it
 
 
 class Bytes(Protocol):
@@ -118,6 +122,8 @@ def read_index(file: Bytes) -> ShardIndex:
     """
     end = file.read(max(0, file.size - END_BYTES), file.size)
     samples = samples_of(entry_count(end))
+    if samples > _MOST_SAMPLES:
+        raise ValueError(f"it claims to hold {samples} samples")
     names = entry_names(samples)
     tail = file.read(max(0, file.size - directory_length(names)), file.size)
     directory = parse_directory(tail, names, file.size)
@@ -142,6 +148,16 @@ def is_ours(file: Bytes, index: ShardIndex, parameters: Parameters) -> bool:
         if stop - start != len(expected) or file.read(start, stop) != expected:
             return False
     return True
+
+
+def check_sizes(index: ShardIndex, parameters: Parameters) -> None:
+    """Raises ValueError if a chunk claims more bytes than a sample's map can take."""
+    for field, (dtype, tail) in MAPS.items():
+        most = math.prod((*parameters.size, *tail)) * dtype.itemsize + _SPARE
+        column = COLUMNS[field]
+        found = int((index.stops[:, column] - index.starts[:, column]).max())
+        if found > most:
+            raise ValueError(f"{field} claims to have {found} bytes a sample")
 
 
 def read_record(file: Bytes, index: ShardIndex, field: str) -> np.ndarray:

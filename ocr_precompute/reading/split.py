@@ -320,6 +320,9 @@ def _open(store: Path, manifest: Manifest, cache: BytesCache, number: int) -> Op
 
 
 def most_open_files() -> int:
-    """How many shards one split keeps open: half of the files a process may open."""
+    """How many shards one split keeps open: half of the files a process may open.
+
+    But no more than half of the maps that Linux lets a process have.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(65536, soft // 2) if soft != resource.RLIM_INFINITY else 65536
+    return min(2**15, soft // 2) if soft != resource.RLIM_INFINITY else 2**15
