@@ -12,7 +12,6 @@ import contextlib
 import errno
 import logging
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,9 +19,7 @@ from pathlib import Path
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import (
-    delete,
     flush,
-    inside,
     is_litter,
     read_bounded,
     temporary_stem,
@@ -204,16 +201,15 @@ def _delete_shard(store: Path, key: str, noted: bool) -> bool:
 def _delete(path: Path) -> None:
     """Delete what is out of use; what a file server holds on to is left to the next time."""
     try:
-        delete(path)
+        path.unlink()
         log.debug("%s: deleted", path)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):
+        if error.errno not in (errno.EBUSY, errno.ENOENT):
             raise
 
 
 def _size(path: Path) -> int:
-    found = (os.lstat(entry) for entry in (path, *inside(path)))
-    return sum(entry.st_size for entry in found if stat.S_ISREG(entry.st_mode))
+    return os.lstat(path).st_size
 
 
 def _leftovers(store: Path) -> list[Path]:
@@ -225,7 +221,13 @@ def _foreign_in_tmp(store: Path) -> list[str]:
         names = sorted(os.listdir(store / "tmp"))
     except FileNotFoundError:
         return []
-    return [f"tmp/{name}" for name in names if not (is_litter(name) or temporary_stem(name))]
+    return [f"tmp/{name}" for name in names if not (is_litter(name) or _is_ours(store, name))]
+
+
+def _is_ours(store: Path, name: str) -> bool:
+    """Whether something in tmp/ is a file under a temporary name."""
+    path = store / "tmp" / name
+    return temporary_stem(name) is not None and path.is_file() and not path.is_symlink()
 
 
 @dataclass(frozen=True)

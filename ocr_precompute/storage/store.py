@@ -204,7 +204,7 @@ def check_target(store: Path) -> None:
     """Raises StoreError unless a build may write there: a store of this version, or nothing yet."""
     if looks_like_url(store):
         raise StoreError(url_refusal(store))
-    if (store / "zarr.json").exists():
+    if (store / "zarr.json").exists() or store.is_file():
         check_store(store)
     elif store.is_dir():
         foreign = [n for n in os.listdir(store) if not _may_precede_a_store(n)]
@@ -240,6 +240,10 @@ def check_store(store: Path) -> None:
             f"{store}: there is no store here; `ocr-precompute build` makes one"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, NotADirectoryError) and store.is_file():
+            raise StoreError(
+                f"{store}: is a file, not a store; name the folder that holds the store"
+            ) from error
         raise StoreError(
             f"{path}: does not describe an ocr-precompute store; name another --store"
         ) from error
@@ -249,13 +253,13 @@ def check_store(store: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What killed processes left in a folder of the store under temporary names."""
+    """Files that killed processes left in a folder of the store under temporary names."""
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
     paths = [folder / name for name in names]
-    return [path for path in paths if is_abandoned(path) and not path.is_dir()]
+    return [path for path in paths if is_abandoned(path)]
 
 
 def folder_bytes(folder: Path) -> int:
