@@ -90,7 +90,7 @@ class _Entries(Mapping[str, Any]):
     def __init__(self, file: Bytes) -> None:
         self._file = file
         try:
-            with zipfile.ZipFile(_File(file)) as archive:  # type: ignore[arg-type]
+            with zipfile.ZipFile(_File(file)) as archive:
                 infos = archive.infolist()
         except Exception as error:  # of many kinds, for there is much to be damaged
             raise ValueError(f"it is no ZIP file as shards are: {error}") from error
@@ -123,7 +123,7 @@ class _Entries(Mapping[str, Any]):
         data = self._file.read(start, start + info.file_size)
         if header[:4] != b"PK\3\4" or zlib.crc32(data) != info.CRC:
             raise ValueError(f"{name}: checksum mismatch: the data is damaged")
-        return default_buffer_prototype().buffer.from_bytes(data)  # type: ignore[arg-type]
+        return default_buffer_prototype().buffer.from_bytes(data)
 
 
 class _File(io.RawIOBase):
