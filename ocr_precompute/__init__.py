@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ocr_precompute.errors import WorkerError as WorkerError
     from ocr_precompute.pipeline.build import build as build
     from ocr_precompute.reading.split import Split as Split
-    from ocr_precompute.reading.split import Store as Store
-    from ocr_precompute.reading.split import open_store as open_store
+    from ocr_precompute.reading.store import Store as Store
+    from ocr_precompute.reading.store import open_store as open_store
     from ocr_precompute.settings import Settings as Settings
     from ocr_precompute.settings import Source as Source
     from ocr_precompute.targets.maps import make_targets as make_targets
@@ -28,10 +28,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "build": "pipeline.build",
     "make_targets": "targets.maps",
-    "open_store": "reading.split",
+    "open_store": "reading.store",
     "verify": "checking.verify",
     **dict.fromkeys(("Settings", "Source"), "settings"),
-    **dict.fromkeys(("Split", "Store"), "reading.split"),
+    "Split": "reading.split",
+    "Store": "reading.store",
     **dict.fromkeys(("DamagedImageWarning", "ImageError", "InputError"), "errors"),
     **dict.fromkeys(("PrecomputeError", "Problem", "StoreError"), "errors"),
     **dict.fromkeys(("VersionError", "WorkerError"), "errors"),

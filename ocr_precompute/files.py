@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import time
@@ -102,23 +101,6 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def delete(path: Path) -> None:
-    """Delete a file, a folder with all that is in it, or a symbolic link but not what it names."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def inside(path: Path) -> Iterator[Path]:
-    """All files and folders in a folder and below; nothing for a file or a symbolic link."""
-    if path.is_symlink():
-        return
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            yield Path(folder, name)
-
-
 def is_litter(name: str) -> bool:
     """Whether systems and file servers put files of that name into any folder."""
     return name in _LITTER or name.startswith((".nfs", "._"))
@@ -136,7 +118,7 @@ def temporary_stem(name: str) -> str | None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the process that gave a file or folder its temporary name is done with it.
+    """Whether it is a file, and the process that gave it its temporary name is done with it.
 
     On this machine: it is gone. On others, where that cannot be told: nothing was written for a
     day.
@@ -144,16 +126,15 @@ def is_abandoned(path: Path) -> bool:
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False
-    if match[2] == _machine():
-        return not _is_running(int(match[3]))
     try:
-        return time.time() - _last_written(path) > _DAY
+        status = os.lstat(path)
     except OSError:  # somebody is at work there
         return False
-
-
-def _last_written(path: Path) -> float:
-    return max(os.lstat(entry).st_mtime for entry in [path, *inside(path)])
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if match[2] == _machine():
+        return not _is_running(int(match[3]))
+    return time.time() - status.st_mtime > _DAY
 
 
 @lru_cache(maxsize=1)

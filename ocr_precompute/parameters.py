@@ -82,6 +82,9 @@ class Compression(Frozen):
     shuffle: Shuffle = Field(
         default="noshuffle", description="how the bytes of float32 maps are ordered first"
     )
+    block_rows: int = Field(
+        default=64, ge=0, le=8192, description="rows of an image that are unpacked together"
+    )
 
 
 def _libraries() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -127,6 +128,21 @@ class Sample:
         return self.image.digest
 
 
+class Fate(IntEnum):
+    """Whether a training learns from a polygon, and if not, why: the first that holds."""
+
+    TRAINS = 0
+    ANNOTATED = 1
+    """Annotated as don't-care."""
+    OUTSIDE = 2
+    """Wholly outside its image."""
+    NO_AREA = 3
+    SMALL = 4
+    """Under the recipe's smallest side."""
+    COLLAPSED = 5
+    """The shrink leaves nothing of it."""
+
+
 @dataclass(frozen=True)
 class Damage:
     """What is wrong with an image of which there are pixels all the same.
@@ -148,9 +164,9 @@ class CanonicalSample:
 
     image: uint8 (H, W, 3) RGB. prob, prob_mask, thresh_mask: uint8 (H, W), 0 or 1.
     thresh: float32 (H, W). polygons: list of float32 (V, 2), xy in canonical pixels.
-    ignore: bool (N,). matrix: float64 (3, 3), canonical pixels -> original pixels.
-    original_size: (height, width) in pixels of the image as displayed. damage: what is wrong with
-    the image file; None if nothing is.
+    ignore: bool (N,). fate: uint8 (N,), see Fate. matrix: float64 (3, 3), canonical pixels ->
+    original pixels. original_size: (height, width) in pixels of the image as displayed. damage:
+    what is wrong with the image file; None if nothing is.
     """
 
     name: str
@@ -161,6 +177,7 @@ class CanonicalSample:
     thresh_mask: np.ndarray
     polygons: list[np.ndarray]
     ignore: np.ndarray
+    fate: np.ndarray
     matrix: np.ndarray
     original_size: tuple[int, int]
     damage: Damage | None = None

@@ -14,12 +14,13 @@ from conftest import Dataset, same
 from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
+from shards import flip_chunk
 
 from ocr_precompute import open_store
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.blocks import decompress_range
 from ocr_precompute.format.chunks import ChunkError, encode_chunk
-from ocr_precompute.format.shard import MAPS, map_file
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
@@ -139,10 +140,7 @@ def test_rows_that_do_not_fit_are_refused(store: Path) -> None:
 def test_the_checksum_of_the_chunk_is_compared_though_few_rows_are_read(store: Path) -> None:
     split = open_store(store).split("val")
     entry, _ = split.locate(0)
-    path = Path(str(shard_path(store, entry.key))) / map_file("image")
-    data = bytearray(path.read_bytes())
-    data[300] ^= 1
-    path.write_bytes(data)
+    flip_chunk(shard_path(store, entry.key), "image", byte=300)
     with pytest.raises(StoreError, match=r"image cannot be read \(checksum mismatch"):
         open_store(store).split("val").read_rows(0, "image", 0, 1, np.empty((1, 64, 3), np.uint8))
 

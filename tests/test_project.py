@@ -43,7 +43,7 @@ def imports(path: Path) -> set[str]:
 def test_import_rules(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     assert not tops & {"torch", "lightning", "ocr", "PIL"}
-    assert "zarr" not in tops or path.parts[-2:] == ("reading", "split.py")
+    assert "zarr" not in tops or path.parts[-2:] == ("reading", "foreign.py")
     assert "numcodecs" not in tops or path.name == "blosc.py"
     assert "numba" not in tops or path.name in {"compiled.py", "together.py"}
     assert not {"rich", "typer"} & tops or path.parent.name == "cli"

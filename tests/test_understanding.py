@@ -24,7 +24,7 @@ from ocr_precompute.images.decoding import fit_scale
 from ocr_precompute.pipeline import scan
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.understand import understand
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source, Unannotated
 from ocr_precompute.storage.store import read_manifest, recorded_source

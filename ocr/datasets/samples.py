@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from ocr.datasets.warping import Page
 from ocr_precompute.errors import DamagedImageWarning, printable
-from ocr_precompute.format.shard import MAPS, SampleRecord
+from ocr_precompute.format.records import SampleRecord
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import CanonicalSample, Damage, Polygons
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ocr.datasets.samples import SampleDataset
 from ocr.datasets.warping import draw_page, lit
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import Polygons

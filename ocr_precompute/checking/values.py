@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ocr_precompute.format.shard import SampleRecord
+from ocr_precompute.format.records import SampleRecord
 from ocr_precompute.images.decoding import fit_scale
 from ocr_precompute.parameters import Parameters
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -14,14 +15,12 @@ from pathlib import Path
 
 import joblib
 
-from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard, holds
+from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard
 from ocr_precompute.errors import InputError, StoreError, printable
-from ocr_precompute.files import is_litter, temporary_stem
+from ocr_precompute.files import is_litter, read_bounded, temporary_stem
 from ocr_precompute.format.keys import data_hash, geometry_hash
 from ocr_precompute.format.manifest import Damaged, Manifest
-from ocr_precompute.format.shard import (
-    group_metadata,
-)
+from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.pipeline.scan import known_bad, scan
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.settings import Rules, Source, is_split_name
@@ -152,8 +151,10 @@ def _choose(manifest: Manifest, share: float) -> dict[int, set[int]]:
 
 
 def _check_root(store: Path) -> list[Finding]:
-    if holds(store / "zarr.json", group_metadata()):
-        return []
+    expected = group_metadata()
+    with contextlib.suppress(OSError):
+        if read_bounded(store / "zarr.json", len(expected)) == expected:
+            return []
     detail = f"the root zarr.json is not what was written; {REMEDY}"
     return [Finding("metadata", "", "", detail)]
 

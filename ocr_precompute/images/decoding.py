@@ -150,6 +150,15 @@ def fit_scale(original_size: tuple[int, int], size: tuple[int, int]) -> float:
     return min(size[0] / original_size[0], size[1] / original_size[1])
 
 
+def fitted_size(original_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, in pixels, of an image scaled to fit into the canonical size (H, W)."""
+    scale = fit_scale(original_size, size)
+    height, width = (
+        min(limit, max(1, round(n * scale))) for n, limit in zip(original_size, size, strict=True)
+    )
+    return height, width
+
+
 def letterbox(
     pixels: np.ndarray, original_size: tuple[int, int], size: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
@@ -162,9 +171,7 @@ def letterbox(
     after the decoder has shrunk: by less than two it passes no pixel over, in a fifth of the time.
     """
     scale = fit_scale(original_size, size)
-    height, width = (
-        min(limit, max(1, round(n * scale))) for n, limit in zip(original_size, size, strict=True)
-    )
+    height, width = fitted_size(original_size, size)
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]
     little = pixels.shape[:2] != tuple(original_size) and 2 * height >= pixels.shape[0]
     bilinear = little or not shrinks

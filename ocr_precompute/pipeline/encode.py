@@ -14,14 +14,9 @@ import joblib
 
 from ocr_precompute.errors import ImageError, InputError
 from ocr_precompute.format.chunks import encode_chunk
-from ocr_precompute.format.shard import (
-    MAPS,
-    Records,
-    SampleRecord,
-    ShardWriter,
-    read_records,
-    read_row,
-)
+from ocr_precompute.format.records import Records, SampleRecord
+from ocr_precompute.format.schema import MAPS
+from ocr_precompute.format.shard import ShardWriter, StoredShard
 from ocr_precompute.images.files import image_problem
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.engines import run
@@ -113,24 +108,24 @@ def _log_result(result: ShardResult) -> None:
         )
 
 
-def encode_shard(task: ShardTask, target: Path | None = None) -> ShardResult:
+def encode_shard(task: ShardTask) -> ShardResult:
     """Compute or copy every row of one shard and give the shard its name.
 
-    target: the folder that it becomes, if not that of its key. The same for every backend; nothing
-    but the task decides what is written.
+    The same for every backend; nothing but the task decides what is written. A damaged shard of
+    that name is replaced.
     Raises StoreError if the shard cannot be written, InputError if an image changed since the scan.
     """
     started = time.perf_counter()
-    records_of = lru_cache(maxsize=4)(read_records)
+    opened = lru_cache(maxsize=4)(StoredShard.open)
     rows: list[SampleRecord] = []
     bad: list[tuple[str, str]] = []
     copied = 0
     key, parameters = task.plan.key, task.parameters
-    target = target or shard_path(task.store, key)
+    target = shard_path(task.store, key)
     try:
         with single_thread(), ShardWriter(target, task.store / "tmp") as writer:
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
-                if donated := _copy_row(task, geometry, records_of):
+                if donated := _copy_row(task, geometry, opened):
                     chunks, record = donated
                     copied += 1
                 else:
@@ -172,15 +167,14 @@ def _source_bytes(sample: Sample) -> bytes:
 
 
 def _copy_row(
-    task: ShardTask, geometry: bytes, records_of: Callable[[Path], Records]
+    task: ShardTask, geometry: bytes, opened: Callable[[Path], StoredShard]
 ) -> tuple[dict[str, bytes], SampleRecord] | None:
     """The row as it lies in another shard; None if there is none, or it is damaged."""
     if geometry not in task.donors:
         return None
     key, row = task.donors[geometry]
-    shard = shard_path(task.store, key)
     try:
-        chunks, record = read_row(shard, records_of(shard), row)
+        chunks, record = opened(shard_path(task.store, key)).row(row)
     except (OSError, ValueError) as error:
         log.info("shard %s: row %d cannot be copied (%s)", key[:16], row, error)
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ocr_precompute.errors import InputError
 from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry
-from ocr_precompute.format.shard import read_records
+from ocr_precompute.format.shard import StoredShard
 from ocr_precompute.images.files import image_problem
 from ocr_precompute.pipeline.plan import Plan
 from ocr_precompute.pipeline.request import Request
@@ -66,7 +66,7 @@ def damaged(store: Path, planned: Plan, published: Manifest | None) -> tuple[Dam
             found += [told[name] for name in names if name in told]
             continue
         with suppress(OSError, ValueError):  # not built yet, or damaged: `verify` finds it
-            rows = read_records(shard_path(store, shard.key)).damage
+            rows = StoredShard.open(shard_path(store, shard.key)).records.damage
             found += [Damaged(names[row], rows[row].words, rows[row].lost) for row in rows]
     return tuple(found)
 

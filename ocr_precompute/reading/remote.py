@@ -27,6 +27,8 @@ _LATE = re.compile(r"time(d )?out", re.IGNORECASE)
 _UNREACHABLE = re.compile(r"connect|gaierror|ssl|certificate|nameresolution|dns", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"no ?such ?bucket|bucket (does|was) not|bucketnotfound", re.IGNORECASE)
 
+_END = 2**16  # bytes: records, metadata and directory of a shard of 64 samples
+
 
 class RemoteError(StoreError):
     """A store behind a URL cannot be reached, or may not be read."""
@@ -51,6 +53,32 @@ def remote_folder(url: str) -> Path:
         raise RemoteError(f"{url}: {_explanation(error)}") from error
     except ValueError as error:
         raise StoreError(f"{url}: cannot be opened: {error}") from error
+
+
+class RangedFile:
+    """A file behind a URL, read by ranges of bytes. Raises OSError if it cannot be.
+
+    Its end, where a shard says what it holds, comes in one request and is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = int(path.stat().st_size)
+        self._kept = max(0, self.size - _END)
+        self._end = self._ask(self._kept, self.size)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, in one request or none."""
+        if start >= self._kept:
+            return self._end[start - self._kept : stop - self._kept]
+        return self._ask(start, stop)
+
+    def _ask(self, start: int, stop: int) -> memoryview:
+        path: Any = self._path
+        data = path.fs.cat_file(path.path, start=start, end=stop)
+        if len(data) != stop - start:
+            raise OSError(f"{len(data)} bytes came where {stop - start} were asked for")
+        return memoryview(data)
 
 
 @dataclass(frozen=True)

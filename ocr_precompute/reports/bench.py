@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
-from ocr_precompute.format.chunks import ChunkFile, decompress, strip_checksum
-from ocr_precompute.format.shard import MAPS, map_file
+from ocr_precompute.format.chunks import decompress, strip_checksum
+from ocr_precompute.format.schema import MAPS
+from ocr_precompute.format.shard import MappedFile, ShardIndex, read_index
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.clock import rate, resident_memory, seconds_of
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample, Polygons
@@ -223,18 +225,19 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
     size = split.manifest.parameters.size
     scratch = {field: np.empty((*size, *tail), dtype) for field, (dtype, tail) in MAPS.items()}
     places = {item.index: split.locate(item.index) for item in items}
-    files: dict[tuple[str, str], ChunkFile] = {}
+    shards: dict[str, tuple[MappedFile, ShardIndex]] = {}
     for entry, _ in places.values():
-        for field in FIELDS:
-            path = shard_path(split.store, entry.key) / map_file(field)
-            try:
-                files[entry.key, field] = ChunkFile(path, entry.samples)
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{path}: {error}; run `ocr-precompute verify`") from error
+        path = shard_path(split.store, entry.key)
+        try:
+            file = MappedFile(path)
+            shards[entry.key] = file, read_index(file)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: {error}; run `ocr-precompute verify`") from error
 
     def stages(item: _Item, lap: Callable[[str], None]) -> None:
         entry, row = places[item.index]
-        chunks = {field: files[entry.key, field].chunk(row) for field in FIELDS}
+        file, index = shards[entry.key]
+        chunks = {field: file.read(*index.span(field, row)) for field in FIELDS}
         lap("read")
         packed = [strip_checksum(chunk) for chunk in chunks.values()]
         lap("checksum")
@@ -244,7 +247,7 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
     def batch(chosen: Sequence[_Item], out: Mapping[str, np.ndarray]) -> None:
         split.fill([item.index for item in chosen], out)
 
-    used = {shard_path(split.store, key) / map_file(field) for key, field in files}
+    used = {shard_path(split.store, key) for key in shards}
     return _Path(stages, batch, tuple(sorted(used)))
 
 

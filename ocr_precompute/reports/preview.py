@@ -10,7 +10,8 @@ import numpy as np
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import safe_name, writing
 from ocr_precompute.images.pictures import outlined, png_bytes
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import CanonicalSample
 
 

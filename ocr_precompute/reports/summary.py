@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from ocr_precompute.format.manifest import Damaged, Manifest, Skipped
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.storage.store import (
     check_store,
-    folder_bytes,
     published,
     shard_keys,
     shard_path,
@@ -99,7 +98,7 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         for dtype, tail in MAPS.values()
     )
     shards = tuple(
-        (entry.key, entry.samples, folder_bytes(shard_path(store, entry.key)))
+        (entry.key, entry.samples, _file_bytes(shard_path(store, entry.key)))
         for entry in manifest.shards
     )
     return SplitSummary(
@@ -114,6 +113,13 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         damaged=manifest.damaged,
         understood=manifest.understood,
     )
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _spread(numbers: list[int]) -> tuple[int, int, int]:

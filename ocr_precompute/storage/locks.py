@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.files import delete
 from ocr_precompute.storage.store import check_target, create_store, leftovers
 
 log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def build_lock(store: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for leftover in [] if (store / "tmp").is_symlink() else leftovers(store / "tmp"):
                 with contextlib.suppress(OSError):
-                    delete(leftover)
+                    leftover.unlink()
                     log.info("%s: deleted, a killed build left it", leftover)
         _share(descriptor, store)
         yield

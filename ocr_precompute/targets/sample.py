@@ -10,6 +10,7 @@ import numpy as np
 from ocr_precompute.images.decoding import decode, letterbox
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import CanonicalSample, Damage, Polygons
+from ocr_precompute.targets.fates import outside_page, polygon_fates
 from ocr_precompute.targets.maps import draw_targets
 
 
@@ -66,6 +67,8 @@ def compute_sample(
     page = canonical_image(data, parameters, max_pixels, lap)
     canonical = polygons.scaled(page.scale)
     targets = draw_targets(canonical, parameters.size, parameters.recipe)
+    outside = outside_page(polygons, np.array(page.original_size[::-1]))
+    fate, _ = polygon_fates(canonical, outside, parameters.size, parameters.recipe)
     lap("labels")
     return CanonicalSample(
         name=name,
@@ -76,6 +79,7 @@ def compute_sample(
         thresh_mask=targets.thresh_mask,
         polygons=canonical.as_list(),
         ignore=canonical.ignore,
+        fate=fate,
         matrix=page.matrix,
         original_size=page.original_size,
         damage=page.damage,

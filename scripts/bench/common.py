@@ -205,6 +205,13 @@ def random_indices(length: int, count: int, seed: int = 0) -> Iterator[int]:
     return iter(np.random.default_rng(seed).integers(length, size=count).tolist())
 
 
+def zipped(shard: Path, field: str) -> dict[str, Any]:
+    """What tensorstore calls one array of a shard's file."""
+    base = f"file://{shard.absolute()}"
+    kvstore = {"driver": "zip", "base": base, "path": f"{field}/"}
+    return {"driver": "zarr3", "kvstore": kvstore}
+
+
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Give a parser --out."""
     parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")

@@ -36,7 +36,7 @@ from common import (
 
 from ocr_precompute import open_store
 from ocr_precompute.errors import StoreError
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.reading.split import Split
 

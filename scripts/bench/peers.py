@@ -44,6 +44,7 @@ from common import (
 from contenders import Contender, Setting, contenders
 
 from ocr_precompute import open_store
+from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reports.clock import rate
 from ocr_precompute.storage.store import folder_bytes, shard_path
@@ -305,8 +306,12 @@ def bytes_on_disk(contender: Contender, split: Split, scratch: Path) -> int:
     """Bytes of all files a contender needs; of the store only the fields that are compared."""
     if contender.reads != "store":
         return folder_bytes(place(contender, scratch))
-    shards = [shard_path(scratch / "store", entry.key) for entry in split.manifest.shards]
-    return sum(folder_bytes(shard / name) for shard in shards for name in FIELDS)
+    indices = [
+        read_index(MappedFile(shard_path(scratch / "store", entry.key)))
+        for entry in split.manifest.shards
+    ]
+    columns = [COLUMNS[field] for field in FIELDS]
+    return sum(int((each.stops - each.starts)[:, columns].sum()) for each in indices)
 
 
 def ratios_that_matter(

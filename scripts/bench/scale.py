@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What very large splits cost: to open, to look up, to update, and to find nothing to do.
 
-Part one, --samples: a split of a million samples that has a manifest, and of its shards only the
-folders and keys; no maps. Measured are opening it, looking up where a sample lies, and planning an
-update in which some samples changed.
+Part one, --samples: a split of a million samples that has a manifest, and of its shards only files
+that hold the keys; no maps. Measured are opening it, looking up where a sample lies, and planning
+an update in which some samples changed.
 
 Part two, --noop: a folder of so many images (links to a few small ones) and one annotation file,
 built once. Measured is the build after that, which finds that nothing changed: in this process, and
@@ -47,10 +47,11 @@ from common import (
 
 from ocr_precompute import open_store
 from ocr_precompute.annotations import Reading
+from ocr_precompute.format.archive import archive_bytes
 from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.keys import data_hash
 from ocr_precompute.format.manifest import Manifest, ShardEntry
-from ocr_precompute.format.shard import record_file
+from ocr_precompute.format.schema import entry_names, record_name
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.plan import cut_shards, work_left
@@ -97,15 +98,17 @@ def fake_scan(samples: int, words: int, changed: frozenset[int] = frozenset()) -
 
 
 def make_split(store: Path, samples: int, words: int) -> Figures:
-    """Publish the manifest, and make the folder and key records of every shard."""
+    """Publish the manifest, and make every shard's file, empty but for its keys."""
     parameters = Parameters()
     scan = fake_scan(samples, words)
     create_store(store)
     entries = []
     for shard in cut_shards(scan.samples, parameters, SHARD_LENGTH):
-        record = shard_path(store, shard.key) / record_file("key")
-        record.parent.mkdir(parents=True)
-        record.write_bytes(with_checksum(b"".join(shard.hashes)))
+        contents = {name.decode(): b"" for name in entry_names(len(shard.samples))}
+        contents[record_name("key")] = with_checksum(b"".join(shard.hashes))
+        path = shard_path(store, shard.key)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(archive_bytes(list(contents.items())))
         entries.append(ShardEntry(shard.key, len(shard.samples)))
     digest = data_hash(entry.key for entry in entries)
     understood = understand(scan.samples, scan.reading, parameters, digest)
