@@ -37,11 +37,12 @@ from ocr_precompute.format.chunks import ChunkError, decompress, encode_chunk
 from ocr_precompute.format.schema import MAPS, chunk_name, record_name
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading import handles
 from ocr_precompute.reading import split as reader
 from ocr_precompute.reading.foreign import ForeignShard
 from ocr_precompute.reading.opened import IndexedShard, OpenedShard
 from ocr_precompute.reading.remote import RangedFile
-from ocr_precompute.reading.split import Split, most_open_files
+from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
@@ -491,7 +492,7 @@ def test_several_processes_read_at_once(split: Split, location: str | Path, meth
 
 
 def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "most_open_files", lambda: 2)  # always opening again
+    monkeypatch.setattr(handles, "most_open_files", lambda: 2)  # always opening again
     split = pickle.loads(pickle.dumps(split))
     expected = digests(split, list(range(len(split))))
     wrong: list[int] = []
@@ -528,7 +529,7 @@ def many_shards(store: Path, count: int) -> int:
 
 @pytest.mark.proc
 def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
-    """600 shards, in a process that may open 256 files, of which half are left to others."""
+    """Two splits of 600 shards in a process that may open 256 files: half are left to others."""
     each = many_shards(built, 600)
     code = (
         "import os, resource\n"
@@ -539,8 +540,10 @@ def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
         "import ocr_precompute as p\n"
         "found = len(os.listdir('/proc/self/fd'))\n"
         f"split = p.open_store({str(built)!r}).split('val')\n"
+        f"other = p.open_store({str(built)!r}).split('val')\n"
         f"for i in range(0, len(split), {each}):\n"
         "    split.read([i], ('image', 'prob', 'thresh'))\n"
+        "    other.read([i], ('image',))\n"
         "print(len(split.manifest.shards), len(os.listdir('/proc/self/fd')) - found)\n"
         "assert limits() == before\n"
     )
@@ -557,7 +560,37 @@ def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
 def test_half_of_the_files_but_not_all_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     for soft, most in ((1024, 512), (2**20, 2**15), (resource.RLIM_INFINITY, 2**15)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert most_open_files() == most
+        assert handles.most_open_files() == most
+
+
+def test_what_was_not_used_for_longest_is_closed(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "most_open_files", lambda: 2)
+    opened: list[int] = []
+
+    class Shard:
+        def __init__(self, number: int) -> None:
+            opened.append(number)
+
+    held = handles.Handles()
+    for number in (1, 2, 1, 3, 1, 2):
+        held.get((0, number), lambda number=number: Shard(number))
+    assert opened == [1, 2, 3, 2]
+    held.close(0)
+    held.get((0, 1), lambda: Shard(1))
+    assert opened == [1, 2, 3, 2, 1]
+
+
+@pytest.mark.parametrize("size", [0, 10, 100, 5000, -1])
+def test_a_shard_from_afar_that_was_cut_short(built: Path, size: int) -> None:
+    shard = shards(built)[0]
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(StoreError, match=rf"shard {shard.stem}: cannot be read \(") as caught:
+        open_store(remote(built)).split("val")[0]
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreError, match=rf"shard {shard.stem}: cannot be read \("):
+        open_store(built).split("val")[0]
 
 
 @pytest.mark.proc
