@@ -35,6 +35,7 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.format import blosc
 from ocr_precompute.format.chunks import ChunkError, decompress, encode_chunk
 from ocr_precompute.format.schema import MAPS, chunk_name, record_name
+from ocr_precompute.format.shard import MappedFile, is_ours, read_index, read_records
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading import handles
@@ -580,6 +581,29 @@ def test_what_was_not_used_for_longest_is_closed(
     held.close(0)
     held.get((0, 1), lambda: Shard(1))
     assert opened == [1, 2, 3, 2, 1]
+
+
+class Noted:
+    """A shard's file with a note of what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.asked = MappedFile(path), 0
+        self.size = self.file.size
+
+    def read(self, start: int, stop: int) -> memoryview:
+        self.asked += 1
+        return self.file.read(start, stop)
+
+
+def test_what_describes_a_shard_is_read_in_few_pieces(built: Path) -> None:
+    """However large it is: the end and the directory, the metadata, the records."""
+    file, parameters = Noted(shards(built)[0]), open_store(built)["val"].manifest.parameters
+    index = read_index(file)
+    assert file.asked == 2
+    assert is_ours(file, index, parameters)
+    assert file.asked == 3
+    assert read_records(file, index).names == open_store(built)["val"].names[: index.samples]
+    assert file.asked == 4
 
 
 @pytest.mark.parametrize("size", [0, 10, 100, 5000, -1])
