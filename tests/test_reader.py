@@ -132,11 +132,49 @@ def test_stored_samples_equal_computed_ones(
         stored, computed = split[index], live(name)
         assert stored.name == name
         assert stored.original_size == computed.original_size == (96, 80)
-        for field in (*MAPS, "ignore", "matrix"):
+        for field in (*MAPS, "ignore", "fate", "matrix"):
             assert same(getattr(stored, field), getattr(computed, field)), field
         assert len(stored.polygons) == len(computed.polygons)
         for a, b in zip(stored.polygons, computed.polygons, strict=True):
             assert same(a, b)
+
+
+def test_samples_by_number_name_and_slice(split: Split, location: str | Path) -> None:
+    store = open_store(location)
+    assert (list(store), len(store), "val" in store, "train" in store) == (["val"], 1, True, False)
+    assert store["val"].manifest == split.manifest
+    assert split["page_007.jpg"].name == split[7].name == "page_007.jpg"
+    assert [sample.name for sample in split[-2:]] == list(split.names[-2:])
+    assert [sample.name for sample in split[20::-9]] == [split.names[i] for i in (20, 11, 2)]
+    assert split[24:] == []
+    assert [sample.name for sample in split] == list(split.names)
+    assert split.index("page_023.jpg") == 23
+    for unknown in ("", "page", "page_024.jpg", "zzz"):
+        with pytest.raises(KeyError, match=f"no sample '{unknown}' in split 'val'"):
+            split[unknown]
+    assert repr(store) == f"Store({str(store.path)!r}, splits: val)"
+    assert repr(split) == "Split('val', 24 samples of 64 x 64)"
+
+
+def test_a_store_closes_the_files_of_its_splits(location: str | Path) -> None:
+    with open_store(location) as store:
+        split = store["val"]
+        image = split[0].image
+        assert handles.HANDLES._held
+        mine = {key for key in handles.HANDLES._held if key[0] == split._number}
+        assert mine
+    assert not mine & set(handles.HANDLES._held)
+    assert same(split[0].image, image)
+
+
+def test_what_lies_outside_the_content_is_empty(split: Split) -> None:
+    sizes = split.content_sizes()
+    assert (sizes.shape, sizes.dtype) == ((24, 2), np.int32)
+    for sample, (height, width) in zip(split, sizes.tolist(), strict=True):
+        assert not sample.image[height:].any()
+        assert not sample.image[:, width:].any()
+        assert sample.image[:height, :width].any(axis=2)[-1].any()
+    assert sizes[0].tolist() == [64, 53]
 
 
 def test_the_matrix_leads_back_to_the_original(split: Split, dataset: Dataset) -> None:
