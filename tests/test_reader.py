@@ -35,13 +35,15 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.format import blosc
 from ocr_precompute.format.chunks import ChunkError, decompress, encode_chunk
 from ocr_precompute.format.schema import MAPS, chunk_name, record_name
+from ocr_precompute.format.shard import MappedFile, is_ours, read_index, read_records
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading import handles
 from ocr_precompute.reading import split as reader
 from ocr_precompute.reading.foreign import ForeignShard
 from ocr_precompute.reading.opened import IndexedShard, OpenedShard
 from ocr_precompute.reading.remote import RangedFile
-from ocr_precompute.reading.split import Split, most_open_files
+from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
@@ -130,11 +132,49 @@ def test_stored_samples_equal_computed_ones(
         stored, computed = split[index], live(name)
         assert stored.name == name
         assert stored.original_size == computed.original_size == (96, 80)
-        for field in (*MAPS, "ignore", "matrix"):
+        for field in (*MAPS, "ignore", "fate", "matrix"):
             assert same(getattr(stored, field), getattr(computed, field)), field
         assert len(stored.polygons) == len(computed.polygons)
         for a, b in zip(stored.polygons, computed.polygons, strict=True):
             assert same(a, b)
+
+
+def test_samples_by_number_name_and_slice(split: Split, location: str | Path) -> None:
+    store = open_store(location)
+    assert (list(store), len(store), "val" in store, "train" in store) == (["val"], 1, True, False)
+    assert store["val"].manifest == split.manifest
+    assert split["page_007.jpg"].name == split[7].name == "page_007.jpg"
+    assert [sample.name for sample in split[-2:]] == list(split.names[-2:])
+    assert [sample.name for sample in split[20::-9]] == [split.names[i] for i in (20, 11, 2)]
+    assert split[24:] == []
+    assert [sample.name for sample in split] == list(split.names)
+    assert split.index("page_023.jpg") == 23
+    for unknown in ("", "page", "page_024.jpg", "zzz"):
+        with pytest.raises(KeyError, match=f"no sample '{unknown}' in split 'val'"):
+            split[unknown]
+    assert repr(store) == f"Store({str(store.path)!r}, splits: val)"
+    assert repr(split) == "Split('val', 24 samples of 64 x 64)"
+
+
+def test_a_store_closes_the_files_of_its_splits(location: str | Path) -> None:
+    with open_store(location) as store:
+        split = store["val"]
+        image = split[0].image
+        assert handles.HANDLES._held
+        mine = {key for key in handles.HANDLES._held if key[0] == split._number}
+        assert mine
+    assert not mine & set(handles.HANDLES._held)
+    assert same(split[0].image, image)
+
+
+def test_what_lies_outside_the_content_is_empty(split: Split) -> None:
+    sizes = split.content_sizes()
+    assert (sizes.shape, sizes.dtype) == ((24, 2), np.int32)
+    for sample, (height, width) in zip(split, sizes.tolist(), strict=True):
+        assert not sample.image[height:].any()
+        assert not sample.image[:, width:].any()
+        assert sample.image[:height, :width].any(axis=2)[-1].any()
+    assert sizes[0].tolist() == [64, 53]
 
 
 def test_the_matrix_leads_back_to_the_original(split: Split, dataset: Dataset) -> None:
@@ -491,7 +531,7 @@ def test_several_processes_read_at_once(split: Split, location: str | Path, meth
 
 
 def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "most_open_files", lambda: 2)  # always opening again
+    monkeypatch.setattr(handles, "most_open_files", lambda: 2)  # always opening again
     split = pickle.loads(pickle.dumps(split))
     expected = digests(split, list(range(len(split))))
     wrong: list[int] = []
@@ -528,7 +568,7 @@ def many_shards(store: Path, count: int) -> int:
 
 @pytest.mark.proc
 def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
-    """600 shards, in a process that may open 256 files, of which half are left to others."""
+    """Two splits of 600 shards in a process that may open 256 files: half are left to others."""
     each = many_shards(built, 600)
     code = (
         "import os, resource\n"
@@ -539,8 +579,10 @@ def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
         "import ocr_precompute as p\n"
         "found = len(os.listdir('/proc/self/fd'))\n"
         f"split = p.open_store({str(built)!r}).split('val')\n"
+        f"other = p.open_store({str(built)!r}).split('val')\n"
         f"for i in range(0, len(split), {each}):\n"
         "    split.read([i], ('image', 'prob', 'thresh'))\n"
+        "    other.read([i], ('image',))\n"
         "print(len(split.manifest.shards), len(os.listdir('/proc/self/fd')) - found)\n"
         "assert limits() == before\n"
     )
@@ -557,7 +599,60 @@ def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
 def test_half_of_the_files_but_not_all_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     for soft, most in ((1024, 512), (2**20, 2**15), (resource.RLIM_INFINITY, 2**15)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert most_open_files() == most
+        assert handles.most_open_files() == most
+
+
+def test_what_was_not_used_for_longest_is_closed(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "most_open_files", lambda: 2)
+    opened: list[int] = []
+
+    class Shard:
+        def __init__(self, number: int) -> None:
+            opened.append(number)
+
+    held = handles.Handles()
+    for number in (1, 2, 1, 3, 1, 2):
+        held.get((0, number), lambda number=number: Shard(number))
+    assert opened == [1, 2, 3, 2]
+    held.close(0)
+    held.get((0, 1), lambda: Shard(1))
+    assert opened == [1, 2, 3, 2, 1]
+
+
+class Noted:
+    """A shard's file with a note of what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.asked = MappedFile(path), 0
+        self.size = self.file.size
+
+    def read(self, start: int, stop: int) -> memoryview:
+        self.asked += 1
+        return self.file.read(start, stop)
+
+
+def test_what_describes_a_shard_is_read_in_few_pieces(built: Path) -> None:
+    """However large it is: the end and the directory, the metadata, the records."""
+    file, parameters = Noted(shards(built)[0]), open_store(built)["val"].manifest.parameters
+    index = read_index(file)
+    assert file.asked == 2
+    assert is_ours(file, index, parameters)
+    assert file.asked == 3
+    assert read_records(file, index).names == open_store(built)["val"].names[: index.samples]
+    assert file.asked == 4
+
+
+@pytest.mark.parametrize("size", [0, 10, 100, 5000, -1])
+def test_a_shard_from_afar_that_was_cut_short(built: Path, size: int) -> None:
+    shard = shards(built)[0]
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(StoreError, match=rf"shard {shard.stem}: cannot be read \(") as caught:
+        open_store(remote(built)).split("val")[0]
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreError, match=rf"shard {shard.stem}: cannot be read \("):
+        open_store(built).split("val")[0]
 
 
 @pytest.mark.proc

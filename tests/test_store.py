@@ -37,6 +37,7 @@ from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
+from ocr_precompute.samples import Fate
 from ocr_precompute.settings import Settings, looks_like_url
 from ocr_precompute.storage.garbage import collect_garbage, remove_split
 from ocr_precompute.storage.locks import build_lock
@@ -47,6 +48,7 @@ from ocr_precompute.storage.store import (
     shard_keys,
     shard_path,
 )
+from ocr_precompute.understood import DONT_CARE
 
 
 @pytest.fixture
@@ -117,6 +119,31 @@ def test_the_chunks_of_a_sample_lie_together(split: Split, settings: Settings) -
             start, stop = span(shard, chunk_name(field, row))
             assert last < start <= last + 30 + len(chunk_name(field, row))
             last = stop
+
+
+def test_stored_fates_are_what_the_build_counted(dataset: Dataset, settings: Settings) -> None:
+    """So what trains can be told from the shards alone."""
+    words = dataset.document["images"]["page_003.jpg"]["words"]
+    words["0001"]["ignore"] = True
+    words["0002"]["points"] = [[900, 5], [930, 5], [930, 15], [900, 15]]
+    words["0003"]["points"] = [[5, 5], [40, 5], [40, 5], [5, 5]]
+    words["0004"] = {"points": [[5, 5], [8, 5], [8, 8], [5, 8]]}
+    words["0005"] = {"points": [[5, 5], [70, 5], [70, 90], [5, 90]]}
+    dataset.save()
+    build("val", dataset.source, settings)
+    split = open_store(settings.store)["val"]
+    understood = split.manifest.understood
+    counted = {tally.kind: tally.words for tally in understood.tallies if tally.kind in DONT_CARE}
+    counted["trains"] = understood.trained
+    fates = np.concatenate([split.record(index).fate for index in range(len(split))]).tolist()
+    stored = {fate.name.lower().replace("_", "-"): fates.count(fate) for fate in Fate}
+    assert {name: count for name, count in stored.items() if count} == counted
+    assert set(counted) >= {"trains", "annotated", "outside", "no-area", "small"}
+    record = split.record(split.index("page_003.jpg"))
+    assert record.fate.dtype == np.uint8
+    assert [Fate(fate) for fate in record.fate] == [
+        *(Fate.ANNOTATED, Fate.OUTSIDE, Fate.NO_AREA, Fate.SMALL, Fate.TRAINS)
+    ]
 
 
 def test_previews_show_the_sample(split: Split, settings: Settings, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import operator
-import resource
+import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,11 +27,13 @@ from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import Bytes, ShardIndex, read_index
 from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.reading.cache import BytesCache
+from ocr_precompute.reading.handles import HANDLES
 from ocr_precompute.reading.opened import OpenedShard, open_shard
 from ocr_precompute.reading.remote import Access, RemoteError
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.storage.store import shard_path
 
+_NUMBERS = itertools.count()  # of splits, for what is open of them
 _MOST_CACHED = 2**26  # bytes of indices and records of shards that a split keeps in memory
 
 
@@ -52,11 +54,9 @@ class Split:
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
         self._names: tuple[str, ...] | None = None
         self._cache = BytesCache(_MOST_CACHED)
-        # A cache of a function, not of a method, so that it goes when the split goes. It takes no
-        # lock that a fork could find held, and neither may anything else here.
-        self._shard = lru_cache(maxsize=most_open_files())(
-            partial(_open, store, manifest, self._cache)
-        )
+        # Nothing here may take a lock that a fork could find held.
+        self._number = next(_NUMBERS)
+        weakref.finalize(self, HANDLES.close, self._number).atexit = False
 
     def __repr__(self) -> str:
         height, width = self.manifest.parameters.size
@@ -64,7 +64,7 @@ class Split:
 
     def close(self) -> None:
         """Close all files; they are opened again when they are read again."""
-        self._shard.cache_clear()
+        HANDLES.close(self._number)
 
     def __reduce__(self) -> tuple[Any, ...]:
         made = partial(Split, checksums=self._checksums, timeout=self._access.limit)
@@ -260,11 +260,22 @@ class Split:
 
     def _open(self, shard: int) -> OpenedShard:
         try:
-            return self._access.ask(lambda: self._shard(shard))
+            return HANDLES.get(
+                (self._number, shard), lambda: self._access.ask(lambda: self._open_anew(shard))
+            )
         except RemoteError:
             raise
         except Exception as error:  # whatever a codec raises, the data is damaged
             raise self._unreadable(shard, error) from error
+
+    def _open_anew(self, number: int) -> OpenedShard:
+        """Open a shard; what is known of it is kept while its file is closed."""
+
+        def known(file: Bytes) -> ShardIndex:
+            return self._cache.get(("index", number, file.size), lambda: read_index(file))
+
+        entry, parameters = self.manifest.shards[number], self.manifest.parameters
+        return open_shard(shard_path(self.store, entry.key), entry.samples, parameters, known)
 
     def _records(self, shard: int) -> Records:
         return self._cache.get(("records", shard), lambda: self._read_records(shard))
@@ -350,22 +361,3 @@ def _misfit(array: object, shape: tuple[int, ...], dtype: np.dtype) -> str:
     if not array.flags.c_contiguous:
         return "not contiguous"
     return "" if array.flags.writeable else "read-only"
-
-
-def _open(store: Path, manifest: Manifest, cache: BytesCache, number: int) -> OpenedShard:
-    """Open a shard of a split; cache keeps what is known of it while its file is closed."""
-
-    def known(file: Bytes) -> ShardIndex:
-        return cache.get(("index", number, file.size), lambda: read_index(file))
-
-    entry = manifest.shards[number]
-    return open_shard(shard_path(store, entry.key), entry.samples, manifest.parameters, known)
-
-
-def most_open_files() -> int:
-    """How many shards one split keeps open: half of the files a process may open.
-
-    But no more than half of the maps that Linux lets a process have.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(2**15, soft // 2) if soft != resource.RLIM_INFINITY else 2**15
