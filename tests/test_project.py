@@ -12,6 +12,7 @@ import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -223,6 +224,22 @@ def test_commands_in_the_documents_are_real() -> None:
         name, *arguments = shlex.split(line.split("  ")[0], comments=True)
         options = {option for param in COMMANDS[name].params for option in param.opts}
         assert {a for a in arguments if a.startswith("--")} - {"--help"} <= options, line
+
+
+def test_the_python_of_the_readme_runs(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "val").symlink_to(dataset.images)
+    (tmp_path / "val.json").symlink_to(dataset.annotations)
+    blocks = re.findall(r"```python\n(.*?)```", README.partition("## From Python")[2], re.DOTALL)
+    names: dict[str, Any] = {"polygons": [], "ignore": []}
+    for block in blocks[:3]:  # the last one trains
+        exec(block, names)
+    assert names["report"].computed == len(names["split"]) == 24
+    assert names["batch"]["thresh"].shape == (3, 640, 640)
+    assert names["targets"].prob.shape == (640, 640)
 
 
 def test_no_arguments_and_wrong_ones(tmp_path: Path) -> None:
