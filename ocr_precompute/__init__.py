@@ -6,13 +6,57 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ocr_precompute.reading.split import open_store as open_store
+    from ocr_precompute.checking.verify import verify as verify
+    from ocr_precompute.errors import DamagedImageWarning as DamagedImageWarning
+    from ocr_precompute.errors import ImageError as ImageError
+    from ocr_precompute.errors import InputError as InputError
+    from ocr_precompute.errors import PrecomputeError as PrecomputeError
+    from ocr_precompute.errors import Problem as Problem
+    from ocr_precompute.errors import StoreError as StoreError
+    from ocr_precompute.errors import VersionError as VersionError
+    from ocr_precompute.errors import WorkerError as WorkerError
+    from ocr_precompute.pipeline.build import build as build
+    from ocr_precompute.reading.split import Split as Split
+    from ocr_precompute.reading.store import Store as Store
+    from ocr_precompute.reading.store import open_store as open_store
+    from ocr_precompute.settings import Settings as Settings
+    from ocr_precompute.settings import Source as Source
     from ocr_precompute.targets.maps import make_targets as make_targets
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "make_targets", "open_store"]
 
-_HOMES = {"open_store": "reading.split", "make_targets": "targets.maps"}
+_HOMES = {
+    "build": "pipeline.build",
+    "make_targets": "targets.maps",
+    "open_store": "reading.store",
+    "verify": "checking.verify",
+    **dict.fromkeys(("Settings", "Source"), "settings"),
+    "Split": "reading.split",
+    "Store": "reading.store",
+    **dict.fromkeys(("DamagedImageWarning", "ImageError", "InputError"), "errors"),
+    **dict.fromkeys(("PrecomputeError", "Problem", "StoreError"), "errors"),
+    **dict.fromkeys(("VersionError", "WorkerError"), "errors"),
+}
+
+__all__ = [
+    "DamagedImageWarning",
+    "ImageError",
+    "InputError",
+    "PrecomputeError",
+    "Problem",
+    "Settings",
+    "Source",
+    "Split",
+    "Store",
+    "StoreError",
+    "VersionError",
+    "WorkerError",
+    "__version__",
+    "build",
+    "make_targets",
+    "open_store",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,3 +66,7 @@ def __getattr__(name: str) -> Any:
     if name == "targets":
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,5 @@
 """`python -m ocr_precompute`."""
 
-from ocr_precompute.cli.commands import main
+from ocr_precompute.cli import main
 
 main()

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import time
@@ -16,7 +15,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from ocr_precompute.errors import StoreError
 
 _DAY = 86400  # seconds
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
@@ -41,18 +42,25 @@ def read_bounded(path: Path, most: int) -> bytes:
     if not isinstance(path, Path):  # on another file system
         with path.open("rb") as file:
             return _at_most(file.read(most + 1), path, most)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        check_regular(status, path)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         # No more than that at once: room is made for all that is asked for.
-        return _at_most(file.read(min(most, status.st_size) + 1), path, most)
+        return _at_most(file.read(min(most, size) + 1), path, most)
 
 
-def check_regular(status: os.stat_result, path: Path) -> None:
-    """Raises OSError for anything but a regular file."""
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened for reading.
+
+    Raises OSError for anything but a regular file, without waiting for it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _at_most(data: bytes, path: Path, most: int) -> bytes:
@@ -74,6 +82,16 @@ def replace_file(path: Path, data: bytes) -> None:
     flush(path.parent)
 
 
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = "") -> Iterator[None]:
+    """Have an OSError within become a StoreError that names the path, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise StoreError(f"{path}: {reason}{remedy and '; '}{remedy}") from error
+
+
 def flush(path: Path) -> None:
     """fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -81,23 +99,6 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def delete(path: Path) -> None:
-    """Delete a file, a folder with all that is in it, or a symbolic link but not what it names."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def inside(path: Path) -> Iterator[Path]:
-    """All files and folders in a folder and below; nothing for a file or a symbolic link."""
-    if path.is_symlink():
-        return
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            yield Path(folder, name)
 
 
 def is_litter(name: str) -> bool:
@@ -117,7 +118,7 @@ def temporary_stem(name: str) -> str | None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether the process that gave a file or folder its temporary name is done with it.
+    """Whether it is a file, and the process that gave it its temporary name is done with it.
 
     On this machine: it is gone. On others, where that cannot be told: nothing was written for a
     day.
@@ -125,16 +126,15 @@ def is_abandoned(path: Path) -> bool:
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False
-    if match[2] == _machine():
-        return not _is_running(int(match[3]))
     try:
-        return time.time() - _last_written(path) > _DAY
+        status = os.lstat(path)
     except OSError:  # somebody is at work there
         return False
-
-
-def _last_written(path: Path) -> float:
-    return max(os.lstat(entry).st_mtime for entry in [path, *inside(path)])
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if match[2] == _machine():
+        return not _is_running(int(match[3]))
+    return time.time() - status.st_mtime > _DAY
 
 
 @lru_cache(maxsize=1)

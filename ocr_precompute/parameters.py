@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Decode = Literal["exact", "reduced"]
+Codec = Literal["zstd", "lz4", "lz4hc", "zlib"]
+Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
 
 
 class Frozen(BaseModel):
@@ -72,14 +74,16 @@ QUICK_LEVEL = 2  # packs in a fifth of the time of the default level, is read a 
 class Compression(Frozen):
     """The Blosc codec of every stored map. Changes bytes on disk, never pixels.
 
-    The defaults are the measured best for training: see docs/performance.md. Where images are
-    decoded at reduced scale, so that a build is quick, the default level is QUICK_LEVEL.
+    The defaults are the measured best for training: see docs/performance.md.
     """
 
-    cname: Literal["zstd", "lz4", "lz4hc", "zlib"] = "lz4hc"
+    cname: Codec = "lz4hc"
     clevel: int = Field(default=5, ge=1, le=9)
-    shuffle: Literal["noshuffle", "shuffle", "bitshuffle"] = Field(
+    shuffle: Shuffle = Field(
         default="noshuffle", description="how the bytes of float32 maps are ordered first"
+    )
+    block_rows: int = Field(
+        default=64, ge=0, le=8192, description="rows of an image that are unpacked together"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,13 @@ class Polygons:
             np.concatenate([part.ignore for part in parts]),
         )
 
+    def cut(self, counts: Sequence[int]) -> Iterator[Polygons]:
+        """The opposite of `joined`: so many polygons for each image, views of these."""
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = zip(ends.tolist(), self.starts[ends].tolist(), strict=True)
+        for (a, first), (b, last) in pairwise(places):
+            yield Polygons(self.points[first:last], self.lengths[a:b], self.ignore[a:b])
+
     def scaled(self, scale: float) -> Polygons:
         """The same polygons in canonical pixels, points in float32."""
         return Polygons((self.points * scale).astype(np.float32), self.lengths, self.ignore)
@@ -48,7 +57,13 @@ class Polygons:
     @property
     def starts(self) -> np.ndarray:
         """Where each polygon's points begin, and where the last one's end: int64 (N + 1,)."""
-        return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        kept: np.ndarray | None = self.__dict__.get("_starts")  # asked for some ten times a sample
+        if kept is None:
+            kept = np.zeros(len(self.lengths) + 1, np.int64)
+            np.cumsum(self.lengths, out=kept[1:])
+            kept.flags.writeable = False
+            self.__dict__["_starts"] = kept
+        return kept
 
     def following(self) -> np.ndarray:
         """For each point the next one around its polygon, (P, 2)."""
@@ -93,7 +108,7 @@ class ImageFile(NamedTuple):
     turned: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Sample:
     """One annotated image: its name, file, and polygons.
 
@@ -111,6 +126,21 @@ class Sample:
     def digest(self) -> bytes:
         """SHA-256 of the image file's bytes."""
         return self.image.digest
+
+
+class Fate(IntEnum):
+    """Whether a training learns from a polygon, and if not, why: the first that holds."""
+
+    TRAINS = 0
+    ANNOTATED = 1
+    """Annotated as don't-care."""
+    OUTSIDE = 2
+    """Wholly outside its image."""
+    NO_AREA = 3
+    SMALL = 4
+    """Under the recipe's smallest side."""
+    COLLAPSED = 5
+    """The shrink leaves nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +164,9 @@ class CanonicalSample:
 
     image: uint8 (H, W, 3) RGB. prob, prob_mask, thresh_mask: uint8 (H, W), 0 or 1.
     thresh: float32 (H, W). polygons: list of float32 (V, 2), xy in canonical pixels.
-    ignore: bool (N,). matrix: float64 (3, 3), canonical pixels -> original pixels.
-    original_size: (height, width) in pixels of the image as displayed. damage: what is wrong with
-    the image file; None if nothing is.
+    ignore: bool (N,). fate: uint8 (N,), see Fate. matrix: float64 (3, 3), canonical pixels ->
+    original pixels. original_size: (height, width) in pixels of the image as displayed. damage:
+    what is wrong with the image file; None if nothing is.
     """
 
     name: str
@@ -147,6 +177,7 @@ class CanonicalSample:
     thresh_mask: np.ndarray
     polygons: list[np.ndarray]
     ignore: np.ndarray
+    fate: np.ndarray
     matrix: np.ndarray
     original_size: tuple[int, int]
     damage: Damage | None = None

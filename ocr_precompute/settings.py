@@ -26,11 +26,13 @@ from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.parameters import (
     QUICK_LEVEL,
     RECIPES,
+    Codec,
     Compression,
     Decode,
     Frozen,
     Parameters,
     Recipe,
+    Shuffle,
 )
 
 Backend = Literal["loky", "threading", "sequential"]
@@ -129,6 +131,26 @@ def parse_size(value: Any) -> Any:
     return size
 
 
+class Packing(Frozen):
+    """Compression as a configuration says it."""
+
+    cname: Codec = Compression().cname
+    clevel: int | None = Field(
+        default=None,
+        ge=1,
+        le=9,
+        description=f"None: {Compression().clevel}, or {QUICK_LEVEL} where images are decoded at "
+        "reduced scale, so that a build is quick",
+    )
+    shuffle: Shuffle = Compression().shuffle
+
+    def resolved(self, decode: Decode) -> Compression:
+        """The codec with nothing left open."""
+        usual = Compression().clevel if decode == "exact" else QUICK_LEVEL
+        level = usual if self.clevel is None else self.clevel
+        return Compression(cname=self.cname, clevel=level, shuffle=self.shuffle)
+
+
 class Settings(Frozen):
     """A configuration file, with the command line's choices laid over it."""
 
@@ -140,7 +162,7 @@ class Settings(Frozen):
     thresh_min: float = 0.3
     thresh_max: float = 0.7
     decode: Decode = "exact"
-    compression: Compression = Compression()
+    compression: Packing = Packing()
     shard_length: int = Field(default=32, ge=2, le=4096, description="samples a shard, about")
     max_pixels: int = Field(default=2**27, ge=1, description="refuse larger images")
     max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more")
@@ -175,7 +197,7 @@ class Settings(Frozen):
             size=self.size,
             recipe=Recipe.model_validate(RECIPES[self.recipe].model_dump() | drawn),
             decode=self.decode,
-            compression=self._compression,
+            compression=self.compression.resolved(self.decode),
         )
 
     @property
@@ -187,12 +209,6 @@ class Settings(Frozen):
             max_polygons=self.max_polygons,
             max_vertices=self.max_vertices,
         )
-
-    @property
-    def _compression(self) -> Compression:
-        if self.decode == "exact" or "clevel" in self.compression.model_fields_set:
-            return self.compression
-        return self.compression.model_copy(update={"clevel": QUICK_LEVEL})
 
     @model_validator(mode="after")
     def _recipe_is_valid(self) -> Settings:
@@ -308,5 +324,5 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     if location[0] == "splits":
         return list((Rules if "rules" in location else Source).model_fields)
     if location[0] == "compression":
-        return list(Compression.model_fields)
+        return list(Packing.model_fields)
     return list(Settings.model_fields)

@@ -38,7 +38,7 @@ def digests(sample: Path) -> Iterator[str]:
     import numpy as np
 
     from ocr_precompute.annotations import read_annotations
-    from ocr_precompute.format.shard import MAPS
+    from ocr_precompute.format.schema import MAPS
     from ocr_precompute.parameters import RECIPES, Parameters
     from ocr_precompute.targets.maps import make_targets
     from ocr_precompute.targets.sample import compute_sample
@@ -78,7 +78,7 @@ def by_url(store: Path) -> Iterator[str]:
     import numpy as np
 
     from ocr_precompute import open_store
-    from ocr_precompute.format.shard import MAPS
+    from ocr_precompute.format.schema import MAPS
 
     fsspec.filesystem("memory").put(str(store), "memory://lowest/store", recursive=True)
     local, remote = open_store(store).split("val"), open_store("memory://lowest/store").split("val")

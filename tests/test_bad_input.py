@@ -19,7 +19,7 @@ from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source, load_settings
 from ocr_precompute.storage.store import read_manifest, shard_keys
 
@@ -454,7 +454,12 @@ def test_wrong_splits_from_the_command(tmp_path: Path, dataset: Dataset) -> None
 
 
 @pytest.mark.parametrize(
-    ("version", "remedy"), [(99, "install the version"), (1, "build it again into another store")]
+    ("version", "remedy"),
+    [
+        (99, "install the version"),
+        (2, "build it again into another store"),
+        (1, "build it again into another store"),
+    ],
 )
 def test_a_store_of_another_version(
     version: int, remedy: str, dataset: Dataset, settings: Settings
@@ -472,7 +477,7 @@ def test_a_store_of_another_version(
         inner[leaf] = version
         path.write_text(json.dumps(document))
         before = published(settings.store)
-        message = f"has format version {version}, this ocr-precompute reads version 2; {remedy}"
+        message = f"has format version {version}, this ocr-precompute reads version 3; {remedy}"
         with pytest.raises(StoreError, match=message):
             build("val", dataset.source, settings)
         if path.name == "val.json":  # other splits are checked all the same

@@ -10,10 +10,10 @@ import cv2
 import pytest
 from conftest import Dataset, run
 
-from ocr_precompute.cli.screen import plot_bench
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reports.bench import BenchReport, bench
+from ocr_precompute.reports.charts import plot_bench
 from ocr_precompute.settings import Settings
 
 

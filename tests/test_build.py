@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Dataset, published, run, tree_bytes
+from conftest import Dataset, published, run
+from shards import flip_chunk, shards
 
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import StoreError
-from ocr_precompute.pipeline.build import BuildReport, build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.pipeline.report import BuildReport
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.storage.store import shard_keys
+from ocr_precompute.storage.store import shard_keys, shard_path
 
 
 def rebuilt(dataset: Dataset, settings: Settings, **options: bool) -> BuildReport:
@@ -141,10 +142,7 @@ def test_a_damaged_row_is_computed_not_copied(
     first, *_ = open_store(settings.store).split("val").manifest.shards
     before = shard_keys(settings.store)
     for key in before:
-        first_rows = settings.store / "shards" / key / "image" / "c.0.0.0.0"
-        data = bytearray(first_rows.read_bytes())
-        data[40] ^= 4
-        first_rows.write_bytes(data)
+        flip_chunk(shard_path(settings.store, key), "image", byte=40)
     dataset.points(f"page_{first.samples + 1:03d}.jpg")[0][0] += 0.5
     dataset.save()
     report = rebuilt(dataset, settings)
@@ -152,7 +150,7 @@ def test_a_damaged_row_is_computed_not_copied(
     fresh = at(settings, tmp_path / "fresh")
     rebuilt(dataset, fresh)
     (new,) = shard_keys(settings.store) - before
-    assert tree_bytes(settings.store / "shards" / new) == tree_bytes(fresh.store / "shards" / new)
+    assert shard_path(settings.store, new).read_bytes() == shard_path(fresh.store, new).read_bytes()
 
 
 def test_dry_run_changes_nothing(dataset: Dataset, settings: Settings) -> None:
@@ -181,7 +179,7 @@ def test_dry_run_refuses_what_a_build_would(
 def test_a_missing_shard_is_built_again(dataset: Dataset, settings: Settings) -> None:
     first = rebuilt(dataset, settings)
     before = published(settings.store)
-    shutil.rmtree(next((settings.store / "shards").iterdir()))
+    shards(settings.store)[0].unlink()
     again = rebuilt(dataset, settings)
     assert (again.built, again.reused) == (1, first.shards - 1)
     assert published(settings.store) == before

@@ -12,7 +12,7 @@ import pytest
 from ocr_precompute.annotations import Reading, read_annotations
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Rules, Settings, Source
 
 CASES = Path(__file__).parent / "cases"

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Dataset, published, run
+from shards import change_record, shards
 
 from ocr.datasets import LiveDataset
 from ocr.datasets.folder import ImageFolder
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import DamagedImageWarning, InputError
-from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.manifest import Damaged
-from ocr_precompute.format.shard import record_file
 from ocr_precompute.images.decoding import decode
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline import build as building
+from ocr_precompute.pipeline import publish
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.pipeline.progress import Progress
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import manifest_path, read_manifest
@@ -135,7 +135,7 @@ def test_damage_is_the_same_after_any_history(
 ) -> None:
     """Whatever a store went through, it ends as one that is built at once."""
 
-    class Stop(building.Progress):
+    class Stop(Progress):
         def encoded(self, result: object) -> None:
             raise KeyboardInterrupt
 
@@ -173,7 +173,7 @@ def test_a_build_with_nothing_to_do_reads_no_records(
     damaged: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build("val", damaged.source, settings)
-    monkeypatch.setattr(building, "read_records", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(publish.StoredShard, "open", lambda *_: pytest.fail("read"))
     again = build("val", damaged.source, settings)
     assert again.up_to_date
     assert again.damaged == first.damaged
@@ -189,8 +189,7 @@ def test_what_is_said_of_damage_is_verified(damaged: Dataset, settings: Settings
     for text in (b"[[0, 1, 2]]", b'[[99, "a", null]]', b"{", b'[[0, "a", 7]]', b"[" * 9999):
         copy = settings.store.with_name("copy")
         shutil.copytree(settings.store, copy, dirs_exist_ok=True)
-        shard = copy / "shards" / manifest.shards[0].key
-        (shard / record_file("damage")).write_bytes(with_checksum(text))
+        change_record(shards(copy)[0], "damage", lambda _, text=text: np.frombuffer(text, "u1"))
         kinds = {finding.kind for finding in verify(copy).problems}
         assert "checksum" in kinds
 

@@ -22,6 +22,7 @@ from conftest import Dataset, same
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from shards import flip_chunk
 from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, StoreDataset
@@ -373,10 +374,7 @@ def test_an_error_in_a_thread_reaches_the_caller(store: Path) -> None:
 
 def test_a_damaged_sample_is_named(store: Path, stored: StoreDataset) -> None:
     key = stored.split.manifest.shards[0].key
-    path = shard_path(store, key) / "thresh" / "c.0.0.0"
-    data = bytearray(path.read_bytes())
-    data[20] ^= 1
-    path.write_bytes(data)
+    flip_chunk(shard_path(store, key), "thresh")
     message = rf"sample 'page_000\.jpg': shard {key}: sample 'page_000\.jpg': thresh cannot be read"
     with pytest.raises(SampleError, match=message):
         list(BatchLoader(StoreDataset(store, "val"), 4))

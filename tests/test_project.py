@@ -9,17 +9,20 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
-from conftest import run
+from conftest import Dataset, run
 from typer.testing import CliRunner
 
 import ocr
 import ocr_precompute
-from ocr_precompute.cli.commands import app
+from ocr_precompute.cli import app
+from ocr_precompute.pipeline import encode as encoding
 from ocr_precompute.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +44,7 @@ def imports(path: Path) -> set[str]:
 def test_import_rules(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     assert not tops & {"torch", "lightning", "ocr", "PIL"}
-    assert "zarr" not in tops or path.parts[-2:] == ("reading", "split.py")
+    assert "zarr" not in tops or path.parts[-2:] == ("reading", "foreign.py")
     assert "numcodecs" not in tops or path.name == "blosc.py"
     assert "numba" not in tops or path.name in {"compiled.py", "together.py"}
     assert not {"rich", "typer"} & tops or path.parent.name == "cli"
@@ -60,8 +63,8 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 
 
 LAYERS = [
-    {"errors", "runtime"},
-    {"parameters", "samples", "files"},
+    {"errors"},
+    {"parameters", "samples", "files", "runtime"},
     {"settings"},
     {"images", "understood"},
     {"targets"},
@@ -90,8 +93,46 @@ def test_imports_go_downwards() -> None:
                 assert low < high or parts[1] == room, f"{path} imports {imported}"
 
 
+def long_functions(path: Path) -> list[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, functions) and node.end_lineno - node.lineno >= 60
+    ]
+
+
+def test_every_function_fits_on_a_screen() -> None:
+    paths = [p for top in ("ocr_precompute", "ocr", "scripts") for p in (ROOT / top).rglob("*.py")]
+    assert len(paths) > 100
+    assert [found for path in paths for found in long_functions(path)] == []
+
+
+def test_five_functions_lead_from_the_command_to_the_pixel(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from the command to the function that computes a sample, both included."""
+    package = Path(ocr_precompute.__file__).parent
+    compute, stacks = encoding.compute_sample, []
+
+    def recorded(*arguments: object) -> object:
+        frames = [(Path(f.filename), f.function) for f in inspect.stack(0)]
+        stacks.append([(p.relative_to(package), n) for p, n in frames if package in p.parents])
+        return compute(*arguments)
+
+    monkeypatch.setattr(encoding, "compute_sample", recorded)
+    monkeypatch.chdir(tmp_path)
+    flags = [*dataset.flags(), "--store", str(tmp_path / "store"), "--size", "64"]
+    result = CliRunner().invoke(app, ["build", *flags, "--backend", "sequential"])
+    assert result.exit_code == 0, result.output
+    assert len(stacks) == 24
+    command = (Path("cli/build.py"), "build")
+    ways = {tuple(stack[: stack.index(command) + 1]) for stack in stacks}
+    assert {len(way) + 1 for way in ways} == {5}, ways  # compute_sample itself is the fifth
+
+
 def test_the_base_package_loads_lightly() -> None:
-    code = "import sys, ocr_precompute.cli.commands; print(*sys.modules)"
+    code = "import sys, ocr_precompute.cli; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -104,6 +145,21 @@ def test_reading_one_sample_needs_no_compiler() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"torch", "zarr", "numba"} & set(loaded)
+
+
+@pytest.mark.parametrize("name", ocr_precompute.__all__)
+def test_what_the_package_exports(name: str) -> None:
+    code = f"import ocr_precompute as p; print(type(p.{name}).__name__, p.targets.make_targets)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kind = "type" if name[0].isupper() else "str" if name == "__version__" else "function"
+    assert shown.stdout.split()[0] in {kind, "ModelMetaclass"}
+    assert name in dir(ocr_precompute)
+
+
+def test_type_hints_are_for_users_too() -> None:
+    assert (ROOT / "ocr_precompute" / "py.typed").exists()
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert packaged["package-data"] == {"ocr_precompute": ["py.typed"]}
 
 
 def public_objects() -> list[tuple[str, object]]:
@@ -153,7 +209,9 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
     assert f"ocr-precompute {name}" in README
     shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0
-    assert {"--store", "--json", "--config"} <= {o for p in command.params for o in p.opts}
+    assert {"--store", "--json", "--config", "--verbose"} <= {
+        o for p in command.params for o in p.opts
+    }
 
 
 def test_commands_in_the_documents_are_real() -> None:
@@ -166,6 +224,22 @@ def test_commands_in_the_documents_are_real() -> None:
         name, *arguments = shlex.split(line.split("  ")[0], comments=True)
         options = {option for param in COMMANDS[name].params for option in param.opts}
         assert {a for a in arguments if a.startswith("--")} - {"--help"} <= options, line
+
+
+def test_the_python_of_the_readme_runs(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "val").symlink_to(dataset.images)
+    (tmp_path / "val.json").symlink_to(dataset.annotations)
+    blocks = re.findall(r"```python\n(.*?)```", README.partition("## From Python")[2], re.DOTALL)
+    names: dict[str, Any] = {"polygons": [], "ignore": []}
+    for block in blocks[:3]:  # the last one trains
+        exec(block, names)
+    assert names["report"].computed == len(names["split"]) == 24
+    assert names["batch"]["thresh"].shape == (3, 640, 640)
+    assert names["targets"].prob.shape == (640, 640)
 
 
 def test_no_arguments_and_wrong_ones(tmp_path: Path) -> None:

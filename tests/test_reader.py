@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,23 +24,27 @@ import fsspec
 import numcodecs.blosc
 import numpy as np
 import pytest
-import zarr
 from conftest import Dataset, same
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from shards import entries, flip_chunk, rewrite, shards, span, transcode
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format import blosc
-from ocr_precompute.format.chunks import (
-    ChunkError,
-    ChunkFile,
-    decompress,
-    encode_chunk,
-)
-from ocr_precompute.format.manifest import ShardEntry
-from ocr_precompute.format.shard import MAPS, RECORDS, Records
+from ocr_precompute.format.chunks import ChunkError, decompress, encode_chunk
+from ocr_precompute.format.schema import MAPS, chunk_name, record_name
+from ocr_precompute.format.shard import MappedFile, is_ours, read_index, read_records
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading import handles
 from ocr_precompute.reading import split as reader
-from ocr_precompute.reading.split import Split, _MappedMap, _ZarrMap, open_store
+from ocr_precompute.reading.foreign import ForeignShard
+from ocr_precompute.reading.opened import IndexedShard, OpenedShard
+from ocr_precompute.reading.remote import RangedFile
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Settings
@@ -62,16 +68,11 @@ def mapped(store: Path) -> str | Path:
 
 
 def transcoded(store: Path) -> str | Path:
-    """The store as another tool might write it again: other codecs, no sharding."""
+    """The store as another tool might write it again: another ZIP, other codecs."""
     copy = store.with_name("transcoded")
     shutil.copytree(store, copy)
-    for shard in (copy / "shards").iterdir():
-        for field in (*MAPS, *RECORDS):
-            values = zarr.open_array(shard / field, mode="r")[:]
-            chunks = (1, *values.shape[1:]) if field in MAPS else "auto"
-            shutil.rmtree(shard / field)
-            codec = zarr.codecs.GzipCodec()
-            zarr.create_array(shard / field, data=values, chunks=chunks, compressors=codec)
+    for shard in shards(copy):
+        transcode(shard)
     return copy
 
 
@@ -87,7 +88,7 @@ WAYS = {"mapped": mapped, "transcoded": transcoded, "remote": remote}
 
 @pytest.fixture(params=WAYS)
 def location(request: pytest.FixtureRequest, built: Path) -> str | Path:
-    """Where the store can be read: in turn by the fast path and in two ways by zarr-python."""
+    """Where the store can be read: in turn mapped, by zarr-python, and by ranges from afar."""
     return WAYS[request.param](built)
 
 
@@ -113,12 +114,13 @@ def live(dataset: Dataset, settings: Settings) -> Callable[[str], CanonicalSampl
 
 
 def reads_with(split: Split) -> type:
-    return type(split._maps(0, "image"))
+    return type(split._open(0))
 
 
 def test_each_way_is_what_it_says(built: Path) -> None:
-    readers = [reads_with(open_store(way(built)).split("val")) for way in WAYS.values()]
-    assert readers == [_MappedMap, _ZarrMap, _ZarrMap]
+    opened = [open_store(way(built)).split("val")._open(0) for way in WAYS.values()]
+    assert [type(shard) for shard in opened] == [IndexedShard, ForeignShard, IndexedShard]
+    assert isinstance(opened[2]._file, RangedFile)
 
 
 def test_stored_samples_equal_computed_ones(
@@ -130,11 +132,49 @@ def test_stored_samples_equal_computed_ones(
         stored, computed = split[index], live(name)
         assert stored.name == name
         assert stored.original_size == computed.original_size == (96, 80)
-        for field in (*MAPS, "ignore", "matrix"):
+        for field in (*MAPS, "ignore", "fate", "matrix"):
             assert same(getattr(stored, field), getattr(computed, field)), field
         assert len(stored.polygons) == len(computed.polygons)
         for a, b in zip(stored.polygons, computed.polygons, strict=True):
             assert same(a, b)
+
+
+def test_samples_by_number_name_and_slice(split: Split, location: str | Path) -> None:
+    store = open_store(location)
+    assert (list(store), len(store), "val" in store, "train" in store) == (["val"], 1, True, False)
+    assert store["val"].manifest == split.manifest
+    assert split["page_007.jpg"].name == split[7].name == "page_007.jpg"
+    assert [sample.name for sample in split[-2:]] == list(split.names[-2:])
+    assert [sample.name for sample in split[20::-9]] == [split.names[i] for i in (20, 11, 2)]
+    assert split[24:] == []
+    assert [sample.name for sample in split] == list(split.names)
+    assert split.index("page_023.jpg") == 23
+    for unknown in ("", "page", "page_024.jpg", "zzz"):
+        with pytest.raises(KeyError, match=f"no sample '{unknown}' in split 'val'"):
+            split[unknown]
+    assert repr(store) == f"Store({str(store.path)!r}, splits: val)"
+    assert repr(split) == "Split('val', 24 samples of 64 x 64)"
+
+
+def test_a_store_closes_the_files_of_its_splits(location: str | Path) -> None:
+    with open_store(location) as store:
+        split = store["val"]
+        image = split[0].image
+        assert handles.HANDLES._held
+        mine = {key for key in handles.HANDLES._held if key[0] == split._number}
+        assert mine
+    assert not mine & set(handles.HANDLES._held)
+    assert same(split[0].image, image)
+
+
+def test_what_lies_outside_the_content_is_empty(split: Split) -> None:
+    sizes = split.content_sizes()
+    assert (sizes.shape, sizes.dtype) == ((24, 2), np.int32)
+    for sample, (height, width) in zip(split, sizes.tolist(), strict=True):
+        assert not sample.image[height:].any()
+        assert not sample.image[:, width:].any()
+        assert sample.image[:height, :width].any(axis=2)[-1].any()
+    assert sizes[0].tolist() == [64, 53]
 
 
 def test_the_matrix_leads_back_to_the_original(split: Split, dataset: Dataset) -> None:
@@ -226,6 +266,43 @@ def test_read_into_mapped_files(split: Split, tmp_path: Path) -> None:
     assert same(np.asarray(array[0]), split[3].image)
 
 
+@hypothesis_settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    sizes=st.lists(
+        st.tuples(st.integers(1, 64), st.integers(1, 64)),
+        min_size=len(FIELDS),
+        max_size=len(FIELDS),
+    ),
+    indices=st.lists(st.integers(-24, 23), max_size=4),
+    fields=st.sets(st.sampled_from(FIELDS)),
+)
+def test_smaller_arrays_take_the_top_left(
+    split: Split, sizes: list[tuple[int, int]], indices: list[int], fields: set[str]
+) -> None:
+    out = {
+        field: np.full((len(indices), *size, *MAPS[field][1]), 7, MAPS[field][0])
+        for field, size in zip(FIELDS, sizes, strict=True)
+        if field in fields
+    }
+    split.fill(indices, out)
+    whole = split.read(indices, tuple(fields))
+    for field, array in out.items():
+        height, width = array.shape[1:3]
+        assert same(array, np.ascontiguousarray(whole[field][:, :height, :width])), field
+
+
+def test_arrays_that_are_too_large_or_empty_are_refused(split: Split) -> None:
+    for shape in ((1, 65, 64), (1, 64, 65), (1, 0, 64), (1, 64, 0), (1, 64), (1, 64, 64, 1)):
+        with pytest.raises(ValueError, match=r"out\['prob'\] is not .*, but of "):
+            split.fill([0], {"prob": np.empty(shape, np.uint8)})
+    with pytest.raises(ValueError, match=r"but of \(1, 32, 32, 1\) uint8"):
+        split.fill([0], {"image": np.empty((1, 32, 32, 1), np.uint8)})
+
+
 def test_reading_what_is_not_there(split: Split, location: str | Path, tmp_path: Path) -> None:
     for index in (24, -25):
         with pytest.raises(IndexError, match="of a split of 24"):
@@ -262,18 +339,11 @@ def test_what_is_read_can_be_changed(split: Split) -> None:
 # -------------------------------------------------------------------------------------- damage
 
 
-def flip(path: Path, byte: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[byte] ^= 1
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("field", MAPS)
 def test_a_flipped_bit_names_shard_and_sample(built: Path, field: str) -> None:
     split = open_store(built).split("val")
     key = split.manifest.shards[0].key
-    (file,) = (shard_path(built, key) / field).glob("c.*")
-    flip(file, 18)
+    flip_chunk(shards(built)[0], field)
     message = rf"shard {key}: sample '{split.names[0]}': {field} cannot be read \(checksum mismatch"
     with pytest.raises(StoreError, match=message):
         split.read([0], [field])
@@ -282,47 +352,46 @@ def test_a_flipped_bit_names_shard_and_sample(built: Path, field: str) -> None:
 
 def test_a_flipped_bit_through_zarr(built: Path) -> None:
     split = open_store(built).split("val")
-    key = split.manifest.shards[0].key
-    (metadata,) = (shard_path(built, key) / "image").glob("zarr.json")
-    metadata.write_bytes(metadata.read_bytes() + b" ")  # the same to zarr, unknown to the fast path
-    assert reads_with(open_store(built).split("val")) is _ZarrMap
-    flip(shard_path(built, key) / "image" / "c.0.0.0.0", 18)
+    key, shard = split.manifest.shards[0].key, shards(built)[0]
+    name = "image/zarr.json"
+    rewrite(shard, {name: entries(shard)[name] + b" "})  # the same to zarr, unknown to us
+    assert reads_with(open_store(built).split("val")) is ForeignShard
+    assert same(open_store(built).split("val")[0].image, split[0].image)
+    flip_chunk(shard, "image")
     with pytest.raises(StoreError, match=rf"shard {key}: sample '{split.names[0]}': image cannot"):
         open_store(built).split("val").read([0])
+    with pytest.raises(StoreError, match=rf"shard {key}: sample '{split.names[0]}': image cannot"):
+        open_store(built, checksums=False).split("val").read([0])
+    assert same(open_store(built).split("val")[1].image, split[1].image)
 
 
 def test_checksums_can_be_left_out(built: Path) -> None:
-    key = open_store(built).split("val").manifest.shards[0].key
-    index = (shard_path(built, key) / "prob" / "c.0.0.0").read_bytes()
-    first = ChunkFile(shard_path(built, key) / "prob" / "c.0.0.0", index_length(built, key))
-    flip(shard_path(built, key) / "prob" / "c.0.0.0", len(first.chunk(0)) - 1)  # its checksum
+    flip_chunk(shards(built)[0], "prob", byte=-1)  # its checksum
     with pytest.raises(StoreError, match="checksum mismatch"):
         open_store(built).split("val").read([0])
     unchecked = open_store(built, checksums=False).split("val").read([0])
     assert unchecked["prob"].shape == (1, 64, 64)
-    assert len(index) == first.size
-
-
-def index_length(store: Path, key: str) -> int:
-    shards = open_store(store).split("val").manifest.shards
-    return next(entry.samples for entry in shards if entry.key == key)
 
 
 def test_damaged_records_are_reported(built: Path) -> None:
     split = open_store(built).split("val")
-    key = split.manifest.shards[0].key
-    flip(shard_path(built, key) / "name_bytes" / "c.0", 3)
+    key, shard = split.manifest.shards[0].key, shards(built)[0]
+    name = record_name("name_bytes")
+    data = entries(shard)[name]
+    rewrite(shard, {name: data[:3] + b"!" + data[4:]})
     with pytest.raises(StoreError, match=rf"shard {key}: cannot be read \(.*run `ocr-precompute"):
         split[0]
-    flip(shard_path(built, key) / "image" / "c.0.0.0.0", 18)
+    flip_chunk(shard, "image")
+    split.close()
     with pytest.raises(StoreError, match=rf"shard {key}: sample in row 0: image cannot be read"):
         split.read([0])
 
 
 def test_a_store_that_claims_too_much_is_refused(built: Path) -> None:
-    key = open_store(built).split("val").manifest.shards[0].key
-    path = shard_path(built, key) / "image" / "zarr.json"
-    path.write_text(path.read_text().replace("64", "640000"))
+    shard, name = shards(built)[0], "image/zarr.json"
+    for group in (name, "zarr.json"):
+        claims = re.sub(rb"\b64\b", b"640000", entries(shard)[group])
+        rewrite(shard, {group: claims})
     with pytest.raises(StoreError, match=r"image cannot be read \(it is no array"):
         open_store(built).split("val")[0]
     manifest = manifest_path(built, "val")
@@ -331,10 +400,82 @@ def test_a_store_that_claims_too_much_is_refused(built: Path) -> None:
         open_store(built).split("val")
 
 
+def test_a_chunk_larger_than_a_sample_is_not_read(built: Path) -> None:
+    shard = shards(built)[0]
+    rewrite(shard, {chunk_name("prob", 0): bytes(64 * 64 + 65)})
+    with pytest.raises(StoreError, match=r"cannot be read \(prob claims to have 4161 bytes"):
+        open_store(built).split("val").read([0])
+
+
+@pytest.mark.parametrize("name", [chunk_name("prob", 0), record_name("name_bytes")])
+@pytest.mark.parametrize("way", ["mapped", "transcoded"])
+def test_what_is_missing_is_not_taken_for_zeros(built: Path, way: str, name: str) -> None:
+    store = Path(WAYS[way](built))
+    shard = shards(store)[0]
+    if way == "transcoded":
+        name = name.replace(".", "/")
+    assert name in entries(shard)
+    rewrite(shard, {name: None})
+    key = shard.stem
+    with pytest.raises(StoreError, match=rf"shard {key}: .*cannot be read .*{name} is missing"):
+        open_store(store).split("val")[0]
+
+
+def test_chunks_within_chunks_are_refused(built: Path) -> None:
+    """There zarr-python alone can tell what is missing, and takes zeros for it."""
+    transcode(shards(built)[0], within=True)
+    with pytest.raises(StoreError, match="has chunks within chunks"):
+        open_store(built).split("val")[0]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_entries_that_zip_compresses_are_refused(built: Path, compression: int) -> None:
+    """They could become any number of bytes: here a chunk of a thousand times its size."""
+    shard = shards(built)[0]
+    held = entries(shard)
+    with zipfile.ZipFile(shard, "w", compression) as archive:
+        for name, data in held.items():
+            archive.writestr(name, bytes(10**7) if name == "image/c.0.0.0.0" else data)
+    with pytest.raises(StoreError, match=r"is not stored as it is but compressed by ZIP"):
+        open_store(built).split("val")[0]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_entry_that_is_there_twice_is_refused(built: Path) -> None:
+    shard = shards(built)[0]
+    with zipfile.ZipFile(shard, "a") as archive:
+        archive.writestr("image/c.0.0.0.0", b"another")
+    with pytest.raises(StoreError, match=r"it holds image/c\.0\.0\.0\.0 twice"):
+        open_store(built).split("val")[0]
+
+
+def test_a_zip_by_another_writer_reads_the_same(built: Path) -> None:
+    """Other order, other dates, a comment, entries that are none of ours."""
+    shard, split = shards(built)[0], open_store(built).split("val")
+    held = entries(shard)
+    with zipfile.ZipFile(shard.with_name("other"), "w") as archive:
+        archive.comment = b"packed again"
+        for name in sorted(held):
+            archive.writestr(zipfile.ZipInfo(name, (2026, 11, 26, 0, 0, 0)), held[name])
+        archive.writestr("../../outside", b"mine")
+    shard.with_name("other").replace(shard)
+    other = open_store(built).split("val")
+    assert reads_with(other) is ForeignShard
+    assert other.names == split.names
+    for field in MAPS:
+        assert same(getattr(other[0], field), getattr(split[0], field))
+    assert not (built.parent / "outside").exists()
+
+
+def test_a_foreign_shard_is_local(built: Path) -> None:
+    transcode(shards(built)[0])
+    url = remote(built)
+    with pytest.raises(StoreError, match="cannot be read"):
+        open_store(url).split("val")[0]
+
+
 def test_a_chunk_that_claims_another_size_is_not_decompressed(built: Path) -> None:
-    entry = open_store(built).split("val").manifest.shards[0]
-    file = ChunkFile(shard_path(built, entry.key) / "prob" / "c.0.0.0", entry.samples)
-    packed = file.chunk(0)[:-4]
+    packed = entries(shards(built)[0])[chunk_name("prob", 0)][:-4]
     out = np.empty((64, 64), np.uint8)
     decompress([packed], [out])
     for place in (4, 12):  # raw and compressed bytes in the header
@@ -390,9 +531,7 @@ def test_several_processes_read_at_once(split: Split, location: str | Path, meth
 
 
 def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "ocr_precompute.reading.split.most_open_maps", lambda: 2
-    )  # always opening again
+    monkeypatch.setattr(handles, "most_open_files", lambda: 2)  # always opening again
     split = pickle.loads(pickle.dumps(split))
     expected = digests(split, list(range(len(split))))
     wrong: list[int] = []
@@ -413,30 +552,170 @@ def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> 
     assert wrong == []
 
 
-def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
-    """600 shards of three maps each, in a process that may open 256 files."""
-    path = manifest_path(built, "val")
+def many_shards(store: Path, count: int) -> int:
+    """A manifest of so many shards, all links to one; returns the samples of each."""
+    path = manifest_path(store, "val")
     document = json.loads(path.read_bytes())
     real = document["shards"][0]
-    document["shards"] = [{**real, "key": f"{number:064x}"} for number in range(600)]
+    document["shards"] = [{**real, "key": f"{number:064x}"} for number in range(count)]
     for shard in document["shards"]:
-        (built / "shards" / shard["key"]).symlink_to(built / "shards" / real["key"])
+        link = shard_path(store, shard["key"])
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(shard_path(store, real["key"]))
     path.write_text(json.dumps(document))
+    return int(real["samples"])
+
+
+@pytest.mark.proc
+def test_many_shards_do_not_exhaust_file_handles(built: Path) -> None:
+    """Two splits of 600 shards in a process that may open 256 files: half are left to others."""
+    each = many_shards(built, 600)
     code = (
+        "import os, resource\n"
+        "def limits():\n"
+        "    return [resource.getrlimit(getattr(resource, n)) for n in dir(resource)\n"
+        "            if n.startswith('RLIMIT_')]\n"
+        "before = limits()\n"
         "import ocr_precompute as p\n"
+        "found = len(os.listdir('/proc/self/fd'))\n"
         f"split = p.open_store({str(built)!r}).split('val')\n"
-        f"for i in range(0, len(split), {real['samples']}):\n"
+        f"other = p.open_store({str(built)!r}).split('val')\n"
+        f"for i in range(0, len(split), {each}):\n"
         "    split.read([i], ('image', 'prob', 'thresh'))\n"
-        "print(len(split.manifest.shards))\n"
+        "    other.read([i], ('image',))\n"
+        "print(len(split.manifest.shards), len(os.listdir('/proc/self/fd')) - found)\n"
+        "assert limits() == before\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024)),
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "600\n"
+    assert result.stdout == "600 128\n"
+
+
+def test_half_of_the_files_but_not_all_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, most in ((1024, 512), (2**20, 2**15), (resource.RLIM_INFINITY, 2**15)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert handles.most_open_files() == most
+
+
+def test_what_was_not_used_for_longest_is_closed(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "most_open_files", lambda: 2)
+    opened: list[int] = []
+
+    class Shard:
+        def __init__(self, number: int) -> None:
+            opened.append(number)
+
+    held = handles.Handles()
+    for number in (1, 2, 1, 3, 1, 2):
+        held.get((0, number), lambda number=number: Shard(number))
+    assert opened == [1, 2, 3, 2]
+    held.close(0)
+    held.get((0, 1), lambda: Shard(1))
+    assert opened == [1, 2, 3, 2, 1]
+
+
+class Noted:
+    """A shard's file with a note of what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.asked = MappedFile(path), 0
+        self.size = self.file.size
+
+    def read(self, start: int, stop: int) -> memoryview:
+        self.asked += 1
+        return self.file.read(start, stop)
+
+
+def test_what_describes_a_shard_is_read_in_few_pieces(built: Path) -> None:
+    """However large it is: the end and the directory, the metadata, the records."""
+    file, parameters = Noted(shards(built)[0]), open_store(built)["val"].manifest.parameters
+    index = read_index(file)
+    assert file.asked == 2
+    assert is_ours(file, index, parameters)
+    assert file.asked == 3
+    assert read_records(file, index).names == open_store(built)["val"].names[: index.samples]
+    assert file.asked == 4
+
+
+@pytest.mark.parametrize("size", [0, 10, 100, 5000, -1])
+def test_a_shard_from_afar_that_was_cut_short(built: Path, size: int) -> None:
+    shard = shards(built)[0]
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(StoreError, match=rf"shard {shard.stem}: cannot be read \(") as caught:
+        open_store(remote(built)).split("val")[0]
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreError, match=rf"shard {shard.stem}: cannot be read \("):
+        open_store(built).split("val")[0]
+
+
+@pytest.mark.proc
+def test_a_shard_is_one_file_one_open_one_map(built: Path) -> None:
+    path = shards(built)[0]
+    assert [p for p in (built / "shards").rglob("*") if path.stem in str(p)] == [path]
+    assert path.stat().st_nlink == 1
+    code = (
+        "import os, sys, ocr_precompute as p\n"
+        f"path = {str(path)!r}\n"
+        f"split = p.open_store({str(built)!r}).split('val')\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, given: event == 'open' and opened.append(given[0]))\n"
+        "for row in range(split.manifest.shards[0].samples):\n"
+        "    split[row]\n"
+        "    split.read([row], ('image', 'prob', 'prob_mask', 'thresh', 'thresh_mask'))\n"
+        "maps = open('/proc/self/maps').read()\n"
+        "print(opened.count(path), maps.count(path))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "1 1\n"
+
+
+def test_a_sample_from_afar_is_one_request(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is known where everything lies in its shard; to know that takes two."""
+    build("val", dataset.source, settings.model_copy(update={"size": (512, 512)}))
+    asked: list[tuple[Any, ...]] = []
+    part, info = MemoryFileSystem.cat_file, MemoryFileSystem.info
+
+    def noted_part(self: Any, path: str, start: int, end: int) -> bytes:
+        before = len(asked)
+        data = part(self, path, start=start, end=end)
+        asked[before:] = [(start, end)]  # whatever it asked itself on the way
+        return data
+
+    def noted_info(self: Any, path: str, **options: Any) -> Any:
+        asked.append(("info",))
+        return info(self, path, **options)
+
+    near, far = open_store(settings.store).split("val"), open_store(remote(settings.store))["val"]
+    first = next(i for i in range(24) if near.locate(i)[1] == 0 and near.locate(i + 1)[1] == 1)
+    shard = shard_path(settings.store, near.locate(first)[0].key)
+    size = shard.stat().st_size
+    assert size > 2**17
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", noted_part)
+    monkeypatch.setattr(MemoryFileSystem, "info", noted_info)
+    monkeypatch.setattr(MemoryFileSystem, "_open", lambda *_, **__: pytest.fail("opened"))
+    far.read([first], FIELDS)
+    assert asked[:2] == [("info",), (size - 2**16, size)]
+    assert len(asked) == 3
+    for fields in (FIELDS, ("image", "thresh_mask"), ("prob",)):
+        for row in (0, 1):
+            asked.clear()
+            expected = near.read([first + row], fields)
+            for field, array in far.read([first + row], fields).items():
+                assert same(array, expected[field])
+            start, _ = span(shard, chunk_name(fields[0], row))
+            _, stop = span(shard, chunk_name(fields[-1], row))
+            assert asked == [(start, stop)]
 
 
 def test_files_close_with_the_split(built: Path) -> None:
@@ -553,15 +832,15 @@ def test_a_fork_while_another_thread_opens_a_split(
 ) -> None:
     """The thread stands still in the middle of it until the child is done."""
     reached, go_on = threading.Event(), threading.Event()
-    parent, original = os.getpid(), reader._open_records
+    parent, original = os.getpid(), reader.open_shard
 
-    def opening(store: Path, entry: ShardEntry) -> Records:
+    def opening(*arguments: Any) -> OpenedShard:
         if os.getpid() == parent:
             reached.set()
             go_on.wait(60)
-        return original(store, entry)
+        return original(*arguments)
 
-    monkeypatch.setattr(reader, "_open_records", opening)
+    monkeypatch.setattr(reader, "open_shard", opening)
     split = open_store(built).split("val")
     thread = threading.Thread(target=lambda: (split.names, split[0]))
     thread.start()

@@ -17,10 +17,10 @@ import pytest
 from conftest import Dataset
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.remote import Access, RemoteError
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
 
 

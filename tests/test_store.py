@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,26 +23,32 @@ import pytest
 import tensorstore
 import zarr
 from conftest import Dataset, published, run, same
+from shards import entries, flip, flip_chunk, replace, rewrite, shards, span
 from typer.testing import CliRunner
 
 from ocr_precompute.checking.verify import verify
-from ocr_precompute.cli.commands import app
+from ocr_precompute.cli import app
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
-from ocr_precompute.format.shard import MAPS, RECORDS, read_records
+from ocr_precompute.format.archive import END_BYTES, archive_bytes
+from ocr_precompute.format.schema import MAPS, RECORDS, chunk_name, record_name
+from ocr_precompute.format.shard import StoredShard
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
+from ocr_precompute.samples import Fate
 from ocr_precompute.settings import Settings, looks_like_url
 from ocr_precompute.storage.garbage import collect_garbage, remove_split
+from ocr_precompute.storage.locks import build_lock
 from ocr_precompute.storage.store import (
-    build_lock,
     check_target,
     manifest_path,
     recorded_source,
     shard_keys,
     shard_path,
 )
+from ocr_precompute.understood import DONT_CARE
 
 
 @pytest.fixture
@@ -56,31 +63,87 @@ def split(dataset: Dataset, settings: Settings) -> Split:
 # -------------------------------------------------------------------------------------- contents
 
 
+def by_tensorstore(shard: Path, field: str) -> tensorstore.TensorStore:
+    kvstore = {"driver": "zip", "base": f"file://{shard}", "path": f"{field}/"}
+    return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}, open=True).result()
+
+
 def test_any_zarr_reader_reads_the_same(split: Split, settings: Settings) -> None:
     index = 0
-    for entry in split.manifest.shards:
-        path = shard_path(settings.store, entry.key)
-        group = zarr.open_group(path, mode="r")
-        assert sorted(group) == sorted([*MAPS, *RECORDS])
-        others = {
-            field: tensorstore.open(
-                {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / field)}},
-                open=True,
-            ).result()
-            for field in (*MAPS, *RECORDS)
-        }
-        records = read_records(path).arrays()
-        for field in RECORDS:
-            assert same(group[field][:], records[field]), field
-            assert same(others[field].read().result(), records[field]), field
-        for row in range(entry.samples):
-            sample = split[index + row]
-            for field in MAPS:
-                assert same(group[field][row], getattr(sample, field)), field
-                assert same(others[field][row].read().result(), getattr(sample, field)), field
+    for entry, path in zip(split.manifest.shards, shards(settings.store), strict=True):
+        with zarr.storage.ZipStore(path, mode="r") as held:
+            group = zarr.open_group(held, mode="r")
+            assert sorted(group) == sorted([*MAPS, *RECORDS])
+            others = {field: by_tensorstore(path, field) for field in (*MAPS, *RECORDS)}
+            records = StoredShard.open(path).records.arrays()
+            for field in RECORDS:
+                assert same(group[field][:], records[field]), field
+                assert same(others[field].read().result(), records[field]), field
+            for row in range(entry.samples):
+                sample = split[index + row]
+                for field in MAPS:
+                    assert same(group[field][row], getattr(sample, field)), field
+                    assert same(others[field][row].read().result(), getattr(sample, field)), field
         index += entry.samples
     assert index == len(split)
     assert zarr.open_group(settings.store, mode="r").attrs["ocr_precompute"]
+
+
+def test_a_shard_describes_itself_in_one_document(split: Split, settings: Settings) -> None:
+    """What is consolidated is what each array says; no array needs to be looked for."""
+    held = entries(shards(settings.store)[0])
+    group = json.loads(held["zarr.json"])
+    described = group["consolidated_metadata"]["metadata"]
+    assert set(described) == {*MAPS, *RECORDS}
+    assert all(json.loads(held[f"{field}/zarr.json"]) == described[field] for field in described)
+
+
+def test_any_unpacker_takes_a_shard_apart(split: Split, settings: Settings, tmp_path: Path) -> None:
+    """Nothing in it is packed by ZIP, and its parts are where their names say."""
+    shard = shards(settings.store)[0]
+    with zipfile.ZipFile(shard) as archive:
+        assert archive.testzip() is None
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        assert archive.comment == b""
+        archive.extractall(tmp_path / "out")
+    group = zarr.open_group(tmp_path / "out", mode="r")
+    for field in MAPS:
+        assert same(group[field][0], getattr(split[0], field))
+
+
+def test_the_chunks_of_a_sample_lie_together(split: Split, settings: Settings) -> None:
+    shard = shards(settings.store)[1]
+    last = 0
+    for row in range(split.manifest.shards[1].samples):
+        for field in MAPS:
+            start, stop = span(shard, chunk_name(field, row))
+            assert last < start <= last + 30 + len(chunk_name(field, row))
+            last = stop
+
+
+def test_stored_fates_are_what_the_build_counted(dataset: Dataset, settings: Settings) -> None:
+    """So what trains can be told from the shards alone."""
+    words = dataset.document["images"]["page_003.jpg"]["words"]
+    words["0001"]["ignore"] = True
+    words["0002"]["points"] = [[900, 5], [930, 5], [930, 15], [900, 15]]
+    words["0003"]["points"] = [[5, 5], [40, 5], [40, 5], [5, 5]]
+    words["0004"] = {"points": [[5, 5], [8, 5], [8, 8], [5, 8]]}
+    words["0005"] = {"points": [[5, 5], [70, 5], [70, 90], [5, 90]]}
+    dataset.save()
+    build("val", dataset.source, settings)
+    split = open_store(settings.store)["val"]
+    understood = split.manifest.understood
+    counted = {tally.kind: tally.words for tally in understood.tallies if tally.kind in DONT_CARE}
+    counted["trains"] = understood.trained
+    fates = np.concatenate([split.record(index).fate for index in range(len(split))]).tolist()
+    stored = {fate.name.lower().replace("_", "-"): fates.count(fate) for fate in Fate}
+    assert {name: count for name, count in stored.items() if count} == counted
+    assert set(counted) >= {"trains", "annotated", "outside", "no-area", "small"}
+    record = split.record(split.index("page_003.jpg"))
+    assert record.fate.dtype == np.uint8
+    assert [Fate(fate) for fate in record.fate] == [
+        *(Fate.ANNOTATED, Fate.OUTSIDE, Fate.NO_AREA, Fate.SMALL, Fate.TRAINS)
+    ]
 
 
 def test_previews_show_the_sample(split: Split, settings: Settings, tmp_path: Path) -> None:
@@ -101,36 +164,43 @@ def kinds(settings: Settings, **options: object) -> list[str]:
     return [finding.kind for finding in verify(settings.store, **options).problems]
 
 
+def anywhere(shard: Path, chooser: random.Random) -> list[int]:
+    """Bytes of a shard: one of every entry's content and header, and many of its directory."""
+    places = []
+    with zipfile.ZipFile(shard) as archive:
+        for info in archive.infolist():
+            start, stop = span(shard, info.filename)
+            places += [chooser.randrange(info.header_offset, start), chooser.randrange(start, stop)]
+        directory, size = archive.start_dir, shard.stat().st_size
+    places += [chooser.randrange(directory, size) for _ in range(60)]
+    return places + list(range(size - 22, size))  # the end's every byte
+
+
 def test_verify_finds_every_flipped_bit(split: Split, settings: Settings) -> None:
     chooser = random.Random(2)
-    files = [p for p in (settings.store / "shards").rglob("*") if p.is_file()]
-    # Small files first, so that every kind of file is hit, then bits anywhere, by size.
-    targets = [(path, chooser.randrange(path.stat().st_size * 8)) for path in files]
-    weights = [path.stat().st_size for path in files]
-    anywhere = chooser.choices(files, weights, k=200)
-    targets += [(path, chooser.randrange(path.stat().st_size * 8)) for path in anywhere]
     assert verify(settings.store).ok
+    files = shards(settings.store)
+    targets = [(path, byte) for path in files[:2] for byte in anywhere(path, chooser)]
+    weights = [path.stat().st_size for path in files]
+    targets += [
+        (path, chooser.randrange(path.stat().st_size))
+        for path in chooser.choices(files, weights, k=100)
+    ]
     unnoticed = []
-    for path, bit in targets:
-        original = path.read_bytes()
-        damaged = bytearray(original)
-        damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
+    for path, byte in targets:
+        bit = chooser.randrange(8)
+        flip(path, byte, bit)
         report = verify(settings.store, jobs=1)
-        shard = path.relative_to(settings.store / "shards").parts[0]
-        if not any(finding.shard == shard for finding in report.problems):
-            unnoticed.append((path, bit))
-        path.write_bytes(original)
+        if not any(finding.shard == path.stem for finding in report.problems):
+            unnoticed.append((path, byte, bit))
+        flip(path, byte, bit)
     assert unnoticed == []
     assert verify(settings.store).ok
 
 
 def test_reading_a_flipped_bit_names_shard_and_sample(split: Split, settings: Settings) -> None:
     key = split.manifest.shards[0].key
-    path = shard_path(settings.store, key) / "thresh" / "c.0.0.0"
-    data = bytearray(path.read_bytes())
-    data[30] ^= 1
-    path.write_bytes(data)
+    flip_chunk(shards(settings.store)[0], "thresh", byte=30)
     with pytest.raises(StoreError, match=rf"shard {key}: sample '{split.names[0]}': thresh"):
         open_store(settings.store).split("val")[0]
     (finding,) = verify(settings.store).problems
@@ -139,24 +209,87 @@ def test_reading_a_flipped_bit_names_shard_and_sample(split: Split, settings: Se
 
 
 def test_verify_finds_what_is_missing_or_does_not_belong(split: Split, settings: Settings) -> None:
-    first, second = (shard_path(settings.store, s.key) for s in split.manifest.shards[:2])
-    (first / "notes.txt").write_text("mine")
-    (first / "prob" / "c.0.0.0").unlink()
-    found = {finding.detail for finding in verify(settings.store).problems}
-    assert any(detail.startswith("prob/c.0.0.0 is missing") for detail in found)
-    assert any(detail.startswith("notes.txt does not belong") for detail in found)
-    shutil.rmtree(first)
-    (second / "image" / "c.0.0.0.0").write_bytes(b"short")
-    report = verify(settings.store)
-    assert sorted(finding.kind for finding in report.problems) == ["index", "shard"]
+    """All of a shard's file is accounted for; a whole one and a bit more is damaged, too."""
+    shard = shards(settings.store)[0]
+    good = shard.read_bytes()
+    held, chunk = entries(shard), chunk_name("prob", 0)
+    names = list(held)
+    swapped = [names[1], names[0], *names[2:]]
+    harmed = {
+        "a record less": {**held, record_name("damage"): None},
+        "a chunk less": {**held, chunk: None},
+        "an entry more": {**held, "notes.txt": b"mine"},
+        "one more of each map": {**held, **{chunk_name(f, 99): b"x" for f in MAPS}},
+        "another name": {("../" + n if n == chunk else n): d for n, d in held.items()},
+        "another order": {name: held[name] for name in swapped},
+    }
+    kinds = []
+    for name, contents in harmed.items():
+        kept = [(n, data) for n, data in contents.items() if data is not None]
+        replace(shard, archive_bytes(kept))
+        assert zipfile.ZipFile(shard).testzip() is None, name
+        (finding,) = verify(settings.store).problems
+        kinds.append(finding.kind)
+        assert finding.shard == shard.stem, name
+    assert kinds == ["index"] * len(harmed)
+    comment = good[:-2] + b"\4\0mine"
+    for data in (good[:-1], good[:1000], good[1:], good + b"\0", b"x" + good, comment, b"short"):
+        replace(shard, data)
+        (finding,) = verify(settings.store).problems
+        assert (finding.kind, finding.shard) == ("index", shard.stem)
+    replace(shard, b"")
+    (finding,) = verify(settings.store).problems
+    assert (finding.kind, finding.shard) == ("shard", shard.stem)
+    assert "cannot be read" in finding.detail
+    shard.unlink()
+    (finding,) = verify(settings.store).problems
+    assert (finding.kind, finding.shard) == ("shard", shard.stem)
+    assert finding.detail == "the file is missing; build the split again"
+    replace_missing = shards(settings.store)[1]
+    flip(replace_missing, replace_missing.stat().st_size - END_BYTES)
+    assert sorted(finding.kind for finding in verify(settings.store).problems) == ["index", "shard"]
 
 
-def test_verify_compares_folders_with_their_keys(split: Split, settings: Settings) -> None:
-    first, second = (shard_path(settings.store, s.key) for s in split.manifest.shards[:2])
-    shutil.rmtree(second)
-    shutil.copytree(first, second)
+def test_verify_finds_what_only_an_unpacker_would_see(split: Split, settings: Settings) -> None:
+    """Its own checksums and a second copy of names: no reader here looks at them."""
+    shard = shards(settings.store)[1]
+    first = split.manifest.shards[0].samples
+    name = chunk_name("prob", 1)
+    with zipfile.ZipFile(shard) as archive:
+        header = archive.getinfo(name).header_offset
+        directory = archive.start_dir
+    place = shard.read_bytes().index(name.encode(), directory)
+    for byte, detail in (
+        (header + 14, "its header is not what was written"),
+        (header + 31, "its header is not what was written"),
+        (place - 46 + 16, "the directory has another checksum"),
+    ):
+        flip(shard, byte)
+        assert open_store(settings.store).split("val")[first + 1].prob.shape == (64, 64)
+        (finding,) = verify(settings.store).problems
+        assert (finding.kind, finding.shard) == ("index", shard.stem)
+        assert finding.detail.startswith(f"{name}: {detail}")
+        flip(shard, byte)
+    assert verify(settings.store).ok
+
+
+def test_verify_compares_shards_with_their_keys(split: Split, settings: Settings) -> None:
+    first, second = shards(settings.store)[:2]
+    shutil.copy(first, second)
     details = [finding.detail for finding in verify(settings.store).problems]
     assert any("do not add up to its key" in detail for detail in details)
+
+
+def test_a_shard_of_other_metadata_is_found(split: Split, settings: Settings) -> None:
+    shard = shards(settings.store)[0]
+    held = entries(shard)
+    for name in ("zarr.json", "prob/zarr.json", "points/zarr.json"):
+        rewrite(shard, {name: held[name] + b" "})
+        (finding,) = verify(settings.store).problems
+        assert (finding.kind, finding.shard) == ("metadata", shard.stem)
+        assert finding.detail.startswith(f"{name} is not what was written")
+        rewrite(shard, {name: held[name]})
+    assert verify(settings.store).ok
 
 
 def test_verify_checks_the_manifest(split: Split, settings: Settings, dataset: Dataset) -> None:
@@ -287,16 +420,26 @@ def test_a_folder_of_something_else_is_left_alone(
     assert sorted(home.rglob("*")) == before
 
 
-def test_a_shard_is_no_store(split: Split, settings: Settings, dataset: Dataset) -> None:
-    """Its zarr.json is a store's."""
-    shard = shard_path(settings.store, split.manifest.shards[0].key)
-    for refusing in (
-        lambda: build("val", dataset.source, settings.model_copy(update={"store": shard})),
-        lambda: collect_garbage(shard),
-        lambda: remove_split(shard, "val"),
+def test_a_shard_is_no_store(
+    split: Split, settings: Settings, dataset: Dataset, tmp_path: Path
+) -> None:
+    """Its zarr.json is a store's, if it is unpacked."""
+    file, unpacked = shards(settings.store)[0], tmp_path / "unpacked"
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(unpacked)
+    for shard, message in (
+        (unpacked, "is a shard, not a store; name the store"),
+        (file, "is a file, not a store; name the folder that holds the store"),
     ):
-        with pytest.raises(StoreError, match="is a shard, not a store; name the store"):
-            refusing()
+        for refusing in (
+            partial(build, "val", dataset.source, settings.model_copy(update={"store": shard})),
+            partial(collect_garbage, shard),
+            partial(remove_split, shard, "val"),
+            partial(open_store, shard),
+            partial(verify, shard),
+        ):
+            with pytest.raises(StoreError, match=message):
+                refusing()
     assert verify(settings.store).ok
 
 
@@ -396,10 +539,8 @@ def dead_process() -> int:
 def left_in(folder: Path, name: str, days: float = 0) -> Path:
     """What a killed process left, last written so many days ago."""
     path = folder / name
-    (path / "prob").mkdir(parents=True)
-    (path / "prob" / "c.0.0.0").write_bytes(b"x" * 100)
-    for written in (path, path / "prob", path / "prob" / "c.0.0.0"):
-        os.utime(written, (time.time() - days * 86400,) * 2)
+    path.write_bytes(b"x" * 100)
+    os.utime(path, (time.time() - days * 86400,) * 2)
     return path
 
 
@@ -559,22 +700,46 @@ def test_gc_leaves_alone_what_is_not_of_the_store(
     store, mine = settings.store, tmp_path / "mine"
     mine.mkdir()
     (mine / "letter").write_text("dear")
+    shard = shard_path(store, rebuilt)
     left = left_in(store / "tmp", named_by(dead_process()))
-    (left / "link").symlink_to(mine)
+    folder, link = (store / "tmp" / named_by(dead_process()) for _ in range(2))
+    folder.mkdir()
+    (folder / "notes").write_text("mine")
+    link.symlink_to(mine)
     (store / "tmp" / "work").mkdir()
     (store / "tmp" / "link").symlink_to(mine)
-    (store / "tmp" / named_by(dead_process())).symlink_to(mine)
-    (store / "shards" / ("x" * 64)).mkdir()
-    (store / "shards" / ("a" * 64)).symlink_to(mine)
-    (store / "shards" / rebuilt / "notes.txt").write_text("mine")
+    odd = [
+        f"{'a' * 64}.zip",
+        f"{'b' * 64}.zip",
+        "notes.txt",
+        f"{rebuilt}.ZIP",
+        f"{rebuilt}.zip.bak",
+    ]
+    places = [store / "shards" / "aa" / odd[0], store / "shards" / "bb" / odd[1]]
+    places += [shard.with_name(name) for name in odd[2:]]
+    places += [store / "shards" / name for name in ("x" * 64, "cc", f"{rebuilt}.zip", "b")]
+    places += [store / "shards" / "aa" / f"{'b' * 64}.zip"]
+    for place in places[:2]:
+        place.parent.mkdir(exist_ok=True)
+    places[0].mkdir()
+    places[1].symlink_to(mine)
+    for place in places[2:]:
+        place.symlink_to(mine) if place.name == "cc" else place.write_text("mine")
+    for litter in (shard.parent, store / "shards", store / "tmp"):
+        (litter / ".DS_Store").write_text("")
+        (litter / ".nfs0001").write_text("")
+    before = {place: os.lstat(place).st_ino for place in places}
     found = collect_garbage(store, grace=AT_ONCE)
-    assert found.shards == ()
-    assert found.foreign == (f"shards/{rebuilt}/notes.txt", "tmp/link", "tmp/work")
-    assert (mine / "letter").read_text() == "dear"
-    assert {"x" * 64, "a" * 64, rebuilt} <= set(os.listdir(store / "shards"))
-    assert set(os.listdir(store / "tmp")) == {"work", "link", left.name}
-    (store / "shards" / rebuilt / "notes.txt").rename(store / "shards" / rebuilt / ".DS_Store")
-    assert collect_garbage(store, grace=AT_ONCE).shards == (rebuilt,)
+    assert found.shards == (rebuilt,)
+    assert found.leftovers == (f"tmp/{left.name}",)
+    held = {folder, link, store / "tmp" / "work", store / "tmp" / "link", *places}
+    assert set(found.foreign) == {str(place.relative_to(store)) for place in held}
+    assert {place: os.lstat(place).st_ino for place in places} == before
+    assert (mine / "letter").read_text() == (folder / "notes").read_text().replace("mine", "dear")
+    assert not shard.exists()
+    assert not left.exists()
+    assert all(os.path.lexists(place) for place in held)
+    assert (shard.parent / ".DS_Store").exists()
 
 
 @pytest.mark.parametrize("folder", ["shards", "tmp"])
@@ -608,7 +773,7 @@ def test_only_abandoned_leftovers_are_swept(split: Split, settings: Settings) ->
         left_in(tmp, "2026-11-26-20261126", days=9),
     ]
     at_work = left_in(tmp, named_by(1, elsewhere), days=9)
-    os.utime(at_work / "prob" / "c.0.0.0")
+    at_work.write_bytes(b"a bit more")
     stay.append(at_work)
     go = [
         left_in(tmp, named_by(dead_process())),

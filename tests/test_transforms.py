@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,15 +12,17 @@ import pytest
 from conftest import Dataset, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
-from ocr.datasets.samples import TRAINING
+from ocr.datasets.samples import TRAINING, page_of
 from ocr.datasets.transforms import (
     Augmentation,
     AugmentedDataset,
     transformed,
     visible_polygons,
 )
+from ocr.datasets.warping import Page, draw_page, lit
 from ocr_precompute.parameters import RECIPES
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.samples import Polygons
@@ -73,8 +77,163 @@ def test_maps_are_drawn_from_polygons_that_moved_with_the_pixels(
         targets = draw_targets(moved, size, varied.parameters.recipe)
         for field in TRAINING[1:]:
             assert same(sample[field], getattr(targets, field))
-        pixels = cv2.warpAffine(plain["image"], matrix, size[::-1])
-        assert same(sample["image"], augmentation.recoloured(pixels, random))
+        light = augmentation.light(random)
+        assert differs(sample["image"], reference(plain["image"], matrix, light, size)) <= 3
+
+
+def differs(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b).max())
+
+
+def reference(
+    image: np.ndarray, matrix: np.ndarray, light: np.ndarray | None, size: tuple[int, int]
+) -> np.ndarray:
+    """The whole page warped pixel by pixel in float64, black outside, then recoloured."""
+    back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    y, x = np.mgrid[: size[0], : size[1]]
+    at_x, at_y = np.tensordot(back, np.stack([x, y, np.ones_like(x)]), 1)
+    low_x, low_y = np.floor(at_x).astype(int), np.floor(at_y).astype(int)
+    page = np.zeros((image.shape[0] + 2, image.shape[1] + 2, 3))
+    page[1:-1, 1:-1] = image
+    total = np.zeros((*size, 3))
+    for down in (0, 1):
+        for across in (0, 1):
+            weight = np.abs(1 - down - (at_y - low_y)) * np.abs(1 - across - (at_x - low_x))
+            rows = np.clip(low_y + down + 1, 0, page.shape[0] - 1)
+            columns = np.clip(low_x + across + 1, 0, page.shape[1] - 1)
+            total += weight[..., None] * page[rows, columns]
+    if light is not None:
+        total = np.rint(total) @ light[:, :3].T + light[:, 3]
+    return np.clip(np.rint(total), 0, 255).astype(np.uint8)
+
+
+def smooth_page(size: tuple[int, int], content: tuple[int, int]) -> np.ndarray:
+    """An image without sharp edges but that of its content, so that tiny shifts change little."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    waves = [np.sin(x / 9 + k) * np.cos(y / (7 + k)) for k in range(3)]
+    image = np.rint(127 + 100 * np.stack(waves, axis=2)).astype(np.uint8)
+    image[content[0] :] = 0
+    image[:, content[1] :] = 0
+    return image
+
+
+NOTHING = Polygons.from_list([], [])
+
+
+@given(
+    st.floats(-180, 180),
+    st.floats(0.4, 2.5),
+    st.tuples(st.floats(-150, 150), st.floats(-150, 150)),
+    st.tuples(st.integers(20, 120), st.integers(20, 90)),
+    st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_page_is_moved_and_recoloured_as_pixel_by_pixel(
+    angle: float,
+    factor: float,
+    shift: tuple[float, float],
+    content: tuple[int, int],
+    recoloured: bool,
+) -> None:
+    """Up to the precision of coordinates, which in OpenCV may be a 32nd of a pixel."""
+    image = smooth_page((120, 90), content)
+    matrix = cv2.getRotationMatrix2D((45, 60), angle, factor)
+    matrix[:, 2] += shift
+    light = Augmentation(colour=0.2).light(np.random.default_rng(7)) if recoloured else None
+    out = np.full((64, 96, 3), 99, np.uint8)
+    draw_page(page_of(image, NOTHING, content), matrix, light, out)
+    expected = reference(image, matrix, light, (64, 96)).astype(int)
+    far = np.abs(out - expected) > 3
+    assert not (far & ~near_edge(image, matrix, content, (64, 96))[..., None]).any()
+    assert np.abs(out - expected).max() <= 24  # at the content's edge, a step of up to 255
+
+
+def near_edge(
+    image: np.ndarray, matrix: np.ndarray, content: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Where the content's edge is within two pixels, bool (H, W)."""
+    height, width = content
+    ends = np.array(
+        [[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height]]
+    )
+    corners = np.rint(ends @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32)
+    edges = np.zeros(size, np.uint8)
+    cv2.polylines(edges, [corners], True, 1, 7)
+    return edges > 0
+
+
+def test_what_is_shown_is_the_same_however_much_of_the_page_is_read(store: Path) -> None:
+    """Rows from the store, and rows of the whole page, for crops anywhere and of any size."""
+    stored = StoreDataset(store, "val", FIELDS)
+    asked = set()
+    for number in range(60):
+        random, index = np.random.default_rng(number), number % len(stored)
+        augmentation = Augmentation(crop=32, rotation=number % 3 * 4, scale=0.4, colour=0.2)
+        page = stored.page(index)
+        plain = page_of(stored[index]["image"], page.polygons, page.content)
+        assert not plain_outside(stored[index]["image"], page.content).any()
+        matrix = augmentation.placement(page.polygons, page.size, DBNET, random)
+        light = augmentation.light(random)
+
+        def rows(start: int, stop: int, out: np.ndarray, page: Page = page) -> None:
+            asked.add(stop - start)
+            page.rows(start, stop, out)
+
+        a, b = np.full((2, 32, 32, 3), 7, np.uint8)
+        draw_page(replace(page, rows=rows), matrix, light, a)
+        draw_page(plain, matrix, light, b)
+        assert same(a, b)
+    assert min(asked) < 48
+
+
+def plain_outside(image: np.ndarray, content: tuple[int, int]) -> np.ndarray:
+    outside = image.copy()
+    outside[: content[0], : content[1]] = 0
+    return outside
+
+
+def test_a_crop_that_shows_nothing_of_the_page_is_dark_and_reads_nothing() -> None:
+    def rows(start: int, stop: int, out: np.ndarray) -> None:
+        raise AssertionError
+
+    out = np.full((32, 40, 3), 7, np.uint8)
+    matrix = np.array([[1.0, 0, 500], [0, 1, 0]])
+    draw_page(Page(NOTHING, (60, 60), (60, 50), rows), matrix, None, out)
+    assert not out.any()
+    light = np.hstack([np.eye(3), [[10], [20], [30]]])
+    draw_page(Page(NOTHING, (60, 60), (60, 50), rows), matrix, light, out)
+    assert (out == [10, 20, 30]).all()
+
+
+def test_colour_is_brightness_contrast_and_saturation() -> None:
+    image = smooth_page((30, 40), (30, 40))
+    augmentation = Augmentation(colour=0.3)
+    brightness, contrast, saturation = np.random.default_rng(5).uniform(-0.3, 0.3, 3)
+    light = augmentation.light(np.random.default_rng(5))
+    assert light is not None
+    levels = (image - 127.5) * (1 + contrast) + 127.5 + 255 * brightness
+    grey = levels @ [0.299, 0.587, 0.114]
+    expected = levels + saturation * (levels - grey[..., None])
+    assert differs(lit(image, light), np.clip(expected, 0, 255)) <= 1
+    before = image.copy()
+    again = lit(image, light)
+    assert same(image, before)
+    assert same(lit(image, light, image), again)
+    assert same(image, again)
+    assert Augmentation(crop=64).light(np.random.default_rng(5)) is None
+
+
+def test_threads_share_no_memory(store: Path) -> None:
+    """Many threads at once give what one gives; so does a fork in the midst of it."""
+    varied = AugmentedDataset(StoreDataset(store, "val", FIELDS), ALL, seed=4)
+    indices = list(range(len(varied))) * 6
+    expected = [sample["image"] for sample in samples(varied)]
+    with ThreadPoolExecutor(6) as pool:
+        for index, sample in zip(indices, pool.map(varied.__getitem__, indices), strict=True):
+            assert same(sample["image"], expected[index])
+    loader = DataLoader(varied, batch_size=None, num_workers=2, collate_fn=lambda sample: sample)
+    for index, sample in enumerate(loader):
+        assert same(np.asarray(sample["image"]), expected[index])
 
 
 def test_pixels_and_polygons_move_alike() -> None:

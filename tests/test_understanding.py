@@ -20,11 +20,11 @@ from ocr_precompute.annotations import Note, Reading, read_annotations
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.format.manifest import Manifest, ShardEntry
-from ocr_precompute.images.fit import fit_scale
+from ocr_precompute.images.decoding import fit_scale
 from ocr_precompute.pipeline import scan
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.understand import understand
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source, Unannotated
 from ocr_precompute.storage.store import read_manifest, recorded_source

@@ -6,23 +6,27 @@ import json
 import os
 import resource
 import shutil
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Dataset, published, run
+from shards import change_record, entries, flip_chunk, replace, rewrite, shards, span, transcode
 
 from ocr_precompute.checking.repair import Repair, repair
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import StoreError
-from ocr_precompute.format.chunks import with_checksum
-from ocr_precompute.format.shard import RECORDS, read_record, record_file
+from ocr_precompute.format.archive import archive_bytes, directory_bytes, header_bytes
+from ocr_precompute.format.schema import RECORDS, chunk_name, record_name
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.split import open_store
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
-from ocr_precompute.storage.store import manifest_path, shard_path
+from ocr_precompute.storage.store import manifest_path
 
 
 @pytest.fixture
@@ -33,20 +37,7 @@ def store(dataset: Dataset, settings: Settings) -> Path:
     return settings.store
 
 
-def shards(store: Path) -> list[Path]:
-    entries = open_store(store).split("val").manifest.shards
-    return [shard_path(store, entry.key) for entry in entries]
-
-
 # -------------------------------------------------------------------------------------- values
-
-
-def rewrite(shard: Path, field: str, change: Callable[[np.ndarray], object]) -> None:
-    """Change a record array, and make its checksum fit."""
-    array = read_record(shard, field).copy()
-    changed = change(array)
-    array = changed if isinstance(changed, np.ndarray) else array
-    (shard / record_file(field)).write_bytes(with_checksum(array.tobytes()))
 
 
 def put(value: float, *place: int) -> Callable[[np.ndarray], object]:
@@ -72,6 +63,8 @@ VALUES: list[tuple[str, Callable[[np.ndarray], object], str]] = [
     ("polygon_offsets", put(99, 1), "polygon_offsets does not fit the array it points into"),
     ("sample_offsets", put(-1, 1), "sample_offsets does not fit the array it points into"),
     ("ignore", lambda a: a.view(np.uint8) + 2, "ignore holds flags that are neither 0 nor 1"),
+    ("fate", put(200, 0), "fate does not fit the polygons"),
+    ("fate", lambda a: a[:-1], "fate does not fit the polygons"),
     ("name_bytes", put(0x2F, 0), "name: leaves the image folder, or is no file name"),
     ("name_bytes", put(0x0A, 3), "name: leaves the image folder, or is no file name"),
     ("name_bytes", put(0xFF, 0), "'utf-8' codec can't decode byte 0xff"),
@@ -85,25 +78,24 @@ VALUES: list[tuple[str, Callable[[np.ndarray], object], str]] = [
 def test_every_value_of_a_record_is_checked(store: Path) -> None:
     shard = shards(store)[2]
     assert verify(store).ok
+    good = shard.read_bytes()
     for field, change, detail in VALUES:
-        file = shard / record_file(field)
-        good = file.read_bytes()
-        rewrite(shard, field, change)
+        change_record(shard, field, change)
         details = [finding.detail for finding in verify(store, jobs=1).problems]
         assert any(detail in found for found in details), (field, detail, details)
-        file.write_bytes(good)
+        replace(shard, good)
     assert verify(store).ok
 
 
 @pytest.mark.parametrize("field", RECORDS)
 def test_a_missing_record_is_no_record_of_zeros(store: Path, field: str) -> None:
-    (shards(store)[0] / record_file(field)).unlink()
-    with pytest.raises(StoreError, match=f"No such file or directory: .*{field}"):
+    rewrite(shards(store)[0], {record_name(field): None})
+    with pytest.raises(StoreError, match=f"cannot be read .*{record_name(field)} is missing"):
         open_store(store).split("val")[0]
 
 
 def test_flags_that_are_no_flags_are_not_read(store: Path) -> None:
-    rewrite(shards(store)[0], "ignore", lambda array: array.view(np.uint8) + 2)
+    change_record(shards(store)[0], "ignore", lambda array: array.view(np.uint8) + 2)
     with pytest.raises(StoreError, match="neither 0 nor 1"):
         open_store(store).split("val")[0]
 
@@ -131,23 +123,86 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
-def pipe_for_folder(path: Path) -> None:
-    shutil.rmtree(path)
-    os.mkfifo(path)
+def device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/full")
+
+
+def empty(path: Path) -> None:
+    replace(path, b"")
+
+
+def cut(path: Path) -> None:
+    replace(path, path.read_bytes()[:-1000])
+
+
+def claims_entries(path: Path) -> None:
+    """Two thousand million of them, in a file that would have room for some."""
+    data = bytearray(path.read_bytes())
+    data[-14:-10] = b"\xff" * 4
+    data[-10:-2] = b"\xff" * 8
+    wide = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 2**31, 2**31, 2**37, 0)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(data) - 22, 1)
+    replace(path, bytes(data[:-22]) + wide + locator + bytes(data[-22:]))
+
+
+def claims_bytes(path: Path) -> None:
+    """A sample of 4 GB, in a file without bytes on the disk."""
+    harm_sizes(path, chunk_name("image", 0))
+
+
+def claims_record(path: Path) -> None:
+    """Points of 4 GB."""
+    harm_sizes(path, record_name("points"))
+
+
+def harm_sizes(path: Path, name: str) -> None:
+    """Have an entry be of 4 GB, a hole in the file, and what follows and the directory fit."""
+    held = entries(path)
+    names = tuple(each.encode() for each in held)
+    sizes = np.array([len(data) for data in held.values()], np.int64)
+    at = list(held).index(name)
+    size, added = 2**32 - 2, 2**32 - 2 - int(sizes[at])
+    _, stop = span(path, name)
+    crcs = np.array([zlib.crc32(data) for data in held.values()], np.uint32)
+    data = path.read_bytes()
+    length = int(sizes.sum()) + sum(header_bytes(each) for each in names)
+    sizes[at] = size
+    path.unlink()
+    with path.open("wb") as file:
+        file.write(data[:stop])
+        file.seek(added, os.SEEK_CUR)
+        file.write(data[stop:length])
+        file.write(directory_bytes(names, sizes, crcs))
+
+
+def bomb(path: Path) -> None:
+    """A chunk that ZIP's own compression blows up."""
+    held = entries(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in held.items():
+            with archive.open(name, "w") as entry:
+                for _ in range(300 if name == chunk_name("image", 0) else 0):
+                    entry.write(bytes(2**20))
+                entry.write(data)
+
+
+def leaves(path: Path) -> None:
+    """Names that lead out of the folder in which somebody may unpack it."""
+    held = entries(path)
+    replace(path, archive_bytes([(f"../../{name}", data) for name, data in held.items()]))
+
+
+def foreign(path: Path) -> None:
+    """Good, but not what was written."""
+    transcode(path)
 
 
 FILES = [
-    ("name_bytes/c.0", pipe),
-    ("image/c.0.0.0.0", pipe),
-    ("prob/zarr.json", pipe),
-    ("zarr.json", endless),
-    ("points/c.0.0", huge),
-    ("thresh/c.0.0.0", huge),
-    ("thresh/zarr.json", huge),
-    ("matrix/c.0.0.0", folder),
-    ("image/zarr.json", endless),
-    ("", pipe_for_folder),
+    *(pipe, endless, huge, folder, device, empty, cut, claims_entries, claims_bytes),
+    *(claims_record, bomb, leaves, foreign),
 ]
+READABLE = {foreign}
 
 MANIFESTS = {
     "with space.json": "is not named as a manifest is; move it elsewhere",
@@ -164,8 +219,8 @@ MANIFESTS = {
 
 def harm(store: Path) -> None:
     """Put all of FILES and MANIFESTS into a store, each into a shard of its own."""
-    for shard, (name, change) in zip(shards(store), FILES, strict=False):
-        change(shard / name)
+    for shard, change in zip(shards(store), FILES, strict=False):
+        change(shard)
     good = json.loads(manifest_path(store, "val").read_bytes())
     entry = good["shards"][0]
     texts = {
@@ -182,9 +237,16 @@ def harm(store: Path) -> None:
     huge(store / "splits" / "huge.json")
 
 
-def test_hostile_files_in_every_place(store: Path, dataset: Dataset, tmp_path: Path) -> None:
+def test_hostile_files_in_every_place(
+    store: Path, dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    for number in range(24, 40):
+        dataset.add(f"page_{number:03d}.jpg")
+    dataset.save()
+    build("val", dataset.source, settings.model_copy(update={"shard_length": 2}))
     before = published(store)
-    keys = [shard.name for shard in shards(store)]
+    keys = [shard.stem for shard in shards(store)]
+    assert len(keys) > len(FILES)
     harm(store)
 
     def limited(*flags: str) -> tuple[int, dict, str]:
@@ -207,19 +269,28 @@ def test_hostile_files_in_every_place(store: Path, dataset: Dataset, tmp_path: P
     assert not {p["sample"] for p in report["problems"] if p["kind"].startswith("source")}
 
     split = open_store(store).split("val")
-    for number, (name, _) in enumerate(FILES):
+    for number, change in enumerate(FILES):
         first = split._starts[number]
-        if name not in ("prob/zarr.json", "zarr.json", "image/zarr.json", "thresh/zarr.json"):
-            with pytest.raises(StoreError, match=f"shard {keys[number]}: "):
-                split[first]
+        if change in READABLE:
+            assert split[first].image.any()
+            continue
+        with pytest.raises(StoreError, match=f"shard {keys[number]}: ") as caught:
+            split[first]
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
 
     status, report, shown = limited("--repair")
-    assert status == 1, shown  # for the odd manifests
-    assert {problem["kind"] for problem in report["problems"]} == {"manifest"}
-    assert sorted(report["repaired"]) == sorted(keys[: len(FILES)])
+    assert status == 1, shown  # for the odd manifests, and the folder
+    odd = [problem for problem in report["problems"] if problem["kind"] != "manifest"]
+    lain = FILES.index(folder)
+    assert {problem["shard"] for problem in odd} == {keys[lain]}
+    assert "a folder lies where it belongs; move that elsewhere" in odd[-1]["detail"]
+    assert sorted(report["repaired"]) == sorted({*keys[: len(FILES)]} - {keys[lain]})
     assert f"repaired: {keys[0][:16]}: built again" in shown
     for name in MANIFESTS:
         (store / "splits" / name).unlink()
+    shards(store)[lain].rmdir()
+    assert repaired(store, dataset) == Repair((keys[lain],), ())
     assert verify(store, sources={"val": dataset.source}, recompute=1).ok
     assert published(store) == before
     assert list((store / "tmp").iterdir()) == []
@@ -233,23 +304,16 @@ def repaired(store: Path, dataset: Dataset, known: bool = True) -> Repair:
     return repair(store, verify(store, sources=sources), sources)
 
 
-def flip(shard: Path) -> None:
-    data = bytearray((shard / "image" / "c.0.0.0.0").read_bytes())
-    data[20] ^= 1
-    (shard / "image" / "c.0.0.0.0").write_bytes(data)
-
-
 def test_a_reader_reads_on_during_a_repair(store: Path, dataset: Dataset) -> None:
     split = open_store(store).split("val")
     image = split[0].image
     before = published(store)
-    file = shards(store)[0] / "image" / "c.0.0.0.0"
-    data = file.read_bytes()
-    file.unlink()
-    file.write_bytes(data[:20] + bytes(20) + data[40:])
+    shard = shards(store)[0]
+    replace(shard, shard.read_bytes())  # another file, which the open split does not see
+    flip_chunk(shard, "image")
     with pytest.raises(StoreError):
         open_store(store).split("val")[0]
-    assert repaired(store, dataset) == Repair((shards(store)[0].name,), ())
+    assert repaired(store, dataset) == Repair((shard.stem,), ())
     assert published(store) == before
     assert np.array_equal(split[0].image, image)
 
@@ -264,8 +328,8 @@ def test_what_is_missing_is_built_again_from_where_it_was(store: Path, dataset: 
     dataset.add("aaa.jpg")
     dataset.add("aab.jpg")
     dataset.save()
-    shutil.rmtree(lost)
-    assert repaired(store, dataset) == Repair((lost.name,), ())
+    lost.unlink()
+    assert repaired(store, dataset) == Repair((lost.stem,), ())
     kinds = {p.kind for p in verify(store, sources={"val": dataset.source}).problems}
     assert kinds == {"source-added", "source-missing"}
     assert published(store) == before
@@ -276,7 +340,7 @@ def test_why_a_shard_cannot_be_built_again(store: Path, dataset: Dataset) -> Non
     shard = shards(store)[3]
     names = open_store(store).split("val").names
     first = open_store(store).split("val")._starts[3]
-    flip(shard)
+    flip_chunk(shard, "image")
     damaged = published(store)
 
     def reason(known: bool = True) -> str:
@@ -284,15 +348,17 @@ def test_why_a_shard_cannot_be_built_again(store: Path, dataset: Dataset) -> Non
         assert done.repaired == ()
         assert published(store) == damaged
         (finding,) = done.failed
-        assert (finding.kind, finding.shard) == ("repair", shard.name)
+        assert (finding.kind, finding.shard) == ("repair", shard.stem)
         return finding.detail
 
     assert "not known where the split was built from; give --images" in reason(known=False)
-    foreign = shard / "notes.txt"
-    foreign.write_text("mine")
+    shard.rename(shard.with_suffix(".bak"))
+    shard.mkdir()
+    (shard / "notes.txt").write_text("mine")
     damaged = published(store)
-    assert "it holds 'notes.txt', which is not part of it; move that elsewhere" in reason()
-    foreign.unlink()
+    assert "a folder lies where it belongs; move that elsewhere" in reason()
+    shutil.rmtree(shard)
+    shard.with_suffix(".bak").rename(shard)
     damaged = published(store)
     dataset.points(names[first])[0][0] += 1
     dataset.save()
@@ -304,7 +370,7 @@ def test_why_a_shard_cannot_be_built_again(store: Path, dataset: Dataset) -> Non
 def test_a_shard_of_other_libraries_is_not_drawn_with_these(
     store: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flip(shards(store)[0])
+    flip_chunk(shards(store)[0], "image")
     monkeypatch.setattr(
         "ocr_precompute.checking.repair.Parameters",
         lambda: Parameters(libraries={"opencv": "9", "pyclipper": "9"}),

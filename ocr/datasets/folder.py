@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset, sizes_by_header, warn_of_damage
+from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.errors import ImageError, InputError, Problem
-from ocr_precompute.images.decoding import decode, letterbox
+from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.runtime.opencv import single_thread
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+from ocr_precompute.targets.sample import canonical_image
 
 
 class ImageFolder(SampleDataset):
@@ -42,13 +42,7 @@ class ImageFolder(SampleDataset):
             self.fields = (*self.fields, "problem")
         self._images, self._max_pixels, self._skip_bad = Path(images), max_pixels, skip_bad
         self._content_sizes: np.ndarray | None = None
-        found = self._images.rglob("*") if self._images.is_dir() else iter(())
-        names = [path.relative_to(self._images) for path in found if not path.is_dir()]
-        self._names = sorted(
-            name.as_posix()
-            for name in names
-            if name.suffix.lower() in _SUFFIXES and not any(p.startswith(".") for p in name.parts)
-        )
+        self._names = sorted(ImageNames(self._images).names)
         if not self._names:
             reason = "there is no image in this folder; name another"
             raise InputError([Problem("image", str(images), "", reason)])
@@ -60,11 +54,11 @@ class ImageFolder(SampleDataset):
 
     @property
     def content_sizes(self) -> np.ndarray:
-        """Height and width of every image without its padding, int32 (n, 2), by its header; all
-        headers are read once.
+        """Height and width of every sample without its padding, int32 (n, 2), by the images'
+        headers, which are read once.
         """
         if self._content_sizes is None:
-            paths = [self._images / name for name in self._names]
+            paths = [self._images / name for name in self.names]
             size = self.parameters.size
             self._content_sizes = sizes_by_header(paths, size, self._max_pixels)
         return self._content_sizes
@@ -94,22 +88,17 @@ class ImageFolder(SampleDataset):
     def _read(self, name: str) -> dict[str, Any]:
         path, parameters = self._images / name, self.parameters
         try:
-            if path.exists() and not path.is_file():  # a pipe could be read for ever
-                raise ImageError("is no regular file")
-            decoded = decode(
-                path.read_bytes(), parameters.size, parameters.decode, self._max_pixels
-            )
+            data = read_image(path, self._max_pixels)
+            page = canonical_image(data, parameters, self._max_pixels)
         except (OSError, ImageError) as error:
-            reason = (
-                f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            )
-            raise InputError([Problem("image", str(path), "", reason, name)]) from error
-        warn_of_damage(path, decoded.damage)
-        image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
-        matrix, size = np.diag([1 / scale, 1 / scale, 1.0]), np.array(decoded.size, np.int64)
-        return {"image": image, "name": name, "matrix": matrix, "original_size": size} | (
-            {"problem": None} if self._skip_bad else {}
-        )
+            raise InputError([image_problem(path, name, error)]) from error
+        warn_of_damage(path, page.damage)
+        return {
+            "image": page.image,
+            "name": name,
+            "matrix": page.matrix,
+            "original_size": np.array(page.original_size, np.int64),
+        } | ({"problem": None} if self._skip_bad else {})
 
     def _black(self, name: str, problem: str) -> dict[str, Any]:
         size = self.parameters.size

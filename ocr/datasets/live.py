@@ -8,12 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, SampleDataset, sizes_by_header, warn_of_damage
-from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr.datasets.samples import (
+    TRAINING,
+    SampleDataset,
+    page_of,
+    sizes_by_header,
+    warn_of_damage,
+)
+from ocr.datasets.warping import Page, content_size
+from ocr_precompute.errors import ImageError, InputError
+from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Decode
-from ocr_precompute.pipeline.scan import live_annotations, read_image
+from ocr_precompute.pipeline.scan import live_annotations
 from ocr_precompute.runtime.opencv import single_thread
-from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
 from ocr_precompute.targets.sample import compute_sample
 
@@ -100,7 +108,7 @@ class LiveDataset(SampleDataset):
         headers, which are read once.
         """
         if self._content_sizes is None:
-            paths = [self._images / annotation.name for annotation in self._annotated]
+            paths = [self._images / name for name in self.names]
             size = self.parameters.size
             self._content_sizes = sizes_by_header(paths, size, self._max_pixels)
         return self._content_sizes
@@ -124,6 +132,14 @@ class LiveDataset(SampleDataset):
             rest.append(self._chosen_annotations(sample))
         return rest
 
+    def page(self, index: int) -> Page:
+        """A sample to use a part of, computed whole. Raises as `fill` does."""
+        sample = self._compute(index)
+        polygons = Polygons.from_list(sample.polygons, sample.ignore.tolist())
+        size = self.parameters.size
+        content = content_size(sample.matrix, sample.original_size, size)
+        return page_of(sample.image, polygons, content)
+
     def _compute(self, index: int) -> CanonicalSample:
         annotation = self._annotated[index]
         path = self._images / annotation.name
@@ -136,9 +152,6 @@ class LiveDataset(SampleDataset):
                 self._max_pixels,
             )
         except (OSError, ImageError) as error:
-            reason = (
-                f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            )
-            raise InputError([Problem("image", str(path), "", reason, annotation.name)]) from error
+            raise InputError([image_problem(path, annotation.name, error)]) from error
         warn_of_damage(path, sample.damage)
         return sample

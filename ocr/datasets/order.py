@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_MINGLE = (
-    0.25  # of a kind's left-over samples so many, in the mean, may change places with the next
-)
+_MINGLE = 0.25  # how far, in kinds, left-over samples may pass the border to the next kind
 
 
 @dataclass(frozen=True)

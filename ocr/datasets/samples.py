@@ -13,12 +13,14 @@ import joblib
 import numpy as np
 from torch.utils.data import Dataset
 
+from ocr.datasets.warping import Page
 from ocr_precompute.errors import DamagedImageWarning, ImageError, printable
-from ocr_precompute.format.shard import MAPS, SampleRecord
-from ocr_precompute.images.fit import content_sizes
+from ocr_precompute.format.records import SampleRecord
+from ocr_precompute.format.schema import MAPS
+from ocr_precompute.images.decoding import fitted_size
+from ocr_precompute.images.files import displayed_size
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline.scan import displayed_size
-from ocr_precompute.samples import CanonicalSample, Damage
+from ocr_precompute.samples import CanonicalSample, Damage, Polygons
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
 """The fields that a training step needs: all maps."""
@@ -76,9 +78,20 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         """Write the chosen maps of samples into out; return the other chosen fields of each.
 
         out: for each field of `layout` that is wanted, a contiguous array of its dtype and shape,
-        first axis = the indices. Smaller height and width take the part at the top left.
+        first axis = the indices. One of fewer rows and columns takes the top left.
         Raises IndexError, or an error that names the sample and what is wrong with it.
         """
+
+    def page(self, index: int) -> Page:
+        """A sample to use a part of: its polygons, and its image, as far as it is asked for.
+
+        Raises as `fill` does; KeyError unless the fields polygons and ignore are chosen.
+        """
+        dtype, shape = self.layout["image"]
+        image = np.empty((1, *shape), dtype)
+        rest = self.fill([index], {"image": image})[0]
+        polygons = Polygons.from_list(rest["polygons"], rest["ignore"].tolist())
+        return page_of(image[0], polygons, self.parameters.size)
 
     def at_epoch(self, epoch: int) -> SampleDataset:
         """The dataset as it is in one epoch: itself, unless samples differ from epoch to epoch."""
@@ -111,6 +124,15 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         ]
 
 
+def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> Page:
+    """The page of an image that is there, uint8 (H, W, 3), with content in (h, w) of it."""
+
+    def rows(start: int, stop: int, out: np.ndarray) -> None:
+        out[...] = image[start:stop]
+
+    return Page(polygons, (image.shape[0], image.shape[1]), content, rows)
+
+
 def sizes_by_header(paths: Sequence[Path], size: tuple[int, int], max_pixels: int) -> np.ndarray:
     """Height and width that images will fill of their canonical size (H, W), int32 (n, 2).
 
@@ -118,15 +140,14 @@ def sizes_by_header(paths: Sequence[Path], size: tuple[int, int], max_pixels: in
     when the sample is asked for.
     """
 
-    def displayed(path: Path) -> tuple[int, int]:
+    def filled(path: Path) -> tuple[int, int]:
         try:
-            return displayed_size(path, max_pixels)
+            return fitted_size(displayed_size(path, max_pixels), size)
         except (OSError, ImageError):
             return size
 
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        originals = list(threads.map(displayed, paths))
-    return content_sizes(np.array(originals, np.int64).reshape(-1, 2), size)
+        return np.array(list(threads.map(filled, paths)), np.int32).reshape(-1, 2)
 
 
 def has_text(dataset: SampleDataset) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
+from ocr.datasets.warping import Page, content_size
 from ocr_precompute import open_store
 
 
@@ -43,7 +45,7 @@ class StoreDataset(SampleDataset):
     @property
     def content_sizes(self) -> np.ndarray:
         """Height and width of every sample without its padding, int32 (n, 2)."""
-        return self.split.content_sizes
+        return self.split.content_sizes()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -53,19 +55,17 @@ class StoreDataset(SampleDataset):
 
         Raises IndexError, or StoreError, naming shard and sample, if its data is damaged.
         """
-        self._fill(indices, out)
+        self.split.fill(indices, out)
         if not self._annotations:
             return [{} for _ in indices]
         return [self._chosen_annotations(self.split.record(index)) for index in indices]
 
-    def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
-        whole = {field: self.split.shape(field) for field in out}
-        if all(array.shape[1:] == whole[field] for field, array in out.items()):
-            self.split.fill(indices, out)
-            return
-        page = {field: np.empty((1, *whole[field]), array.dtype) for field, array in out.items()}
-        for position, index in enumerate(indices):
-            self.split.fill([index], page)
-            for field, array in out.items():
-                height, width = array.shape[1:3]
-                array[position] = page[field][0, :height, :width]
+    def page(self, index: int) -> Page:
+        """A sample to use a part of; of its image only the rows that are asked for are unpacked.
+
+        Raises as `fill` does, and so does reading those rows.
+        """
+        size = self.parameters.size
+        polygons, matrix, original_size = self.split.placed_polygons(index)
+        content = content_size(matrix, original_size, size)
+        return Page(polygons, size, content, partial(self.split.read_rows, index, "image"))

@@ -15,13 +15,15 @@ import cv2
 import numpy as np
 
 from ocr.datasets.samples import SampleDataset
-from ocr_precompute.format.shard import MAPS
+from ocr.datasets.warping import draw_page, lit
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import Polygons
-from ocr_precompute.targets.maps import draw_targets
+from ocr_precompute.targets.maps import Targets, draw_into
 
 _WINDOWS = 16  # places that are tried for a crop
+_GREY = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
 _VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-care
 
 
@@ -88,17 +90,14 @@ class Augmentation:
             matrix[:, 2:] -= _corner(low[learnt].T, high[learnt].T, page, self.crop, random)
         return matrix
 
-    def recoloured(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The image, uint8 (H, W, 3), in other light."""
+    def light(self, random: np.random.Generator) -> np.ndarray | None:
+        """How colours change: float64 (3, 4), of (red, green, blue, 1); None if they do not."""
         if not self.colour:
-            return image
+            return None
         brightness, contrast, saturation = random.uniform(-self.colour, self.colour, 3)
-        # On 256 levels first, then towards grey: one pass over the pixels each.
-        levels = np.arange(256, dtype=np.float32) * (1 + contrast)
-        levels = np.clip(levels + 255 * brightness - 127.5 * contrast, 0, 255).astype(np.uint8)
-        image = cv2.LUT(image, levels)
-        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        return cv2.addWeighted(image, 1 + saturation, grey, -saturation, 0)
+        towards_grey = (1 + saturation) * np.eye(3) - saturation * np.array(_GREY)
+        shift = np.full((3, 1), 255 * brightness - 127.5 * contrast)
+        return np.hstack([(1 + contrast) * towards_grey, shift])
 
 
 def _corner(
@@ -196,6 +195,7 @@ class AugmentedDataset(SampleDataset):
         super().__init__([field for field in dataset.fields if field in MAPS], parameters)
         self._dataset, self._augmentation = dataset, augmentation
         self._seed, self._epoch = seed, epoch
+        self._drawn = MAPS.keys() - {"image"}
 
     @property
     def names(self) -> Sequence[str]:
@@ -218,38 +218,30 @@ class AugmentedDataset(SampleDataset):
     @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write varied samples into out. Raises as the dataset does."""
-        dtype, shape = self._dataset.layout["image"]
-        if not self._augmentation.moves:  # then out may be of the part without padding
-            shape = (*next(iter(out.values())).shape[1:3], 3) if out else shape
-        images = np.empty((len(indices), *shape), dtype)
-        annotations = self._dataset.fill(indices, {"image": images})
-        for position, (index, annotation) in enumerate(zip(indices, annotations, strict=True)):
+        for position, index in enumerate(indices):
             random = np.random.default_rng([self._seed, self._epoch, index])
             rows = {field: array[position : position + 1] for field, array in out.items()}
-            self._vary(index, images[position], annotation, random, rows)
+            self._vary(index, random, rows)
         return [{} for _ in indices]
 
     def _vary(
-        self,
-        index: int,
-        image: np.ndarray,
-        annotation: Mapping[str, Any],
-        random: np.random.Generator,
-        rows: Mapping[str, np.ndarray],
+        self, index: int, random: np.random.Generator, rows: Mapping[str, np.ndarray]
     ) -> None:
-        polygons = Polygons.from_list(annotation["polygons"], annotation["ignore"].tolist())
+        page = self._dataset.page(index)
         size, recipe = self.parameters.size, self.parameters.recipe
-        matrix = self._augmentation.placement(polygons, image.shape[:2], recipe, random)
-        still = size == image.shape[:2] and np.array_equal(matrix, np.eye(2, 3))
-        if still or not self._augmentation.moves:
-            maps = {field: row for field, row in rows.items() if field != "image"}
-            self._dataset.fill([index], maps)
-        else:
-            image = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
-            moved = visible_polygons(transformed(polygons, matrix), size)
-            targets = draw_targets(moved, size, recipe)
-            for field, row in rows.items():
-                if field != "image":
-                    row[0] = getattr(targets, field)
+        matrix = self._augmentation.placement(page.polygons, page.size, recipe, random)
+        light = self._augmentation.light(random)
+        if size == page.size and np.array_equal(matrix, np.eye(2, 3)):
+            self._dataset.fill([index], rows)
+            if light is not None and "image" in rows:
+                lit(rows["image"][0], light, rows["image"][0])
+            return
         if "image" in rows:
-            rows["image"][0] = self._augmentation.recoloured(image, random)
+            draw_page(page, matrix, light, rows["image"][0])
+        if self._drawn & rows.keys():
+            moved = visible_polygons(transformed(page.polygons, matrix), size)
+            maps = {
+                field: rows[field][0] if field in rows else np.empty(size, MAPS[field][0])
+                for field in self._drawn
+            }
+            draw_into(Targets(**maps), moved, recipe)

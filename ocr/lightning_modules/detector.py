@@ -27,7 +27,7 @@ from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
 from ocr.models.outline import outline
-from ocr_precompute.images.fit import scaled_sizes
+from ocr.models.postprocess import content_size
 
 Batch = dict[str, Any]
 _KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
@@ -86,32 +86,43 @@ class TextDetector(lightning.LightningModule):
             offload_activations: Keep activations in the host's memory until they are needed.
         """
         super().__init__()
-        if activation_checkpointing == "auto" and memory_budget is None:
-            raise ValueError("activation_checkpointing auto needs memory_budget, in GB")
-        self.model = DBNet(
-            backbone,
-            pretrained=pretrained,
-            backbone_weights=None if backbone_weights is None else Path(backbone_weights),
-            backbone_config=backbone_config,
-            channels=channels,
-            norm=norm,
-        )
-        if isinstance(activation_checkpointing, dict):  # names are checked here, before any work
-            apply_checkpointing(self.model, activation_checkpointing)
-        if channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss, self.postprocess = loss, postprocess
-        self.hmean = DetectionHmean()
-        self._architecture = {"backbone": backbone, "channels": channels, "norm": norm}
-        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
-        self._decay_norms = decay_norms
-        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
+        self._architecture: dict[str, Any] = {
+            "backbone": backbone,
+            "channels": channels,
+            "norm": norm,
+        }
         self._checkpointing, self._memory_budget = activation_checkpointing, memory_budget
-        self._offload = offload_activations
+        self.model = self._network(pretrained, backbone_weights, backbone_config, channels_last)
+        self.loss, self.postprocess, self.hmean = loss, postprocess, DetectionHmean()
+        self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
+        self._decay_norms, self._offload = decay_norms, offload_activations
+        self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[Future[MatchCounts]] = deque()
         if weights is not None:
             self._load_weights(Path(weights))
+
+    def _network(
+        self,
+        pretrained: bool,
+        backbone_weights: str | None,
+        backbone_config: dict[str, Any] | None,
+        channels_last: bool,
+    ) -> DBNet:
+        """The model. Raises ValueError for settings that do not go together."""
+        if self._checkpointing == "auto" and self._memory_budget is None:
+            raise ValueError("activation_checkpointing auto needs memory_budget, in GB")
+        model = DBNet(
+            **self._architecture,
+            pretrained=pretrained,
+            backbone_weights=None if backbone_weights is None else Path(backbone_weights),
+            backbone_config=backbone_config,
+        )
+        if isinstance(self._checkpointing, dict):  # names are checked here, before any work
+            apply_checkpointing(model, self._checkpointing)
+        if channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
 
     # ------------------------------------------------------------------------------- training
 
@@ -267,18 +278,14 @@ def _rows(batch: Batch) -> list[Batch]:
 
 
 def _evaluate(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> MatchCounts:
-    found = postprocess(prob, _content(row))
+    found = postprocess(prob, content_size(row["original_size"], row["matrix"]))
     return match_polygons(found.polygons, row["polygons"], row["ignore"])
 
 
 def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detections:
-    return postprocess(prob, _content(row)).mapped(row["matrix"])
-
-
-def _content(row: Batch) -> tuple[int, int]:
-    """Height and width of the canonical image without its padding."""
-    height, width = scaled_sizes(row["original_size"], 1 / row["matrix"][0, 0]).tolist()
-    return height, width
+    return postprocess(prob, content_size(row["original_size"], row["matrix"])).mapped(
+        row["matrix"]
+    )
 
 
 def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:

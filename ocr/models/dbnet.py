@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import AutoBackbone, AutoConfig, ResNetConfig
 
 from ocr.models.weights import load_backbone_weights
+from ocr_precompute.errors import one_line
 
 Norm = Literal["batch", "group", "frozen"]
 
@@ -209,7 +210,7 @@ def _backbone(name: str, pretrained: bool, told: Mapping[str, Any] | None) -> An
     except Exception as error:  # whatever the hub, a file or a configuration makes it raise
         known = ", ".join(BACKBONES)
         raise ValueError(
-            f"backbone {name!r} cannot be loaded ({' '.join(str(error).split())[:160]}); "
+            f"backbone {name!r} cannot be loaded ({one_line(error, 160)}); "
             f"name one of {known}, a folder, or a model of the hub that can be reached"
         ) from error
 

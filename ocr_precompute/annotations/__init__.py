@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
+import logging
 import pkgutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ocr_precompute.annotations import formats
-from ocr_precompute.annotations.checks import check_entry, plain_name, unsafe
+from ocr_precompute.annotations.checks import check_entries, plain_name, unsafe
 from ocr_precompute.annotations.crossing import survey
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.reading import (
@@ -22,9 +21,12 @@ from ocr_precompute.annotations.reading import (
     Reading,
 )
 from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.settings import Rules
 
 __all__ = ["Annotation", "Entry", "Note", "Reading", "format_names", "read_annotations"]
+
+log = logging.getLogger(__name__)
 
 _RELATIVE = (-0.1, 1.1)  # coordinates within are shares of the image's size
 
@@ -47,7 +49,7 @@ def read_annotations(
     rules = rules or Rules()
     module, dialect = _format(path, format_name)
     names = ImageNames(images)
-    with _no_collector():
+    with without_collector():
         found = module.read(path, names, dialect, rules)
         annotations, problems, notes = _checked(found, names, rules)
         annotations, noted, bounds = survey(annotations, rules.repair is not False)
@@ -57,9 +59,14 @@ def read_annotations(
             "multiply x by its width and y by its height: points are pixels"
         )
         problems.append(Problem("annotations", str(path), "", reason))
+    short = module.__name__.rpartition(".")[2]
+    chosen = f"{short}:{found.dialect}" if found.dialect else short
+    log.info(
+        "%s: read as %s, %d images, %d problems", path, chosen, len(annotations), len(problems)
+    )
     used = {a.name for a in annotations} | {problem.sample for problem in problems}
     return Reading(
-        format=module.__name__.rpartition(".")[2],
+        format=short,
         annotations=annotations,
         problems=problems,
         dialect=found.dialect,
@@ -74,42 +81,34 @@ def _checked(
     found: Found, names: ImageNames, rules: Rules
 ) -> tuple[list[Annotation], list[Problem], list[Note]]:
     """The annotations in order of their names, and what is wrong or worth saying."""
-    annotations: dict[str, Annotation | None] = {}
     problems: list[Problem] = []
-    notes: list[Note] = []
+    seen: set[str] = set()
     twice: set[str] = set()
-    for entry in found.entries:
-        if isinstance(entry, Problem):
-            problems.append(entry)
-            continue
-        name = names.on_disk(plain_name(entry.name))
-        if reason := unsafe(name):
-            problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
-        elif name in annotations:
-            reason = "is annotated twice; keep one of the entries"
-            problems.append(Problem("image", entry.file, entry.name, reason, name))
-            twice.add(name)
-        else:
-            annotations[name], bad, more = check_entry(entry, name, rules)
-            problems += bad
-            notes += more
-    kept = [a for name, a in sorted(annotations.items()) if a and name not in twice]
-    return kept, problems, notes
 
+    def usable() -> Iterator[tuple[str, Entry]]:
+        for entry in found.entries:
+            if isinstance(entry, Problem):
+                problems.append(entry)
+                continue
+            name = names.on_disk(plain_name(entry.name))
+            if reason := unsafe(name):
+                problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
+            elif name in seen:
+                reason = "is annotated twice; keep one of the entries"
+                problems.append(Problem("image", entry.file, entry.name, reason, name))
+                twice.add(name)
+            else:
+                seen.add(name)
+                yield name, entry
 
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep the garbage collector from looking for cycles in what was parsed: there are none.
-
-    It would look at every list again and again while they pile up, for four fifths of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    annotations: list[Annotation] = []
+    notes: list[Note] = []
+    for annotation, bad, more in check_entries(usable(), rules):
+        annotations += [annotation] if annotation else []
+        problems += bad
+        notes += more
+    kept = (annotation for annotation in annotations if annotation.name not in twice)
+    return sorted(kept, key=lambda each: each.name), problems, notes
 
 
 def _format(path: Path, wanted: str) -> tuple[AnnotationFormat, str]:

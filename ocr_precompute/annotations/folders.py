@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+from ocr_precompute import files
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file of that name is taken for an image."""
-    return os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES
+    return name.lower().endswith(_IMAGE_SUFFIXES)
 
 
 def walk(
@@ -136,17 +138,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
     Raises OSError if it cannot be read, ValueError saying what is wrong with it otherwise.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is not a regular file; replace or remove it")
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > limit:
-        raise ValueError(f"is larger than {limit >> 20} MB; split it up or remove it")
-    return data
+        return files.read_bounded(path, limit)
+    except OSError as error:
+        remedies = {
+            errno.EINVAL: "is not a regular file; replace or remove it",
+            errno.EFBIG: f"is larger than {limit >> 20} MB; split it up or remove it",
+        }
+        if error.errno in remedies:
+            raise ValueError(remedies[error.errno]) from None
+        raise
 
 
 def decode_text(data: bytes) -> str:

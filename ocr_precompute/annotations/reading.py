@@ -16,7 +16,7 @@ Word = tuple[str, Any, bool]
 """Label for messages; points as found, if all is well a list of [x, y] or an array; ignore flag."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class BadWord:
     """A word that a format cannot read: what it found of its points, and what is wrong.
 
@@ -28,7 +28,7 @@ class BadWord:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class FlatWords:
     """The words of one image as arrays, for formats that need no look at each word.
 
@@ -44,13 +44,14 @@ class FlatWords:
         return list(zip(self.labels, polygons.as_list(), polygons.ignore.tolist(), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Entry:
     """One annotated image as a format reads it.
 
     file: the annotation file, for messages. name: image file, relative to the image folder.
     words: those that could be parsed. bad: the others. declared_size: (height, width) in pixels, if
-    the annotation gives it.
+    the annotation gives it. alone: whether the file holds no other image, so that a message about a
+    word need not say which.
     """
 
     file: str
@@ -58,6 +59,20 @@ class Entry:
     words: list[Word] | FlatWords
     bad: Sequence[BadWord] = ()
     declared_size: tuple[int, int] | None = None
+    alone: bool = False
+
+    def __len__(self) -> int:
+        """How many words, the bad ones too."""
+        return len(self.bad) + len(
+            self.words.labels if isinstance(self.words, FlatWords) else self.words
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What messages call each of the words that could be parsed."""
+        if isinstance(self.words, FlatWords):
+            return self.words.labels
+        return tuple([label for label, _, _ in self.words])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +102,7 @@ class AnnotationFormat(Protocol):
         """The images annotated at path; dialect is one of DIALECTS, or empty to find out."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Annotation:
     """The checked annotation of one image: its name and polygons, original pixels.
 

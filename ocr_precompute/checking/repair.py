@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,17 @@ from pathlib import Path
 from ocr_precompute.checking.shard import Finding, Sources
 from ocr_precompute.checking.verify import VerifyReport, read_sources
 from ocr_precompute.errors import InputError, StoreError
-from ocr_precompute.files import delete, flush, replace_file, temporary_name
+from ocr_precompute.files import replace_file
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
-from ocr_precompute.format.shard import foreign_files, group_metadata, read_records
+from ocr_precompute.format.schema import group_metadata
+from ocr_precompute.format.shard import StoredShard
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline.encode import ShardPlan, ShardTask, encode_shard, unwritable
+from ocr_precompute.pipeline.encode import ShardTask, encode_shard
+from ocr_precompute.pipeline.plan import ShardPlan
 from ocr_precompute.settings import Source
-from ocr_precompute.storage.store import build_lock, read_manifest, shard_path, split_names
+from ocr_precompute.storage.locks import build_lock, unwritable
+from ocr_precompute.storage.store import read_manifest, shard_path, split_names
 
 _DAMAGE = {"shard", "metadata", "index", "checksum", "range", "recompute"}
 
@@ -113,32 +115,18 @@ def _sources(
 
 
 def _rebuild(store: Path, place: _Place, sources: Sources, max_pixels: int) -> str:
-    """Build a shard again and put it in the damaged one's place; returns why not, if not."""
-    key, parameters = place.entry.key, place.manifest.parameters
-    shard = shard_path(store, key)
-    if foreign := foreign_files(shard):
-        return f"it holds {foreign[0]!r}, which is not part of it; move that elsewhere"
+    """Build a shard again, in the damaged one's place; returns why not, if not."""
     planned = _plan(store, place, sources)
     if planned is None:
         return "its images or annotations have changed since; build the split again"
-    new = store / "tmp" / temporary_name(key[:16])
+    if shard_path(store, place.entry.key).is_dir():
+        return "a folder lies where it belongs; move that elsewhere"
     try:
-        result = encode_shard(ShardTask(store, planned, parameters, max_pixels, {}), new)
-        if result.bad:
-            return f"its image {result.bad[0][0]} {result.bad[0][1]}"
-        if os.path.lexists(shard):
-            old = store / "tmp" / temporary_name("gc")
-            os.rename(shard, old)
-            os.rename(new, shard)
-            delete(old)
-        else:
-            os.rename(new, shard)
-        flush(shard.parent)
+        task = ShardTask(store, planned, place.manifest.parameters, max_pixels, {})
+        result = encode_shard(task)
     except InputError as error:
         return str(error.problems[0])
-    finally:
-        delete(new)
-    return ""
+    return f"its image {result.bad[0][0]} {result.bad[0][1]}" if result.bad else ""
 
 
 def _plan(store: Path, place: _Place, sources: Sources) -> ShardPlan | None:
@@ -151,7 +139,7 @@ def _plan(store: Path, place: _Place, sources: Sources) -> ShardPlan | None:
     ordered = sorted(sources.samples)
     follow = (ordered[start : start + entry.samples] for start in _starts(place, len(ordered)))
     try:
-        named = [list(read_records(shard_path(store, entry.key)).names)]
+        named = [list(StoredShard.open(shard_path(store, entry.key)).records.names)]
     except (OSError, ValueError):
         named = []
     for names in itertools.chain(named, follow):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,23 +11,19 @@ import numpy as np
 
 from ocr_precompute.checking.values import map_problem, record_problems
 from ocr_precompute.errors import ImageError
-from ocr_precompute.files import read_bounded
-from ocr_precompute.format.chunks import ChunkFile, decompress
+from ocr_precompute.format.archive import local_header
+from ocr_precompute.format.chunks import decompress, strip_checksum
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Damaged, ShardEntry
+from ocr_precompute.format.records import Records, SampleRecord
+from ocr_precompute.format.schema import MAPS, RECORDS, entry_names, shard_metadata
 from ocr_precompute.format.shard import (
-    MAPS,
-    RECORDS,
-    Records,
-    SampleRecord,
-    expected_files,
-    foreign_files,
-    group_metadata,
-    map_file,
-    map_metadata,
+    MappedFile,
+    ShardIndex,
+    check_sizes,
+    read_index,
     read_record,
     read_records,
-    record_metadata,
 )
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Sample
@@ -84,128 +81,137 @@ def check_shard(
 
     recompute: rows to compute again from source.
     """
-    shard = shard_path(store, entry.key)
-    if not shard.is_dir():
-        detail = "the folder is missing; build the split again"
-        return ShardCheck([Finding("shard", entry.key, "", detail)], ())
-    findings = [Finding("shard", entry.key, "", detail) for detail in _check_files(shard)]
+    shard = _open(store, entry, parameters)
+    if isinstance(shard, Finding):
+        return ShardCheck([shard], ())
+    file, index = shard
     try:
-        records = read_records(shard)
-    except (OSError, ValueError) as error:
-        findings += [Finding("checksum", entry.key, "", d) for d in _damaged_records(shard, error)]
-        return ShardCheck(findings, ())
-    if shard_key(records.names, records.keys) != entry.key:
-        detail = "the names and geometry hashes in the shard do not add up to its key"
-        findings.append(Finding("shard", entry.key, "", detail))
-    if len(records.names) != entry.samples:
-        detail = f"holds {len(records.names)} samples, the manifest says {entry.samples}"
-        findings.append(Finding("manifest", entry.key, "", detail))
-    findings += _check_metadata(shard, records, parameters)
-    maps = {field: _MapCheck(shard, field, records, parameters) for field in MAPS}
-    for check in maps.values():
-        findings += check.findings
+        records = read_records(file, index)
+    except ValueError as error:
+        details = _damaged_records(file, index, error)
+        return ShardCheck([Finding("checksum", entry.key, "", d) for d in details], ())
+    findings = _check_identity(entry, records)
+    findings += _check_metadata(file, index, records, parameters, entry.key)
+    maps = _Maps(file, index, parameters)
     for row, record in enumerate(records.rows()):
         findings += [
             Finding("range", entry.key, record.name, f"{detail}; {REMEDY}")
             for detail in record_problems(record, parameters)
         ]
-        stored = {field: check.read(row) for field, check in maps.items()}
-        for field, outcome in stored.items():
-            if isinstance(outcome, Finding):
-                findings.append(outcome)
-            elif outcome is not None and (detail := map_problem(outcome, field, parameters)):
+        stored: dict[str, np.ndarray] = {}
+        for field in MAPS:
+            try:
+                stored[field] = maps.read(field, row)
+            except ValueError as error:
+                detail = f"{field}: {error}; {REMEDY}"
+                findings.append(Finding("checksum", entry.key, record.name, detail))
+                continue
+            if detail := map_problem(stored[field], field, parameters):
                 findings.append(Finding("range", entry.key, record.name, f"{detail}; {REMEDY}"))
         if sources is not None:
             findings += _check_source(entry, record, sources)
             if row in recompute and record.name in sources.samples:
                 sample = sources.samples[record.name][0]
                 findings += _check_recompute(entry, record, stored, sample, parameters, max_pixels)
+    if not any(finding.kind in ("checksum", "metadata") for finding in findings):
+        findings += _check_entries(file, index, entry.key)
     damaged = [
         Damaged(records.names[row], each.words, each.lost) for row, each in records.damage.items()
     ]
     return ShardCheck(findings, records.names, tuple(damaged))
 
 
-def _check_files(shard: Path) -> list[str]:
-    expected = expected_files()
-    lacking = [name for name in sorted(expected) if not os.path.lexists(shard / name)]
-    odd = [name for name in sorted(expected.difference(lacking)) if not (shard / name).is_file()]
-    return [
-        *(f"{name} is missing; {REMEDY}" for name in lacking),
-        *(f"{name} is not a regular file; {REMEDY}" for name in odd),
-        *(f"{name} does not belong in a shard; move it elsewhere" for name in foreign_files(shard)),
-    ]
+def _open(
+    store: Path, entry: ShardEntry, parameters: Parameters
+) -> tuple[MappedFile, ShardIndex] | Finding:
+    """A shard's file and where everything lies in it, or what is in the way."""
+    path = shard_path(store, entry.key)
+    if not os.path.lexists(path):
+        return Finding("shard", entry.key, "", "the file is missing; build the split again")
+    try:
+        file = MappedFile(path)
+    except (OSError, ValueError) as error:
+        return Finding("shard", entry.key, "", f"cannot be read: {error}; {REMEDY}")
+    try:
+        index = read_index(file)
+        check_sizes(index, parameters)
+    except ValueError as error:
+        return Finding("index", entry.key, "", f"{error}; {REMEDY}")
+    return file, index
 
 
-def _damaged_records(shard: Path, error: Exception) -> list[str]:
+def _check_identity(entry: ShardEntry, records: Records) -> list[Finding]:
+    """That the shard is the one that the manifest names."""
+    findings = []
+    if shard_key(records.names, records.keys) != entry.key:
+        detail = "the names and geometry hashes in the shard do not add up to its key"
+        findings.append(Finding("shard", entry.key, "", detail))
+    if len(records.names) != entry.samples:
+        detail = f"holds {len(records.names)} samples, the manifest says {entry.samples}"
+        findings.append(Finding("manifest", entry.key, "", detail))
+    return findings
+
+
+def _damaged_records(file: MappedFile, index: ShardIndex, error: Exception) -> list[str]:
     """What is wrong with the record arrays, each by name; error if it takes several to see it."""
     details = []
     for field in RECORDS:
         try:
-            read_record(shard, field)
-        except (OSError, ValueError) as reason:
+            read_record(file, index, field)
+        except ValueError as reason:
             details.append(f"{field}: {reason}; {REMEDY}")
     return details or [f"{error}; {REMEDY}"]
 
 
-def _check_metadata(shard: Path, records: Records, parameters: Parameters) -> list[Finding]:
+def _check_metadata(
+    file: MappedFile, index: ShardIndex, records: Records, parameters: Parameters, key: str
+) -> list[Finding]:
     """Every zarr.json, byte for byte: shapes, dtypes and codecs."""
-    expected = {"zarr.json": group_metadata()}
-    for field, array in records.arrays().items():
-        expected[f"{field}/zarr.json"] = record_metadata(field, len(array))
-    for field in MAPS:
-        expected[f"{field}/zarr.json"] = map_metadata(
-            field, len(records.names), parameters.size, parameters.compression
-        )
+    lengths = {field: len(array) for field, array in records.arrays().items()}
+    detail = f"is not what was written: shape, dtype or codecs are damaged; {REMEDY}"
     return [
-        Finding(
-            "metadata",
-            shard.name,
-            "",
-            f"{name} is not what was written: shape, dtype or codecs are damaged; {REMEDY}",
-        )
-        for name, data in expected.items()
-        if (shard / name).is_file() and not holds(shard / name, data)
+        Finding("metadata", key, "", f"{name} {detail}")
+        for name, data in shard_metadata(lengths, parameters).items()
+        if file.read(*index.metadata[name]) != data
     ]
 
 
-def holds(path: Path, data: bytes) -> bool:
-    """Whether a file holds just these bytes."""
-    try:
-        return read_bounded(path, len(data)) == data
-    except OSError:
-        return False
+def _check_entries(file: MappedFile, index: ShardIndex, key: str) -> list[Finding]:
+    """What stands between the contents: a header each, with the checksum that unpackers compare."""
+    findings = []
+    spans = [
+        *zip(index.starts.ravel().tolist(), index.stops.ravel().tolist(), strict=True),
+        *index.records.values(),
+        *index.metadata.values(),
+    ]
+    names, crcs = entry_names(index.samples), index.crcs.tolist()
+    for name, (start, stop), crc in zip(names, spans, crcs, strict=True):
+        header = local_header(name, stop - start, crc)
+        if crc != zlib.crc32(file.read(start, stop)):
+            detail = f"{name.decode()}: the directory has another checksum; {REMEDY}"
+        elif file.read(start - len(header), start) != header:
+            detail = f"{name.decode()}: its header is not what was written; {REMEDY}"
+        else:
+            continue
+        findings.append(Finding("index", key, "", detail))
+    return findings
 
 
-class _MapCheck:
-    """One map array's file, its index checked; reads rows as arrays or as what is wrong."""
+class _Maps:
+    """The maps of a shard, each read into an array that the next one of its kind takes over."""
 
-    def __init__(self, shard: Path, field: str, records: Records, parameters: Parameters) -> None:
-        self._key, self._field, self._records = shard.name, field, records
-        dtype, tail = MAPS[field]
-        self._array = np.empty((*parameters.size, *tail), dtype)
-        self._file: ChunkFile | None = None
-        self.findings: list[Finding] = []
-        try:
-            self._file = ChunkFile(shard / map_file(field), len(records.names))
-        except FileNotFoundError:
-            pass  # reported with the shard's files
-        except (OSError, ValueError) as error:
-            self.findings.append(Finding("index", self._key, "", f"{field}: {error}; {REMEDY}"))
+    def __init__(self, file: MappedFile, index: ShardIndex, parameters: Parameters) -> None:
+        self._file, self._index = file, index
+        self._arrays = {
+            field: np.empty((*parameters.size, *tail), dtype)
+            for field, (dtype, tail) in MAPS.items()
+        }
 
-    def read(self, row: int) -> np.ndarray | Finding | None:
-        """One sample's array, good until the next is read, or the finding that it is damaged.
-
-        None if the whole file is.
-        """
-        if self._file is None:
-            return None
-        try:
-            decompress([self._file.packed(row)], [self._array])
-        except (OSError, ValueError) as error:
-            detail = f"{self._field}: {error}; {REMEDY}"
-            return Finding("checksum", self._key, self._records.names[row], detail)
-        return self._array
+    def read(self, field: str, row: int) -> np.ndarray:
+        """One sample's map. Raises ValueError if it is damaged."""
+        chunk = self._file.read(*self._index.span(field, row))
+        decompress([strip_checksum(chunk)], [self._arrays[field]])
+        return self._arrays[field]
 
 
 # ---------------------------------------------------------------------------------------- sources
@@ -225,7 +231,7 @@ def _check_source(entry: ShardEntry, record: SampleRecord, sources: Sources) -> 
 def _check_recompute(
     entry: ShardEntry,
     record: SampleRecord,
-    stored: dict[str, np.ndarray | Finding | None],
+    stored: dict[str, np.ndarray],
     sample: Sample,
     parameters: Parameters,
     max_pixels: int,
@@ -239,11 +245,9 @@ def _check_recompute(
         return [Finding("recompute", entry.key, record.name, detail)]
     again = SampleRecord.of(live, record.key)
     pairs: dict[str, tuple[object, object]] = {
-        field: (array, getattr(live, field))
-        for field, array in stored.items()
-        if isinstance(array, np.ndarray)
+        field: (array, getattr(live, field)) for field, array in stored.items()
     }
-    for field in ("original_size", "matrix", "ignore", "damage"):
+    for field in ("original_size", "matrix", "ignore", "fate", "damage"):
         pairs[field] = (getattr(record, field), getattr(again, field))
     pairs["polygons"] = (_flat(record.polygons), _flat(again.polygons))
     differing = [field for field, (a, b) in pairs.items() if not _same_bits(a, b)]

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ocr_precompute.format.shard import SampleRecord
-from ocr_precompute.images.fit import fit_scale
+from ocr_precompute.format.records import SampleRecord
+from ocr_precompute.images.decoding import fit_scale
 from ocr_precompute.parameters import Parameters
 
 _REACH = 1e6  # pixels of the original that an annotated point may lie away

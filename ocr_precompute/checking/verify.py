@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import math
 import os
 import random
@@ -13,18 +15,24 @@ from pathlib import Path
 
 import joblib
 
-from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard, holds
+from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard
 from ocr_precompute.errors import InputError, StoreError, printable
-from ocr_precompute.files import is_litter, temporary_stem
+from ocr_precompute.files import is_litter, read_bounded, temporary_stem
 from ocr_precompute.format.keys import data_hash, geometry_hash
 from ocr_precompute.format.manifest import Damaged, Manifest
-from ocr_precompute.format.shard import (
-    group_metadata,
-)
+from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.pipeline.scan import known_bad, scan
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.settings import Rules, Source, is_split_name
-from ocr_precompute.storage.store import check_store, digest_cache, read_manifest, split_names
+from ocr_precompute.storage.store import (
+    check_store,
+    digest_cache,
+    no_split,
+    read_manifest,
+    split_names,
+)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class VerifyReport:
 
 
 def verify(
-    store: Path,
+    store: str | Path,
     splits: list[str] | None = None,
     *,
     sources: dict[str, Source] | None = None,
@@ -58,6 +66,7 @@ def verify(
     on_shard: called with the number of samples of each shard that has been checked.
     Raises StoreError if there is no such store or split, or the store is of another format version.
     """
+    store = Path(store)
     check_store(store)
     findings = _check_root(store) + (_check_names(store) if splits is None else [])
     samples = shards = recomputed = 0
@@ -68,8 +77,7 @@ def verify(
             findings.append(Finding("manifest", "", "", str(error)))
             continue
         if manifest is None:
-            known = ", ".join(split_names(store)) or "none"
-            raise StoreError(f"{store}: no split {name!r} in this store; splits: {known}")
+            raise no_split(store, name)
         current: Sources | None = None
         if sources and name in sources:
             current, missing = read_sources(store, sources[name], manifest, max_pixels)
@@ -112,6 +120,7 @@ def _check_split(
         held.update(result.names)
         damaged += result.damaged
         last = names[-1]
+        log.info("shard %s: checked, %d findings", entry.key[:16], len(result.findings))
         on_shard(entry.samples)
     if tuple(damaged) != manifest.damaged and len(held) >= manifest.samples:
         detail = f"split {manifest.split}: the damaged images it names are not those of its shards"
@@ -142,8 +151,10 @@ def _choose(manifest: Manifest, share: float) -> dict[int, set[int]]:
 
 
 def _check_root(store: Path) -> list[Finding]:
-    if holds(store / "zarr.json", group_metadata()):
-        return []
+    expected = group_metadata()
+    with contextlib.suppress(OSError):
+        if read_bounded(store / "zarr.json", len(expected)) == expected:
+            return []
     detail = f"the root zarr.json is not what was written; {REMEDY}"
     return [Finding("metadata", "", "", detail)]
 

@@ -1,5 +1,5 @@
-"""The command line."""
+"""The command line: one module for each command."""
 
-from ocr_precompute.cli.commands import app, main
+from ocr_precompute.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -30,8 +30,10 @@ _FEW = 5  # chunks, all of one sample: to prepare the one call would take 20 us,
 class Library(Protocol):
     """One way to call Blosc."""
 
-    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
-        """The bytes of a contiguous array, compressed."""
+    def compress(
+        self, array: np.ndarray, cname: str, clevel: int, shuffle: int, block: int = 0
+    ) -> bytes:
+        """The bytes of a contiguous array, compressed in blocks of so many; 0: as Blosc chooses."""
 
     def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
         """Decompress chunks, each into its array, without a look at their headers.
@@ -67,12 +69,14 @@ class Direct:
         self._address = ctypes.cast(self._decompress, address).value or 0
         self._together: Callable[[np.ndarray, np.ndarray, np.ndarray], int] | None = None
 
-    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
-        """The bytes of a contiguous array, compressed."""
+    def compress(
+        self, array: np.ndarray, cname: str, clevel: int, shuffle: int, block: int = 0
+    ) -> bytes:
+        """The bytes of a contiguous array, compressed in blocks of so many; 0: as Blosc chooses."""
         packed = np.empty(array.nbytes + numcodecs.blosc.MAX_OVERHEAD, np.uint8)
         written = self._compress(
             *(clevel, shuffle, array.itemsize, array.nbytes, _address(array)),
-            *(_writeable_address(packed), packed.nbytes, cname.encode(), 0, 1),
+            *(_writeable_address(packed), packed.nbytes, cname.encode(), block, 1),
         )
         if written <= 0:
             raise RuntimeError(f"Blosc cannot compress with {cname}: error {written}")
@@ -111,10 +115,12 @@ class Direct:
 class ThroughNumcodecs:
     """Blosc through numcodecs, one call at a time, its setting put back after each."""
 
-    def compress(self, array: np.ndarray, cname: str, clevel: int, shuffle: int) -> bytes:
-        """The bytes of a contiguous array, compressed."""
+    def compress(
+        self, array: np.ndarray, cname: str, clevel: int, shuffle: int, block: int = 0
+    ) -> bytes:
+        """The bytes of a contiguous array, compressed in blocks of so many; 0: as Blosc chooses."""
         with _single_thread():
-            return bytes(numcodecs.blosc.compress(array, cname.encode(), clevel, shuffle))
+            return bytes(numcodecs.blosc.compress(array, cname.encode(), clevel, shuffle, block))
 
     def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
         """Decompress chunks, each into its array, without a look at their headers.

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from crc32c import crc32c
 
-from ocr_precompute.files import check_regular
 from ocr_precompute.format.blosc import SHUFFLES, library
 from ocr_precompute.parameters import Compression
 
-_INDEX_ENTRY = 16  # bytes: offset and length of a chunk, both uint64
 _BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes
 
 
 def encode_chunk(array: np.ndarray, compression: Compression) -> bytes:
-    """One sample's array as a chunk: blosc, then its crc32c (4 bytes, little endian)."""
+    """One sample's array as a chunk: blosc, then its crc32c (4 bytes, little endian).
+
+    An array of (H, W, C), an image, is cut into blocks of `compression.block_rows` rows.
+    """
     shuffle = SHUFFLES[shuffle_of(array.dtype, compression)]
     array = np.ascontiguousarray(array)
-    packed = library().compress(array, compression.cname, compression.clevel, shuffle)
+    block = block_bytes(array.shape, compression) if array.ndim == 3 else 0
+    packed = library().compress(array, compression.cname, compression.clevel, shuffle, block)
     return with_checksum(packed)
 
 
 def shuffle_of(dtype: np.dtype, compression: Compression) -> str:
     """How Blosc orders an array's bytes: single bytes are left as they are."""
     return compression.shuffle if dtype.itemsize > 1 else "noshuffle"
+
+
+def block_bytes(shape: Sequence[int], compression: Compression) -> int:
+    """Bytes of a Blosc block of an image of (H, W, C) bytes; 0 leaves it to Blosc."""
+    return compression.block_rows * shape[1] * shape[2]
 
 
 def with_checksum(data: bytes) -> bytes:
@@ -75,52 +79,3 @@ def decompress(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) 
     position = library().decompress(packed, out)
     if position >= 0:
         raise ChunkError(position, "chunk cannot be decompressed")
-
-
-class ChunkFile:
-    """The chunks of one map array: its file, mapped, and the sharding index at its end.
-
-    Holds no file handle of its own but the map's, which goes with the object; it can be used by
-    several threads, and after a fork.
-    Raises ValueError if the sharding index is damaged, OSError if there is no such regular file.
-    """
-
-    def __init__(self, path: Path, samples: int) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is not waited for
-        with open(descriptor, "rb", buffering=0):
-            status = os.fstat(descriptor)
-            check_regular(status, path)
-            self.size = status.st_size
-            length = samples * _INDEX_ENTRY + 4
-            if self.size < length:
-                raise ValueError("file is shorter than its index")
-            # A view, since slices of a map itself are copies.
-            self._data = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-        index = np.frombuffer(strip_checksum(self._data[self.size - length :]), "<u8")
-        offsets, lengths = index.reshape(samples, 2).T
-        ends = np.cumsum(lengths)
-        inside = (lengths < self.size).all()  # or sums could wrap around
-        if not inside or ends[-1] + length != self.size or (offsets != ends - lengths).any():
-            raise ValueError("sharding index does not cover the file")
-        self._ends: list[int] = [0, *ends.tolist()]
-
-    def chunk(self, row: int) -> memoryview:
-        """The stored bytes of one sample's chunk, checksum included and not compared."""
-        return self._data[self._ends[row] : self._ends[row + 1]]
-
-    def packed(self, row: int, checksum: bool = True) -> memoryview:
-        """One sample's chunk without its checksum, which is compared if so asked.
-
-        Raises ValueError if it does not match.
-        """
-        chunk = self.chunk(row)
-        return strip_checksum(chunk) if checksum else chunk[:-4]
-
-
-def index_bytes(lengths: Sequence[int]) -> bytes:
-    """The sharding index, with its crc32c, of chunks that follow each other from the file's start.
-
-    lengths: bytes of each chunk.
-    """
-    sizes = np.array(lengths, "<u8")
-    return with_checksum(np.stack([np.cumsum(sizes) - sizes, sizes], axis=1).tobytes())

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ocr_precompute.errors import StoreError, VersionError
+from ocr_precompute.errors import StoreError, VersionError, one_line
 from ocr_precompute.files import json_bytes
 from ocr_precompute.format.keys import FORMAT_VERSION
 from ocr_precompute.parameters import Parameters
@@ -19,7 +19,7 @@ from ocr_precompute.understood import Understood
 _Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 MOST_SAMPLES = 2 * 4096
-"""Samples of a shard: see fingerprint.shard_bounds and Settings.shard_length."""
+"""Samples of a shard: see boundaries.shard_bounds and Settings.shard_length."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Manifest:
             return _MANIFEST.validate_python(document)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
-                f"{origin}: is damaged ({_one_line(error)}); build the split again"
+                f"{origin}: is damaged ({_first_fault(error)}); build the split again"
             ) from error
 
 
@@ -118,12 +118,12 @@ def is_key(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 64 and set(key) <= set("0123456789abcdef")
 
 
-def _one_line(text: object) -> str:
+def _first_fault(text: object) -> str:
     """What is wrong; of many things that are, the first."""
     if isinstance(text, ValidationError):
         first = text.errors(include_url=False, include_input=False)[0]
         text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return " ".join(str(text).split())[:200]
+    return one_line(text)
 
 
 def check_format_version(version: Any, origin: Path) -> None:
@@ -132,6 +132,6 @@ def check_format_version(version: Any, origin: Path) -> None:
         older = type(version) is int and version < FORMAT_VERSION
         remedy = "build it again into another store" if older else "install the version it needs"
         raise VersionError(
-            f"{origin}: has format version {_one_line(version)}, this ocr-precompute reads version "
+            f"{origin}: has format version {one_line(version)}, this ocr-precompute reads version "
             f"{FORMAT_VERSION}; {remedy}"
         )

@@ -1,408 +1,270 @@
-"""One shard on disk: its arrays and their metadata, its records, its writer.
+"""One shard on disk: a ZIP file that any Zarr v3 reader opens.
 
-A shard is a folder that any Zarr v3 reader opens. Map arrays hold one sample a chunk in one sharded
-file (chunks in order, index at the end), so a row is a byte range that can be copied from shard to
-shard. Metadata is written here, to the Zarr v3 specification, so that its bytes depend on nothing
-but this file.
+Nothing in it is compressed by ZIP. The chunks of a sample lie back to back, one chunk a map, so
+that a sample is one range of bytes and can be copied from shard to shard; after the last sample
+come the records, the metadata and the ZIP's directory, so that a shard is written in one go.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
-import json
+import math
+import mmap
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
-from ocr_precompute.files import flush, inside, is_litter, json_bytes, read_bounded, temporary_name
-from ocr_precompute.format.chunks import (
-    ChunkFile,
-    index_bytes,
-    shuffle_of,
-    strip_checksum,
-    with_checksum,
+from ocr_precompute.files import flush, open_regular, temporary_name
+from ocr_precompute.format.archive import (
+    END_BYTES,
+    ArchiveWriter,
+    directory_length,
+    entry_count,
+    parse_directory,
 )
-from ocr_precompute.format.keys import FORMAT_VERSION
-from ocr_precompute.parameters import Compression, Parameters
-from ocr_precompute.samples import CanonicalSample, Damage
+from ocr_precompute.format.chunks import strip_checksum, with_checksum
+from ocr_precompute.format.records import Records, SampleRecord
+from ocr_precompute.format.schema import (
+    MAPS,
+    METADATA_NAMES,
+    RECORDS,
+    chunk_name,
+    entry_names,
+    map_metadata,
+    record_name,
+    samples_of,
+    shard_metadata,
+)
+from ocr_precompute.parameters import Parameters
 
-MAPS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
-    "image": (np.dtype("<u1"), (3,)),
-    "prob": (np.dtype("<u1"), ()),
-    "prob_mask": (np.dtype("<u1"), ()),
-    "thresh": (np.dtype("<f4"), ()),
-    "thresh_mask": (np.dtype("<u1"), ()),
-}
-"""Per-pixel arrays: dtype, and the axes after (n, H, W)."""
-
-RECORDS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
-    "key": (np.dtype("<u1"), (32,)),
-    "name_bytes": (np.dtype("<u1"), ()),
-    "name_offsets": (np.dtype("<i8"), ()),
-    "original_size": (np.dtype("<i4"), (2,)),
-    "matrix": (np.dtype("<f8"), (3, 3)),
-    "points": (np.dtype("<f4"), (2,)),
-    "polygon_offsets": (np.dtype("<i8"), ()),
-    "sample_offsets": (np.dtype("<i8"), ()),
-    "ignore": (np.dtype("|b1"), ()),
-    "damage": (np.dtype("<u1"), ()),
-}
-"""Per-sample and ragged arrays: dtype, and the axes after the first.
-
-`name_bytes[name_offsets[i]:name_offsets[i + 1]]` is sample i's name in UTF-8. Sample i holds the
-polygons sample_offsets[i] to sample_offsets[i + 1], and polygon j the points polygon_offsets[j] to
-polygon_offsets[j + 1]. `damage` is JSON text: [row, decoder's words, lost share or null] of each
-damaged image.
-"""
+COLUMNS = {field: column for column, field in enumerate(MAPS)}
+"""Where each map stands in a sample."""
 
 MOST_RECORD = 2**29
 """Bytes of a record array; even the points of 4096 crowded pages take less."""
 
-_PLAIN_RECORDS = (
-    *("original_size", "matrix", "points", "polygon_offsets", "sample_offsets", "ignore"),
-)
-_ZARR_TYPES = {"u1": "uint8", "f4": "float32", "i4": "int32", "i8": "int64", "f8": "float64"}
+_MOST_SAMPLES = 2**16  # shards have a few thousand at most
+_SPARE = 64  # bytes that a chunk may have more than what is compressed in it
 
 
-def map_file(field: str) -> str:
-    """Path of a map array's only file, relative to its shard's folder."""
-    return f"{field}/c." + ".".join("0" * (3 + len(MAPS[field][1])))
+class Bytes(Protocol):
+    """A file of which any part can be read, wherever it lies."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop. Raises OSError if they cannot be read."""
 
 
-def record_file(field: str) -> str:
-    """Path of a record array's only file, relative to its shard's folder."""
-    return f"{field}/c." + ".".join("0" * (1 + len(RECORDS[field][1])))
+class MappedFile:
+    """A regular file of this machine, mapped.
+
+    Holds no file handle but the map's, which goes with the object; it can be used by several
+    threads, and after a fork. Raises OSError if there is no such file, ValueError if it is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with open_regular(path) as file:
+            self.size = os.fstat(file.fileno()).st_size
+            # A view, since slices of a map itself are copies.
+            self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, a view."""
+        return self._data[start:stop]
 
 
-def group_metadata() -> bytes:
-    """The `zarr.json` of the root group and of every shard."""
-    attributes = {"ocr_precompute": {"format_version": FORMAT_VERSION}}
-    return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """Where everything lies in a shard's file.
+
+    starts, stops: int64 (n, maps), of each sample's chunks, in the order of MAPS. records,
+    metadata: (start, stop) of each record array and each metadata document. crcs: CRC-32 of all
+    entries, in order. directory: where the ZIP's directory begins.
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+    records: Mapping[str, tuple[int, int]]
+    metadata: Mapping[str, tuple[int, int]]
+    crcs: np.ndarray
+    directory: int
+
+    @property
+    def samples(self) -> int:
+        """How many samples the shard holds."""
+        return len(self.starts)
+
+    def span(self, field: str, row: int) -> tuple[int, int]:
+        """(start, stop) of one sample's chunk of a map."""
+        column = COLUMNS[field]
+        return int(self.starts[row, column]), int(self.stops[row, column])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes, about."""
+        return 2000 + self.starts.nbytes + self.stops.nbytes + self.crcs.nbytes
 
 
-def map_metadata(field: str, samples: int, size: Sequence[int], compression: Compression) -> bytes:
-    """The `zarr.json` of a map array of (samples, H, W, ...), one chunk a sample."""
-    dtype, tail = MAPS[field]
-    shape = [samples, *size, *tail]
-    blosc = {
-        "typesize": dtype.itemsize,
-        "cname": compression.cname,
-        "clevel": compression.clevel,
-        "shuffle": shuffle_of(dtype, compression),
-        "blocksize": 0,
-    }
-    sharding = {
-        "chunk_shape": [1, *shape[1:]],
-        "codecs": [
-            _bytes_codec(dtype),
-            {"name": "blosc", "configuration": blosc},
-            {"name": "crc32c"},
-        ],
-        "index_codecs": [_bytes_codec(np.dtype("<u8")), {"name": "crc32c"}],
-        "index_location": "end",
-    }
-    codecs = [{"name": "sharding_indexed", "configuration": sharding}]
-    return _array_metadata(dtype, shape, codecs)
+def read_index(file: Bytes) -> ShardIndex:
+    """Where everything lies in a shard's file.
 
-
-def record_metadata(field: str, length: int) -> bytes:
-    """The `zarr.json` of a record array of the given length, one chunk in all."""
-    dtype, tail = RECORDS[field]
-    return _array_metadata(dtype, [length, *tail], [_bytes_codec(dtype), {"name": "crc32c"}])
-
-
-def _bytes_codec(dtype: np.dtype) -> dict[str, Any]:
-    if dtype.itemsize == 1:
-        return {"name": "bytes"}
-    return {"name": "bytes", "configuration": {"endian": "little"}}
-
-
-def _array_metadata(dtype: np.dtype, shape: list[int], codecs: list[dict[str, Any]]) -> bytes:
-    boolean, floating = dtype.kind == "b", dtype.kind == "f"
-    return json_bytes(
-        {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": shape,
-            "data_type": "bool" if boolean else _ZARR_TYPES[dtype.str[1:]],
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [max(1, side) for side in shape]},
-            },
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-            "fill_value": False if boolean else 0.0 if floating else 0,
-            "codecs": codecs,
-            "attributes": {},
-        }
+    Raises ValueError if it was not written by ShardWriter, or its directory is damaged.
+    """
+    end = file.read(max(0, file.size - END_BYTES), file.size)
+    samples = samples_of(entry_count(end))
+    if samples > _MOST_SAMPLES:
+        raise ValueError(f"it claims to hold {samples} samples")
+    names = entry_names(samples)
+    tail = file.read(max(0, file.size - directory_length(names)), file.size)
+    directory = parse_directory(tail, names, file.size)
+    stops = directory.starts + directory.sizes
+    chunks = samples * len(MAPS)
+    spans = list(zip(directory.starts[chunks:].tolist(), stops[chunks:].tolist(), strict=True))
+    return ShardIndex(
+        directory.starts[:chunks].reshape(samples, -1),
+        stops[:chunks].reshape(samples, -1),
+        dict(zip(RECORDS, spans[: len(RECORDS)], strict=True)),
+        dict(zip(METADATA_NAMES, spans[len(RECORDS) :], strict=True)),
+        directory.crcs,
+        directory.start,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class SampleRecord:
-    """All of a stored sample but its maps; fields as in CanonicalSample, key = geometry hash."""
-
-    name: str
-    key: bytes
-    original_size: tuple[int, int]
-    matrix: np.ndarray
-    polygons: list[np.ndarray]
-    ignore: np.ndarray
-    damage: Damage | None = None
-
-    @classmethod
-    def of(cls, sample: CanonicalSample, key: bytes) -> SampleRecord:
-        """The record of a computed sample."""
-        return cls(
-            sample.name,
-            key,
-            sample.original_size,
-            sample.matrix,
-            sample.polygons,
-            sample.ignore,
-            sample.damage,
-        )
-
-    def copy(self) -> SampleRecord:
-        """The same record with arrays of its own."""
-        return replace(
-            self,
-            matrix=self.matrix.copy(),
-            polygons=[polygon.copy() for polygon in self.polygons],
-            ignore=self.ignore.copy(),
-        )
+def is_ours(file: Bytes, index: ShardIndex, parameters: Parameters) -> bool:
+    """Whether the maps are as this version writes them with these parameters."""
+    expected = {f: map_metadata(f, index.samples, parameters.canonical) for f in MAPS}
+    spans = [index.metadata[f"{field}/zarr.json"] for field in MAPS]
+    if [stop - start for start, stop in spans] != [len(data) for data in expected.values()]:
+        return False
+    first = spans[0][0]
+    held = file.read(first, spans[-1][1])  # in one piece, for what lies between is short
+    return all(
+        held[start - first : stop - first] == data
+        for (start, stop), data in zip(spans, expected.values(), strict=True)
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class Records:
-    """All of a shard but its maps.
-
-    names, keys (geometry hashes): one a sample. original_size: int32 (n, 2). matrix: float64
-    (n, 3, 3). points: float32 (P, 2). polygon_offsets: int64 (N + 1,). sample_offsets: int64
-    (n + 1,). ignore: bool (N,). damage: of damaged images, by row.
-    """
-
-    names: tuple[str, ...]
-    keys: tuple[bytes, ...]
-    original_size: np.ndarray
-    matrix: np.ndarray
-    points: np.ndarray
-    polygon_offsets: np.ndarray
-    sample_offsets: np.ndarray
-    ignore: np.ndarray
-    damage: Mapping[int, Damage]
-
-    @classmethod
-    def of(cls, rows: Sequence[SampleRecord]) -> Records:
-        """The record arrays of samples, in their order."""
-        polygons = [polygon for row in rows for polygon in row.polygons]
-        return cls(
-            names=tuple(row.name for row in rows),
-            keys=tuple(row.key for row in rows),
-            original_size=np.array([row.original_size for row in rows], "<i4"),
-            matrix=np.array([row.matrix for row in rows], "<f8"),
-            points=np.concatenate(polygons) if polygons else np.zeros((0, 2), "<f4"),
-            polygon_offsets=_offsets([len(polygon) for polygon in polygons]),
-            sample_offsets=_offsets([len(row.polygons) for row in rows]),
-            ignore=np.concatenate([row.ignore for row in rows]).astype(bool),
-            damage={i: row.damage for i, row in enumerate(rows) if row.damage},
-        )
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Records:
-        """The opposite of arrays(). Raises ValueError if they contradict each other."""
-        _check_offsets(arrays)
-        text, ends = arrays["name_bytes"].tobytes(), arrays["name_offsets"].tolist()
-        return cls(
-            names=tuple(text[a:b].decode() for a, b in itertools.pairwise(ends)),
-            keys=tuple(key.tobytes() for key in arrays["key"]),
-            damage=_damage_from_json(arrays["damage"].tobytes(), len(arrays["key"])),
-            **{field: arrays[field] for field in _PLAIN_RECORDS},
-        )
-
-    def __getitem__(self, row: int) -> SampleRecord:
-        """One sample's record. Its arrays are views."""
-        first, last = self.sample_offsets[row : row + 2]
-        ends = self.polygon_offsets
-        height, width = self.original_size[row]
-        return SampleRecord(
-            name=self.names[row],
-            key=self.keys[row],
-            original_size=(int(height), int(width)),
-            matrix=self.matrix[row],
-            polygons=[self.points[ends[i] : ends[i + 1]] for i in range(first, last)],
-            ignore=self.ignore[first:last],
-            damage=self.damage.get(row),
-        )
-
-    def rows(self) -> Iterator[SampleRecord]:
-        """Every sample's record, in order."""
-        return (self[row] for row in range(len(self.names)))
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The record arrays as stored."""
-        names = [name.encode() for name in self.names]
-        damage = [[row, each.words, each.lost] for row, each in self.damage.items()]
-        return {
-            "key": np.frombuffer(b"".join(self.keys), "<u1").reshape(-1, 32),
-            "name_bytes": np.frombuffer(b"".join(names), "<u1"),
-            "name_offsets": _offsets([len(name) for name in names]),
-            "original_size": self.original_size,
-            "matrix": self.matrix,
-            "points": self.points,
-            "polygon_offsets": self.polygon_offsets,
-            "sample_offsets": self.sample_offsets,
-            "ignore": self.ignore,
-            "damage": np.frombuffer(json.dumps(damage).encode(), "<u1"),
-        }
+def check_sizes(index: ShardIndex, parameters: Parameters) -> None:
+    """Raises ValueError if a chunk claims more bytes than a sample's map can take."""
+    for field, (dtype, tail) in MAPS.items():
+        most = math.prod((*parameters.size, *tail)) * dtype.itemsize + _SPARE
+        column = COLUMNS[field]
+        found = int((index.stops[:, column] - index.starts[:, column]).max())
+        if found > most:
+            raise ValueError(f"{field} claims to have {found} bytes a sample")
 
 
-def expected_files() -> set[str]:
-    """Paths, relative to its folder, of the files every shard has."""
-    arrays = {**{f: map_file(f) for f in MAPS}, **{f: record_file(f) for f in RECORDS}}
-    return {"zarr.json", *arrays.values(), *(f"{field}/zarr.json" for field in arrays)}
+def read_record(file: Bytes, index: ShardIndex, field: str) -> np.ndarray:
+    """One record array. Raises ValueError if it is damaged."""
+    start, stop = index.records[field]
+    if stop - start > MOST_RECORD:
+        raise ValueError(f"{field} claims to have {stop - start} bytes")
+    return _decoded(field, file.read(start, stop))
 
 
-def foreign_files(shard: Path) -> list[str]:
-    """Paths, relative to its folder, of what lies in a finished or half-written shard but is none
-    of its files, nor what systems leave in any folder.
-    """
-    expected = expected_files() | {*MAPS, *RECORDS}
-    found = {str(path.relative_to(shard)) for path in inside(shard) if not is_litter(path.name)}
-    return sorted(found - expected)
-
-
-def read_row(shard: Path, records: Records, row: int) -> tuple[dict[str, bytes], SampleRecord]:
-    """One sample as stored: its encoded chunks by map, checksums checked, and its record.
-
-    Raises ValueError if it is damaged, OSError if a file is missing.
-    """
-    chunks: dict[str, bytes] = {}
-    for field in MAPS:
-        chunks[field] = bytes(ChunkFile(shard / map_file(field), len(records.names)).chunk(row))
-        strip_checksum(chunks[field])
-    return chunks, records[row]
-
-
-def _damage_from_json(data: bytes, samples: int) -> dict[int, Damage]:
-    """Damage by row. Raises ValueError unless the text is what was written."""
-    try:
-        found = {row: Damage(words, lost) for row, words, lost in json.loads(data)}
-        fits = all(
-            type(row) is int
-            and 0 <= row < samples
-            and isinstance(each.words, str)
-            and (each.lost is None or 0 <= each.lost <= 1)
-            for row, each in found.items()
-        )
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError("damage is not the text that was written") from error
-    if not fits:
-        raise ValueError("damage holds what cannot be")
-    return found
-
-
-def _offsets(lengths: Sequence[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
-
-
-def read_record(shard: Path, field: str) -> np.ndarray:
-    """One record array of a shard. Raises ValueError if damaged, OSError if missing."""
+def _decoded(field: str, data: memoryview) -> np.ndarray:
     dtype, tail = RECORDS[field]
-    data = strip_checksum(read_bounded(shard / record_file(field), MOST_RECORD))
-    return np.frombuffer(data, dtype).reshape(-1, *tail)
+    return np.frombuffer(bytes(strip_checksum(data)), dtype).reshape(-1, *tail)
 
 
-def read_records(shard: Path) -> Records:
-    """All record arrays of a shard. Raises ValueError if damaged, OSError if missing."""
-    arrays = {field: read_record(shard, field) for field in RECORDS}
+def read_records(file: Bytes, index: ShardIndex) -> Records:
+    """All record arrays, read in one piece.
+
+    Raises ValueError if one is damaged, or they contradict each other.
+    """
+    spans = index.records
+    first = min(start for start, _ in spans.values())
+    last = max(stop for _, stop in spans.values())
+    if last - first > MOST_RECORD:
+        raise ValueError(f"the records claim to have {last - first} bytes")
+    data = file.read(first, last)
+    arrays = {
+        f: _decoded(f, data[start - first : stop - first]) for f, (start, stop) in spans.items()
+    }
     return Records.from_arrays(arrays)
 
 
-def _check_offsets(arrays: Mapping[str, np.ndarray]) -> None:
-    samples = len(arrays["key"])
-    polygons = len(arrays["ignore"])
-    for field, count, end in (
-        ("name_offsets", samples, len(arrays["name_bytes"])),
-        ("sample_offsets", samples, polygons),
-        ("polygon_offsets", polygons, len(arrays["points"])),
-    ):
-        offsets = arrays[field]
-        fits = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == end
-        if not fits or (np.diff(offsets) < 0).any():
-            raise ValueError(f"{field} does not fit the array it points into")
-    if (arrays["ignore"].view(np.uint8) > 1).any():
-        raise ValueError("ignore holds flags that are neither 0 nor 1")
-    if len(arrays["original_size"]) != samples or len(arrays["matrix"]) != samples:
-        raise ValueError("record arrays differ in length")
+@dataclass(frozen=True, eq=False)
+class StoredShard:
+    """A finished shard of this machine, opened to copy rows from or to check."""
+
+    file: MappedFile
+    index: ShardIndex
+    records: Records
+
+    @classmethod
+    def open(cls, path: Path) -> StoredShard:
+        """Open a shard. Raises ValueError if it is damaged, OSError if it is missing."""
+        file = MappedFile(path)
+        index = read_index(file)
+        return cls(file, index, read_records(file, index))
+
+    def row(self, row: int) -> tuple[dict[str, bytes], SampleRecord]:
+        """One sample: its encoded chunks by map, checksums compared, and its record.
+
+        Raises ValueError if it is damaged.
+        """
+        chunks: dict[str, bytes] = {}
+        for field in MAPS:
+            chunks[field] = bytes(self.file.read(*self.index.span(field, row)))
+            strip_checksum(chunks[field])
+        return chunks, self.records[row]
 
 
 class ShardWriter:
     """Writes one shard, row by row, under a temporary name; `publish` gives it its own.
 
-    target: the shard's folder. workspace: a folder on the same file system for the temporary name.
+    target: the shard's file. workspace: a folder on the same file system for the temporary name.
     Only one sample is held in memory at a time. Used as a context manager, it removes what it wrote
     unless it was published.
     """
 
     def __init__(self, target: Path, workspace: Path) -> None:
         self._target = target
-        self._folder = workspace / temporary_name(target.name[:16])
-        self._chunks: dict[str, list[int]] = {field: [] for field in MAPS}
-        self._files: dict[str, Any] = {}
+        self._path = workspace / temporary_name(target.stem[:16])
+        self._rows = 0
 
     def __enter__(self) -> ShardWriter:
-        try:
-            for field in MAPS:
-                (self._folder / field).mkdir(parents=True)
-                self._files[field] = (self._folder / map_file(field)).open("wb")
-        except BaseException:
-            self.__exit__()
-            raise
+        self._file = self._path.open("xb")
+        self._archive = ArchiveWriter(self._file)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            with contextlib.suppress(OSError):  # closing flushes, and the disk may be full
-                file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # closing flushes, and the disk may be full
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
     def append(self, chunks: Mapping[str, bytes]) -> None:
         """Add one row: an encoded chunk for each map."""
         for field in MAPS:
-            self._files[field].write(chunks[field])
-            self._chunks[field].append(len(chunks[field]))
+            self._archive.add(chunk_name(field, self._rows), chunks[field])
+        self._rows += 1
 
     def publish(self, records: Records, parameters: Parameters) -> None:
-        """Write index, records and metadata, flush all to disk, and rename the shard into place.
+        """Write records, metadata and directory, flush all to disk, and rename into place.
 
-        If another build has published the same shard meanwhile, that one stays.
+        Another shard under that name, which holds the same or is damaged, is replaced.
         """
-        samples = len(records.names)
-        for field in MAPS:
-            self._files[field].write(index_bytes(self._chunks[field]))
-            metadata = map_metadata(field, samples, parameters.size, parameters.compression)
-            (self._folder / field / "zarr.json").write_bytes(metadata)
-            self._files[field].close()
-        for field, array in records.arrays().items():
-            (self._folder / field).mkdir()
-            (self._folder / field / "zarr.json").write_bytes(record_metadata(field, len(array)))
+        arrays = records.arrays()
+        for field, array in arrays.items():
             data = np.ascontiguousarray(array, RECORDS[field][0]).tobytes()
-            (self._folder / record_file(field)).write_bytes(with_checksum(data))
-        (self._folder / "zarr.json").write_bytes(group_metadata())
-        for folder, _, files in os.walk(self._folder, topdown=False):
-            for name in files:
-                flush(Path(folder, name))
-            flush(Path(folder))
-        try:
-            os.rename(self._folder, self._target)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-        flush(self._target.parent)
+            self._archive.add(record_name(field), with_checksum(data))
+        lengths = {field: len(array) for field, array in arrays.items()}
+        for name, data in shard_metadata(lengths, parameters).items():
+            self._archive.add(name, data)
+        self._archive.finish()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        folder = self._target.parent
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            flush(folder.parent)
+        os.replace(self._path, self._target)
+        flush(folder)

@@ -11,7 +11,6 @@ import numpy as np
 from ocr_precompute.errors import ImageError
 from ocr_precompute.images import jpeg, png
 from ocr_precompute.images.apart import decode_apart
-from ocr_precompute.images.fit import content_sizes, fit_scale
 from ocr_precompute.images.headers import (
     Header,
     bmp_header,
@@ -146,6 +145,20 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return cv2.flip(pixels, 0) if orientation in (4, 8) else pixels
 
 
+def fit_scale(original_size: tuple[int, int], size: tuple[int, int]) -> float:
+    """Factor from original to canonical pixels, so that the image just fits in size (H, W)."""
+    return min(size[0] / original_size[0], size[1] / original_size[1])
+
+
+def fitted_size(original_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, in pixels, of an image scaled to fit into the canonical size (H, W)."""
+    scale = fit_scale(original_size, size)
+    height, width = (
+        min(limit, max(1, round(n * scale))) for n, limit in zip(original_size, size, strict=True)
+    )
+    return height, width
+
+
 def letterbox(
     pixels: np.ndarray, original_size: tuple[int, int], size: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
@@ -158,7 +171,7 @@ def letterbox(
     after the decoder has shrunk: by less than two it passes no pixel over, in a fifth of the time.
     """
     scale = fit_scale(original_size, size)
-    height, width = content_sizes(np.array([original_size]), size)[0].tolist()
+    height, width = fitted_size(original_size, size)
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]
     little = pixels.shape[:2] != tuple(original_size) and 2 * height >= pixels.shape[0]
     bilinear = little or not shrinks

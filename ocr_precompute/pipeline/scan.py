@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,12 +16,18 @@ import joblib
 from ocr_precompute.annotations import Annotation, Reading, read_annotations
 from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.errors import ImageError, InputError, Problem
-from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, Skipped
-from ocr_precompute.images.decoding import check_image, decode, memory_limit, read_header
+from ocr_precompute.images.decoding import decode, read_header
+from ocr_precompute.images.files import image_problem, look_at, read_image
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.request import Request
+from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
+from ocr_precompute.storage.digests import DigestCache
+from ocr_precompute.storage.store import digest_cache
+
+log = logging.getLogger(__name__)
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
 _NO_POLYGONS = Polygons.from_list([], [])
@@ -40,6 +46,19 @@ class Scan:
     reading: Reading
 
 
+def scan_request(request: Request) -> Scan:
+    """Scan what is to be built, with the store's digest cache. Raises as scan does."""
+    with digest_cache(request.settings.store) as cache:
+        return scan(
+            request.source,
+            request.settings.max_pixels,
+            cache,
+            known_bad(request.published),
+            request.progress.scanning,
+        )
+
+
+@without_collector()
 def scan(
     source: Source,
     max_pixels: int,
@@ -57,9 +76,12 @@ def scan(
     reading = read_source(source)
     annotations, problems = reading.annotations, list(reading.problems)
     skips = _skips(source)
+    log.info("%s: %d images to look at", source.images, len(annotations))
 
     def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
-        return [_digest_sample(each, source.images, max_pixels, cache) for each in part]
+        return [_digest_sample(each, source.images, max_pixels, cache, read) for each in part]
+
+    read: list[Path] = []
 
     samples: list[Sample] = []
     skipped: list[Skipped] = []
@@ -76,6 +98,7 @@ def scan(
                     skipped.append(bad)
                 else:
                     samples.append(result)
+    log.info("%d images read, all others are known from an earlier scan", len(read))
     _raise_unless_usable(source, problems, bool(samples))
     skipped += [
         Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
@@ -163,57 +186,31 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     return kept
 
 
-def read_image(path: Path, max_pixels: int) -> bytes:
-    """An image file's bytes. Raises OSError if it cannot be read, ImageError if it is no image."""
-    _look_at(path, max_pixels)
-    return path.read_bytes()
-
-
-def displayed_size(path: Path, max_pixels: int) -> tuple[int, int]:
-    """(height, width) in pixels of an image file as displayed, without decoding it.
-
-    Raises OSError if it cannot be read, ImageError if it is no image.
-    """
-    return check_image(read_image(path, max_pixels), max_pixels)
-
-
-def _look_at(path: Path, max_pixels: int) -> os.stat_result:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("is not a regular file; replace it")
-    if status.st_size > memory_limit(max_pixels):
-        raise ImageError("is larger than any image within the pixel limit; replace it")
-    return status
-
-
 def _digest_sample(
-    annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache
+    annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache, read: list[Path]
 ) -> Sample | Problem:
-    """The annotation with its image's digest; new images are looked at, known ones only statted."""
+    """The annotation with its image's digest; new images are looked at, known ones only statted.
+
+    read: where the paths of new ones go.
+    """
     path = images / annotation.name
     try:
-        status = _look_at(path, max_pixels)
+        status = look_at(path, max_pixels)
         image = cache.lookup(str(path), status)
         if image is None:
             data = path.read_bytes()
             header = read_header(data, max_pixels)
             image = ImageFile(hashlib.sha256(data).digest(), header.size, header.turned)
+            log.debug("%s: read, %d x %d pixels", path, header.width, header.height)
+            read.append(path)
             cache.learn(str(path), status, image)
     except FileNotFoundError:
         return image_problem(
             path, annotation.name, "is missing; add it, or remove it from the annotations"
         )
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}; replace it"
-        return image_problem(path, annotation.name, reason)
-    except ImageError as error:
-        return image_problem(path, annotation.name, str(error))
+    except (OSError, ImageError) as error:
+        return image_problem(path, annotation.name, error)
     return Sample(annotation.name, path, image, annotation.polygons, annotation.declared_size)
-
-
-def image_problem(path: Path, name: str, reason: str) -> Problem:
-    """What is wrong with an image file."""
-    return Problem("image", str(path), "", reason, name)
 
 
 def _in_order(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:

@@ -15,10 +15,9 @@ import numpy as np
 from ocr_precompute.annotations import Reading
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.samples import Polygons, Sample
-from ocr_precompute.targets.collapse import collapsed
-from ocr_precompute.targets.maps import as_drawn
-from ocr_precompute.targets.shapes import boxes, measured
+from ocr_precompute.samples import Fate, Polygons, Sample
+from ocr_precompute.targets.fates import outside_page, polygon_fates
+from ocr_precompute.targets.shapes import boxes
 from ocr_precompute.understood import (
     KINDS,
     MOST_NAMES,
@@ -34,6 +33,14 @@ _EDGE = 1.0  # pixels that a point may lie beyond the image: tools round outward
 _SIZES = (640, 736, 960, 1024, 1280, 1536, 2048)
 _STEP, _LARGEST = 32, 8192  # of canonical sizes to recommend, pixels
 
+_CAUSES = {
+    "trained": Fate.TRAINS,
+    "annotated": Fate.ANNOTATED,
+    "outside": Fate.OUTSIDE,
+    "no-area": Fate.NO_AREA,
+    "small": Fate.SMALL,
+    "collapsed": Fate.COLLAPSED,
+}
 _NOT = -1  # in place of a count of words: the image is not of that kind
 Counts = dict[str, np.ndarray]
 """How many words of each image are of a kind, int64 (n,), or _NOT; by kind."""
@@ -117,7 +124,7 @@ def _count(samples: Sequence[Sample], parameters: Parameters) -> tuple[Counts, n
     sizes = np.fromiter(chain.from_iterable(s.image.size for s in samples), float).reshape(-1, 2)
     low, high = boxes(polygons)
     page = sizes.T[::-1][:, image]  # width and height
-    outside = _either((high <= 0) | (low >= page))
+    outside = outside_page(polygons, page)
     beyond = _either((low < -_EDGE) | (high > page + _EDGE))
     beyond_file = _either((low < -_EDGE) | (high > page[::-1] + _EDGE))
     scales = (np.array(parameters.size) / sizes).min(axis=1)
@@ -148,27 +155,13 @@ def _fates(
     polygons: in original pixels. scales: of each word, to canonical pixels. outside: whether it
     lies outside its image.
     """
-    recipe, ignored = parameters.recipe, polygons.ignore
     each = np.repeat(scales, polygons.lengths)[:, None]
     canonical = replace(polygons, points=(polygons.points * each).astype(np.float32))
-    drawn = as_drawn(canonical, parameters.size, recipe)
-    shapes = measured(drawn)
-    sides = (shapes.high - shapes.low).min(axis=0)
-    small = (sides < recipe.min_size) & (sides > 0)
-    empty = ~small & ((shapes.areas < recipe.min_area) | (shapes.areas == 0))
-    trained = ~(ignored | small | empty)
-    left = np.flatnonzero(trained)
-    trained[left[collapsed(drawn.chosen(left), recipe)]] = False
-    lost = ~(ignored | trained)
-    return {
-        "trained": trained,
-        "annotated": ignored,
-        "outside": lost & outside,
-        "no-area": lost & ~outside & empty,
-        "small": lost & ~outside & small,
-        "collapsed": lost & ~(outside | empty | small),
-        "in-padding": trained & outside,
-    }, sides[trained | (lost & ~outside & ~empty)]
+    fates, sides = polygon_fates(canonical, outside, parameters.size, parameters.recipe)
+    by_cause = {kind: fates == fate for kind, fate in _CAUSES.items()}
+    by_cause["in-padding"] = by_cause["trained"] & outside
+    sized = np.isin(fates, (Fate.TRAINS, Fate.SMALL, Fate.COLLAPSED))
+    return by_cause, sides[sized]
 
 
 def _either(axes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from ocr_precompute.errors import StoreError
+from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.runtime.forks import undisturbed
 
 T = TypeVar("T")
@@ -26,6 +26,8 @@ _DENIED = re.compile(
 _LATE = re.compile(r"time(d )?out", re.IGNORECASE)
 _UNREACHABLE = re.compile(r"connect|gaierror|ssl|certificate|nameresolution|dns", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"no ?such ?bucket|bucket (does|was) not|bucketnotfound", re.IGNORECASE)
+
+_END = 2**16  # bytes: records, metadata and directory of a shard of 64 samples
 
 
 class RemoteError(StoreError):
@@ -51,6 +53,32 @@ def remote_folder(url: str) -> Path:
         raise RemoteError(f"{url}: {_explanation(error)}") from error
     except ValueError as error:
         raise StoreError(f"{url}: cannot be opened: {error}") from error
+
+
+class RangedFile:
+    """A file behind a URL, read by ranges of bytes. Raises OSError if it cannot be.
+
+    Its end, where a shard says what it holds, comes in one request and is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = int(path.stat().st_size)
+        self._kept = max(0, self.size - _END)
+        self._end = self._ask(self._kept, self.size)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, in one request or none."""
+        if start >= self._kept:
+            return self._end[start - self._kept : stop - self._kept]
+        return self._ask(start, stop)
+
+    def _ask(self, start: int, stop: int) -> memoryview:
+        path: Any = self._path
+        data = path.fs.cat_file(path.path, start=start, end=stop)
+        if len(data) != stop - start:
+            raise OSError(f"{len(data)} bytes came where {stop - start} were asked for")
+        return memoryview(data)
 
 
 @dataclass(frozen=True)
@@ -118,7 +146,7 @@ def _explanation(error: BaseException, limit: float = 0) -> str | None:
     for each in chain:
         if isinstance(each, ModuleNotFoundError) and each.name:
             return f"such URLs need the package {each.name}; pip install {each.name}"
-    said = f" ({_line(chain[-1])})"
+    said = f" ({one_line(chain[-1])})"
     kinds = " ".join(f"{type(each).__module__} {type(each).__name__}" for each in chain)
     if any(isinstance(each, ImportError) for each in chain):
         return f"such URLs need another package{said}"
@@ -145,7 +173,3 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
             return
         yield seen
         seen = seen.__cause__ or seen.__context__
-
-
-def _line(error: BaseException) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:200]

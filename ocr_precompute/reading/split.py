@@ -1,87 +1,40 @@
-"""Reading a store: `open_store(path).split("val")[0]`.
+"""The samples of a split: `split[0]`, `split.read([3, 1, 4], ("image", "prob"))`.
 
-Local shards as this version writes them are mapped, and their chunks are decompressed straight into
-the caller's arrays. A map array of another codec or on another file system is read by zarr-python,
-with the same result.
+Chunks of shards as this version writes them are decompressed straight into the caller's arrays,
+from the mapped file or from what a range request brought. A local shard of other codecs is read by
+zarr-python, with the same result.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import operator
-import os
-import resource
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+import weakref
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, overload
 
 import numpy as np
 
-from ocr_precompute.errors import StoreError
-from ocr_precompute.files import inside, read_bounded
-from ocr_precompute.format.chunks import ChunkError, ChunkFile, decompress
+from ocr_precompute.errors import StoreError, one_line
+from ocr_precompute.format.blocks import decompress_range
+from ocr_precompute.format.chunks import ChunkError, decompress
 from ocr_precompute.format.manifest import Manifest, ShardEntry
-from ocr_precompute.format.shard import (
-    MAPS,
-    MOST_RECORD,
-    RECORDS,
-    Records,
-    SampleRecord,
-    map_file,
-    map_metadata,
-    read_record,
-    read_records,
-    record_metadata,
-)
-from ocr_precompute.images.fit import content_sizes
-from ocr_precompute.parameters import Parameters
-from ocr_precompute.reading.remote import Access, RemoteError, remote_folder
-from ocr_precompute.runtime.forks import undisturbed
-from ocr_precompute.samples import CanonicalSample
-from ocr_precompute.storage.store import check_store, read_manifest, shard_path, split_names
+from ocr_precompute.format.records import Records, SampleRecord
+from ocr_precompute.format.schema import MAPS
+from ocr_precompute.format.shard import Bytes, ShardIndex, read_index
+from ocr_precompute.images.decoding import fitted_size
+from ocr_precompute.reading.cache import BytesCache
+from ocr_precompute.reading.handles import HANDLES
+from ocr_precompute.reading.opened import OpenedShard, open_shard
+from ocr_precompute.reading.remote import Access, RemoteError
+from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.storage.store import shard_path
 
-_MOST_METADATA = 2**20  # bytes of a zarr.json
-_OPEN_RECORDS = 64  # shards whose records are kept in memory
-
-
-def open_store(path: str | Path, *, checksums: bool = True, timeout: float = 60.0) -> Store:
-    """Open a store for reading.
-
-    path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
-    checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
-    time. timeout: seconds that one request to a URL may take.
-    Raises StoreError if there is no store, it is out of reach, or of another format version.
-    """
-    folder = remote_folder(path) if isinstance(path, str) and "://" in path else Path(path)
-    return Store(folder, checksums=checksums, timeout=timeout)
-
-
-class Store:
-    """A store opened for reading."""
-
-    def __init__(self, path: Path, *, checksums: bool = True, timeout: float = 60.0) -> None:
-        self.path = path
-        self._checksums = checksums
-        self._access = Access(path, timeout)
-        self._access.ask(lambda: check_store(path))
-
-    @property
-    def splits(self) -> list[str]:
-        """Names of the published splits."""
-        return self._access.ask(lambda: split_names(self.path))
-
-    def split(self, name: str) -> Split:
-        """A published split. Raises StoreError if there is none of that name."""
-        manifest = self._access.ask(lambda: read_manifest(self.path, name))
-        if manifest is None:
-            self._access.ask(lambda: check_store(self.path))  # or is it out of reach by now?
-            known = ", ".join(self.splits) or "none"
-            raise StoreError(f"{self.path}: no split {name!r} in this store; splits: {known}")
-        return Split(self.path, manifest, checksums=self._checksums, timeout=self._access.limit)
+_NUMBERS = itertools.count()  # of splits, for what is open of them
+_MOST_CACHED = 2**26  # bytes of indices and records of shards that a split keeps in memory
 
 
 class Split:
@@ -100,12 +53,18 @@ class Split:
         self._access = Access(store, timeout)
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
         self._names: tuple[str, ...] | None = None
-        self._content_sizes: np.ndarray | None = None
-        # Caches of functions, not of methods, so that they go when the split goes. They take no
-        # lock that a fork could find held, and neither may anything else here.
-        opened = partial(_open_map, store, manifest)
-        self._maps = lru_cache(maxsize=most_open_maps())(opened)
-        self._shard_records = lru_cache(maxsize=_OPEN_RECORDS)(partial(_open_records, store))
+        self._cache = BytesCache(_MOST_CACHED)
+        # Nothing here may take a lock that a fork could find held.
+        self._number = next(_NUMBERS)
+        weakref.finalize(self, HANDLES.close, self._number).atexit = False
+
+    def __repr__(self) -> str:
+        height, width = self.manifest.parameters.size
+        return f"Split({self.manifest.split!r}, {len(self)} samples of {height} x {width})"
+
+    def close(self) -> None:
+        """Close all files; they are opened again when they are read again."""
+        HANDLES.close(self._number)
 
     def __reduce__(self) -> tuple[Any, ...]:
         made = partial(Split, checksums=self._checksums, timeout=self._access.limit)
@@ -118,36 +77,51 @@ class Split:
     def names(self) -> tuple[str, ...]:
         """Every sample's name, in order."""
         if self._names is None:
-            shards = (
-                self._access.ask(partial(_open_records, self.store, entry))
-                for entry in self.manifest.shards
-            )
+            shards = map(self._records, range(len(self.manifest.shards)))
             self._names = tuple(name for records in shards for name in records.names)
         return self._names
 
-    @property
+    def index(self, name: str) -> int:
+        """The number of the sample of that name. Raises KeyError if there is none."""
+        number = bisect_left(self.names, name)
+        if number == len(self) or self.names[number] != name:
+            raise KeyError(f"no sample {name!r} in split {self.manifest.split!r}")
+        return number
+
     def content_sizes(self) -> np.ndarray:
-        """Height and width of every sample's content in canonical pixels, int32 (n, 2).
+        """Height and width of each sample's content, which lies at the top left: int32 (n, 2)."""
+        size = self.manifest.parameters.size
+        return np.array(
+            [
+                fitted_size((height, width), size)
+                for number in range(len(self.manifest.shards))
+                for height, width in self._records(number).original_size.tolist()
+            ],
+            np.int32,
+        ).reshape(-1, 2)
 
-        It lies at the top left; all beyond is padding. Raises StoreError if data is damaged.
+    def __iter__(self) -> Iterator[CanonicalSample]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int | str) -> CanonicalSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[CanonicalSample]: ...
+    def __getitem__(self, index: int | str | slice) -> CanonicalSample | list[CanonicalSample]:
+        """One canonical sample, by number or name, or several.
+
+        Raises IndexError, KeyError for an unknown name, or StoreError if its data is damaged.
         """
-        if self._content_sizes is None:
-            sizes = [
-                self._access.ask(partial(_open_records, self.store, entry)).original_size
-                for entry in self.manifest.shards
-            ]
-            originals = np.concatenate([np.zeros((0, 2), np.int32), *sizes])
-            self._content_sizes = content_sizes(originals, self.manifest.parameters.size)
-        return self._content_sizes
-
-    def __getitem__(self, index: int) -> CanonicalSample:
-        """One canonical sample. Raises IndexError, or StoreError if its data is damaged."""
-        record = self.record(index)
-        maps = {field: array[0] for field, array in self.read([index], tuple(MAPS)).items()}
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        number = self.index(index) if isinstance(index, str) else index
+        record = self.record(number)
+        maps = {field: array[0] for field, array in self.read([number], tuple(MAPS)).items()}
         return CanonicalSample(
             name=record.name,
             polygons=record.polygons,
             ignore=record.ignore,
+            fate=record.fate,
             matrix=record.matrix,
             original_size=record.original_size,
             damage=record.damage,
@@ -156,8 +130,51 @@ class Split:
 
     def record(self, index: int) -> SampleRecord:
         """All of one sample but its maps. Raises as indexing does."""
-        entry, row = self.locate(index)
-        return self._records(entry)[row].copy()
+        shard, row = self._place(index)
+        return self._records(shard)[row].copy()
+
+    def placed_polygons(self, index: int) -> tuple[Polygons, np.ndarray, tuple[int, int]]:
+        """One sample's polygons, its matrix and its original size, without a copy.
+
+        Polygons: float32 points in canonical pixels; the rest as in CanonicalSample. All arrays are
+        views of what the samples of a shard share, and must not be changed. Raises as indexing.
+        """
+        shard, row = self._place(index)
+        records = self._records(shard)
+        first, last = records.sample_offsets[row : row + 2]
+        ends = records.polygon_offsets[first : last + 1]
+        points = records.points[ends[0] : ends[-1]]
+        height, width = records.original_size[row].tolist()
+        polygons = Polygons(points, np.diff(ends), records.ignore[first:last])
+        return polygons, records.matrix[row], (height, width)
+
+    def read_rows(self, index: int, field: str, start: int, stop: int, out: np.ndarray) -> None:
+        """Read the pixel rows start to stop of one sample's map, and unpack little more than those.
+
+        out: contiguous, writeable array of (stop - start, W) or, of the image, (stop - start, W, 3)
+        and the map's dtype.
+        Raises IndexError, ValueError for an unknown field, for rows that are not in the map or for
+        an array that does not fit, StoreError if data is damaged.
+        """
+        _check_fields([field])
+        dtype, shape = MAPS[field][0], self.shape(field)
+        if not 0 <= start <= stop <= shape[0]:
+            raise ValueError(f"rows {start} to {stop} of {shape[0]}")
+        expected = (stop - start, *shape[1:])
+        if found := _misfit(out, expected, dtype) or ("" if out.shape == expected else "smaller"):
+            raise ValueError(
+                f"out is not a contiguous, writeable array of {expected} {dtype}, but {found}"
+            )
+        shard, row = self._place(index)
+        whole = np.empty(shape, dtype)
+        chunks = self._read(shard, row, [(field, whole)])
+        if not chunks:
+            out[...] = whole[start:stop]
+            return
+        try:
+            decompress_range(chunks[0], whole.nbytes, start * whole.strides[0], out)
+        except ChunkError as error:
+            raise self._damaged(shard, row, field, error) from error
 
     def read(
         self,
@@ -168,8 +185,7 @@ class Split:
         """Maps of several samples at once.
 
         indices: in any order, repeats allowed. fields: any of image, prob, prob_mask, thresh,
-        thresh_mask. out: for each field the array to read into, of the result's shape and dtype,
-        contiguous and writeable; no two may share memory.
+        thresh_mask. out: for each field the array to read into, see `fill`.
         Returns one array a field, first axis = the indices; dtypes and shapes as in
         CanonicalSample. Raises IndexError, ValueError for an unknown field or an array in out that
         does not fit, StoreError if data is damaged.
@@ -192,42 +208,90 @@ class Split:
         """Read maps of samples into arrays; raises as `read` does.
 
         out: for each map the array to read it into: contiguous, writeable, of the map's dtype and
-        shape, first axis = the indices. No two may share memory.
+        shape, first axis = the indices. It may have fewer rows and columns: then it takes the top
+        left of the map. No two may share memory.
         """
         _check_fields(out)
         self._check_arrays(len(indices), out)
-        self._fill(indices, out)
+        whole = {
+            field: array
+            if array.shape[1:] == self.shape(field)
+            else np.empty((len(indices), *self.shape(field)), array.dtype)
+            for field, array in out.items()
+        }
+        self._fill(indices, whole)
+        for field, array in out.items():
+            if whole[field] is not array:
+                array[...] = whole[field][:, : array.shape[1], : array.shape[2]]
 
     def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
-        rows = [self._place(index) for index in indices]
-        places = [(field, shard, row) for field in out for shard, row in rows]
-        targets = [target for array in out.values() for target in array.view(np.ndarray)]
-        waiting = []
-        for position, ((field, shard, row), target) in enumerate(zip(places, targets, strict=True)):
-            try:
-                packed = self._read_map(shard, field, row, target)
-            except RemoteError:
-                raise
-            except Exception as error:  # whatever a codec raises, the data is damaged
-                raise self._damaged(*places[position], error) from error
-            if packed is not None:
-                waiting.append((position, packed))
+        """Read whole maps into arrays that are known to fit."""
+        if not out:
+            for index in indices:
+                self._place(index)
+            return
+        fields, arrays = list(out), [array.view(np.ndarray) for array in out.values()]
+        packed: list[memoryview] = []
+        targets: list[np.ndarray] = []
+        places: list[tuple[int, int, str]] = []
+        for position, (shard, row) in enumerate([self._place(index) for index in indices]):
+            rows = [array[position] for array in arrays]
+            chunks = self._read(shard, row, list(zip(fields, rows, strict=True)))
+            if chunks:
+                packed += chunks
+                targets += rows
+                places += [(shard, row, field) for field in fields]
         try:
-            decompress([packed for _, packed in waiting], [targets[at] for at, _ in waiting])
+            decompress(packed, targets)
         except ChunkError as error:
-            raise self._damaged(*places[waiting[error.position][0]], error) from error
+            raise self._damaged(*places[error.position], error) from error
 
-    def _read_map(self, shard: int, field: str, row: int, target: np.ndarray) -> memoryview | None:
-        """As _MapReader.read; what comes too late over a network is not written into target."""
-        if not self._access.is_remote:
-            return self._maps(shard, field).read(row, target, self._checksums)
-        came = np.empty_like(target)
-        self._access.ask(lambda: self._maps(shard, field).read(row, came, self._checksums))
-        target[...] = came
-        return None
+    def _read(
+        self, shard: int, row: int, out: Sequence[tuple[str, np.ndarray]]
+    ) -> list[memoryview]:
+        """As OpenedShard.read. Raises StoreError if the sample is damaged."""
+        opened = self._open(shard)
+        try:
+            return self._access.ask(lambda: opened.read(row, out, self._checksums))
+        except ChunkError as error:
+            raise self._damaged(shard, row, out[error.position][0], error) from error
+        except (OSError, ValueError) as error:
+            raise self._damaged(shard, row, "it", error) from error
 
-    def _records(self, entry: ShardEntry) -> Records:
-        return self._access.ask(lambda: self._shard_records(entry))
+    def _open(self, shard: int) -> OpenedShard:
+        try:
+            return HANDLES.get(
+                (self._number, shard), lambda: self._access.ask(lambda: self._open_anew(shard))
+            )
+        except RemoteError:
+            raise
+        except Exception as error:  # whatever a codec raises, the data is damaged
+            raise self._unreadable(shard, error) from error
+
+    def _open_anew(self, number: int) -> OpenedShard:
+        """Open a shard; what is known of it is kept while its file is closed."""
+
+        def known(file: Bytes) -> ShardIndex:
+            return self._cache.get(("index", number, file.size), lambda: read_index(file))
+
+        entry, parameters = self.manifest.shards[number], self.manifest.parameters
+        return open_shard(shard_path(self.store, entry.key), entry.samples, parameters, known)
+
+    def _records(self, shard: int) -> Records:
+        return self._cache.get(("records", shard), lambda: self._read_records(shard))
+
+    def _read_records(self, shard: int) -> Records:
+        opened, samples = self._open(shard), self.manifest.shards[shard].samples
+        try:
+            records = self._access.ask(opened.records)
+            if len(records.names) != samples:
+                held = len(records.names)
+                raise ValueError(f"holds {held} samples, not {samples} as the manifest says")
+        except RemoteError:
+            raise
+        except Exception as error:  # whatever a codec raises, the data is damaged
+            raise self._unreadable(shard, error) from error
+        return records
 
     def _check_arrays(self, samples: int, out: Mapping[str, np.ndarray]) -> None:
         """Raises ValueError unless compiled code may write into the arrays."""
@@ -259,17 +323,21 @@ class Split:
         shard = bisect_right(self._starts, position) - 1
         return shard, position - self._starts[shard]
 
-    def _damaged(self, field: str, shard: int, row: int, error: Exception) -> StoreError:
-        entry = self.manifest.shards[shard]
+    def _unreadable(self, shard: int, error: Exception) -> StoreError:
+        key = self.manifest.shards[shard].key
+        reason = one_line(error)
+        return StoreError(f"shard {key}: cannot be read ({reason}); run `ocr-precompute verify`")
+
+    def _damaged(self, shard: int, row: int, field: str, error: Exception) -> StoreError:
         return StoreError(
-            f"shard {entry.key}: sample {self._name(entry, row)}: {field} cannot be read "
-            f"({' '.join(str(error).split())[:200]}); run `ocr-precompute verify`"
+            f"shard {self.manifest.shards[shard].key}: sample {self._name(shard, row)}: {field} "
+            f"cannot be read ({one_line(error)}); run `ocr-precompute verify`"
         )
 
-    def _name(self, entry: ShardEntry, row: int) -> str:
+    def _name(self, shard: int, row: int) -> str:
         """For messages: the sample's name, or its row if the names are damaged too."""
         try:
-            return repr(self._records(entry).names[row])
+            return repr(self._records(shard).names[row])
         except StoreError:
             return f"in row {row}"
 
@@ -283,119 +351,13 @@ def _misfit(array: object, shape: tuple[int, ...], dtype: np.dtype) -> str:
     """Why an array cannot be read into; empty if it can be."""
     if not isinstance(array, np.ndarray):
         return f"of type {type(array).__name__}"
-    if (array.shape, array.dtype) != (shape, dtype):
+    fits = (
+        array.ndim == len(shape)
+        and all(0 < has <= all_ for has, all_ in zip(array.shape[1:3], shape[1:3], strict=True))
+        and (array.shape[0], *array.shape[3:]) == (shape[0], *shape[3:])
+    )
+    if not fits or array.dtype != dtype:
         return f"of {array.shape} {array.dtype}"
     if not array.flags.c_contiguous:
         return "not contiguous"
     return "" if array.flags.writeable else "read-only"
-
-
-class _MapReader(Protocol):
-    def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
-        """Read one sample's array into out, or return what is still to be decompressed into it."""
-
-
-class _MappedMap:
-    """One map array in a mapped file, just as this version writes it."""
-
-    def __init__(self, path: Path, samples: int) -> None:
-        self._file = ChunkFile(path, samples)
-
-    def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
-        """The sample's chunk, which has to be decompressed into out."""
-        return self._file.packed(row, checksum)
-
-
-class _ZarrMap:
-    """One map array as zarr-python reads it: any codec, any file system."""
-
-    def __init__(self, shard: Path, field: str, samples: int, parameters: Parameters) -> None:
-        array = _open_zarr(shard / field)
-        dtype, tail = MAPS[field]
-        shape = (*parameters.size, *tail)
-        # What the metadata claims is not to be believed before it is allocated.
-        if array.chunks != (1, *shape):
-            raise ValueError("it is no array of one sample a chunk")
-        if array.shape != (samples, *shape) or array.dtype != dtype:
-            raise ValueError(f"it is an array of {array.shape} {array.dtype}")
-        self._array = array
-
-    def read(self, row: int, out: np.ndarray, checksum: bool) -> memoryview | None:
-        """Read one sample's array into out; zarr-python always compares checksums."""
-        out[...] = self._array[row]
-        return None
-
-
-def _open_zarr(path: Path) -> Any:
-    with undisturbed:
-        import zarr  # slow to import, and not needed for local stores
-
-    for file in inside(path) if isinstance(path, Path) else ():
-        if not (file.is_file() or file.is_dir()):  # zarr-python would wait for a pipe
-            raise ValueError(f"{file.name} is not a regular file")
-    options = getattr(path, "storage_options", None)
-    return zarr.open_array(str(path), mode="r", storage_options=dict(options) if options else None)
-
-
-def _open_map(store: Path, manifest: Manifest, number: int, field: str) -> _MapReader:
-    """A map array of a shard: mapped if it is local and just as this version writes it."""
-    entry, parameters = manifest.shards[number], manifest.parameters
-    shard = shard_path(store, entry.key)
-    metadata = map_metadata(field, entry.samples, parameters.size, parameters.compression)
-    if isinstance(shard, Path) and _is(shard / field / "zarr.json", metadata):
-        return _MappedMap(shard / map_file(field), entry.samples)
-    return _ZarrMap(shard, field, entry.samples, parameters)
-
-
-def _is(path: Path, data: bytes) -> bool:
-    """Whether a file holds just these bytes. Raises OSError if it is no regular file."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.getsize(path) == len(data) and read_bounded(path, len(data)) == data
-    return False
-
-
-def _open_records(store: Path, entry: ShardEntry) -> Records:
-    shard = shard_path(store, entry.key)
-    try:
-        try:
-            records = read_records(shard)
-        except (OSError, ValueError):
-            records = Records.from_arrays({field: _record(shard, field) for field in RECORDS})
-    except Exception as error:  # whatever a codec raises, the data is damaged
-        raise StoreError(
-            f"shard {entry.key}: cannot be read ({' '.join(str(error).split())[:200]}); "
-            "run `ocr-precompute verify`"
-        ) from error
-    if len(records.names) != entry.samples:
-        raise StoreError(
-            f"shard {entry.key}: holds {len(records.names)} samples, not {entry.samples} "
-            "as the manifest says; run `ocr-precompute verify`"
-        )
-    return records
-
-
-def _record(shard: Path, field: str) -> np.ndarray:
-    """A record array of any codec. One as this version writes it is read as such: zarr-python takes
-    zeros for a file that is missing.
-    """
-    metadata = read_bounded(shard / field / "zarr.json", _MOST_METADATA)
-    ours = False
-    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
-        ours = metadata == record_metadata(field, json.loads(metadata)["shape"][0])
-    return read_record(shard, field) if ours else _zarr_record(shard, field)
-
-
-def _zarr_record(shard: Path, field: str) -> np.ndarray:
-    array = _open_zarr(shard / field)
-    dtype, tail = RECORDS[field]
-    if array.ndim != 1 + len(tail) or array.shape[1:] != tail or array.dtype != dtype:
-        raise ValueError(f"{field} is an array of {array.shape} {array.dtype}")
-    if array.nbytes > MOST_RECORD:
-        raise ValueError(f"{field} claims to have {array.nbytes} bytes")
-    return np.asarray(array[:])
-
-
-def most_open_maps() -> int:
-    """How many map arrays one split keeps open: a quarter of the files a process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(4096, soft // 4) if soft != resource.RLIM_INFINITY else 4096

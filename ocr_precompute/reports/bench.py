@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
@@ -16,11 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
-from ocr_precompute.format.chunks import ChunkFile, decompress, strip_checksum
-from ocr_precompute.format.shard import MAPS, map_file
+from ocr_precompute.format.chunks import decompress, strip_checksum
+from ocr_precompute.format.schema import MAPS
+from ocr_precompute.format.shard import MappedFile, ShardIndex, read_index
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
+from ocr_precompute.reports.clock import rate, resident_memory, seconds_of
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Rules, Source
@@ -125,8 +127,8 @@ def bench(
         for _ in range(_ROUNDS):
             for name, path in paths.items():
                 laps[name].append(_time_stages(path, items, seconds / 2))
-                rate, growth = _time_batches(path, items, split, batch_size, threads, seconds)
-                rates[name].append(rate)
+                found, growth = _time_batches(path, items, split, batch_size, threads, seconds)
+                rates[name].append(found)
                 memory[name] += [] if growth is None else [growth]
         cold = {
             name: _time_cold(path, items, split, batch_size, threads)
@@ -223,18 +225,19 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
     size = split.manifest.parameters.size
     scratch = {field: np.empty((*size, *tail), dtype) for field, (dtype, tail) in MAPS.items()}
     places = {item.index: split.locate(item.index) for item in items}
-    files: dict[tuple[str, str], ChunkFile] = {}
+    shards: dict[str, tuple[MappedFile, ShardIndex]] = {}
     for entry, _ in places.values():
-        for field in FIELDS:
-            path = shard_path(split.store, entry.key) / map_file(field)
-            try:
-                files[entry.key, field] = ChunkFile(path, entry.samples)
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{path}: {error}; run `ocr-precompute verify`") from error
+        path = shard_path(split.store, entry.key)
+        try:
+            file = MappedFile(path)
+            shards[entry.key] = file, read_index(file)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: {error}; run `ocr-precompute verify`") from error
 
     def stages(item: _Item, lap: Callable[[str], None]) -> None:
         entry, row = places[item.index]
-        chunks = {field: files[entry.key, field].chunk(row) for field in FIELDS}
+        file, index = shards[entry.key]
+        chunks = {field: file.read(*index.span(field, row)) for field in FIELDS}
         lap("read")
         packed = [strip_checksum(chunk) for chunk in chunks.values()]
         lap("checksum")
@@ -244,7 +247,7 @@ def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
     def batch(chosen: Sequence[_Item], out: Mapping[str, np.ndarray]) -> None:
         split.fill([item.index for item in chosen], out)
 
-    used = {shard_path(split.store, key) / map_file(field) for key, field in files}
+    used = {shard_path(split.store, key) for key in shards}
     return _Path(stages, batch, tuple(sorted(used)))
 
 
@@ -282,19 +285,21 @@ def _time_batches(
     seconds: float,
 ) -> tuple[float, int | None]:
     """Samples a second in whole batches on threads, and the bytes the process grew by meanwhile."""
-    before = _resident()
+    before = resident_memory()
     grown = 0
     out = _batch(split, batch_size)
-    with ThreadPoolExecutor(threads) as pool:
-        done, started = 0, time.perf_counter()
+
+    def passes(pool: ThreadPoolExecutor) -> Iterator[int]:
+        nonlocal grown
         while True:
             for batch in _batches(items, batch_size):
                 _fill(path, pool, threads, batch, out)
-                done += len(batch)
-                grown = max(grown, (_resident() or 0) - (before or 0))
-            elapsed = time.perf_counter() - started
-            if elapsed >= seconds:
-                return done / elapsed, grown if before is not None else None
+                grown = max(grown, (resident_memory() or 0) - (before or 0))
+            yield len(items)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = rate(passes(pool), seconds)
+    return found, grown if before is not None else None
 
 
 def _time_cold(
@@ -307,11 +312,13 @@ def _time_cold(
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     out = _batch(split, batch_size)
-    with ThreadPoolExecutor(threads) as pool:
-        started = time.perf_counter()
+
+    def whole_pass() -> None:
         for batch in _batches(items, batch_size):
             _fill(path, pool, threads, batch, out)
-        return len(items) / (time.perf_counter() - started)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return len(items) / seconds_of(whole_pass)
 
 
 def _fill(
@@ -341,11 +348,3 @@ def _batches(items: Iterable[_Item], batch_size: int) -> Iterator[list[_Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, batch_size)):
         yield batch
-
-
-def _resident() -> int | None:
-    """Bytes of this process's own memory, without mapped files."""
-    with suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/statm").read_text().split()
-        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-    return None

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.files import safe_name
-from ocr_precompute.reading.split import Split, open_store
+from ocr_precompute.files import safe_name, writing
+from ocr_precompute.images.pictures import outlined, png_bytes
+from ocr_precompute.reading.split import Split
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import CanonicalSample
-
-_TEXT, _DONT_CARE = (0, 180, 0), (0, 0, 220)  # BGR
 
 
 def render(sample: CanonicalSample) -> np.ndarray:
@@ -21,10 +21,7 @@ def render(sample: CanonicalSample) -> np.ndarray:
     From left to right: image with polygons (don't-care in red), prob, prob_mask, thresh,
     thresh_mask.
     """
-    picture = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
-    for polygon, ignore in zip(sample.polygons, sample.ignore, strict=True):
-        vertices = np.round(polygon).astype(np.int32)
-        cv2.polylines(picture, [vertices], True, _DONT_CARE if ignore else _TEXT, 1, cv2.LINE_AA)
+    picture = outlined(sample.image, sample.polygons, sample.ignore)
     maps = [
         sample.prob * 255,
         sample.prob_mask * 255,
@@ -48,11 +45,9 @@ def write_previews(
     for index in _chosen(split, count, names):
         sample = split[index]
         path = out / f"{index:06d}-{safe_name(sample.name)}.png"
-        try:
+        with writing(path):
             out.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(cv2.imencode(".png", render(sample))[1].tobytes())
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+            path.write_bytes(png_bytes(render(sample)))
         written.append(path)
     return written
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ocr_precompute.errors import StoreError
 from ocr_precompute.format.manifest import Damaged, Manifest, Skipped
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.storage.store import (
     check_store,
-    folder_bytes,
-    read_manifest,
+    published,
     shard_keys,
     shard_path,
     split_names,
@@ -83,16 +81,12 @@ class StoreSummary:
 def summarise(store: Path, splits: list[str] | None = None) -> StoreSummary:
     """Summarise a store; splits: which, all by default. Raises StoreError as open_store does."""
     check_store(store)
-    unknown = set(splits or ()) - set(split_names(store))
-    if unknown:
-        known = ", ".join(split_names(store)) or "none"
-        raise StoreError(f"{store}: no split {min(unknown)!r} in this store; splits: {known}")
-    manifests = [read_manifest(store, name) for name in split_names(store)]
-    published = [manifest for manifest in manifests if manifest is not None]
-    named = {shard.key for manifest in published for shard in manifest.shards}
+    names = sorted({*split_names(store), *(splits or ())})
+    manifests = [published(store, name) for name in names]
+    named = {shard.key for manifest in manifests for shard in manifest.shards}
     return StoreSummary(
         str(store),
-        tuple(_summary(store, m) for m in published if splits is None or m.split in splits),
+        tuple(_summary(store, m) for m in manifests if splits is None or m.split in splits),
         len(shard_keys(store) - named),
     )
 
@@ -104,7 +98,7 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         for dtype, tail in MAPS.values()
     )
     shards = tuple(
-        (entry.key, entry.samples, folder_bytes(shard_path(store, entry.key)))
+        (entry.key, entry.samples, _file_bytes(shard_path(store, entry.key)))
         for entry in manifest.shards
     )
     return SplitSummary(
@@ -119,6 +113,13 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         damaged=manifest.damaged,
         understood=manifest.understood,
     )
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _spread(numbers: list[int]) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from ocr_precompute.errors import one_line
 from ocr_precompute.runtime.forks import undisturbed
 
 P = ParamSpec("P")
@@ -55,7 +56,7 @@ def _say_once(reason: str) -> None:
         log.warning(
             "compiled code cannot be kept on disk (%s), so each process takes some seconds to "
             "compile it; let NUMBA_CACHE_DIR name a folder that can be written",
-            " ".join(reason.split())[:200],
+            one_line(reason),
         )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,28 +19,27 @@ from pathlib import Path
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import (
-    delete,
     flush,
-    inside,
     is_litter,
     read_bounded,
-    temporary_name,
     temporary_stem,
 )
 from ocr_precompute.format.manifest import is_key
-from ocr_precompute.format.shard import foreign_files
 from ocr_precompute.settings import is_split_name
+from ocr_precompute.storage.locks import gc_lock
 from ocr_precompute.storage.store import (
     all_manifests,
-    check_own_store,
-    gc_lock,
+    check_store,
     leftovers,
     manifest_path,
+    no_split,
     read_manifest,
+    shard_files,
     shard_path,
     source_path,
-    split_names,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE = timedelta(days=1)
 
@@ -59,7 +58,7 @@ class Garbage:
 
     shards: keys. leftovers: what killed processes left, paths relative to the store. bytes: of
     both. kept: shards whose grace is not over. foreign: paths, relative to the store, of what this
-    package did not make; it stays, and the shard it lies in too.
+    package did not make; it stays.
     """
 
     shards: tuple[str, ...]
@@ -73,7 +72,7 @@ class Garbage:
 class _Unnamed:
     """Shards that no manifest names: since when that is known, and whether it was known before.
 
-    foreign: what does not belong into others, paths relative to the store.
+    foreign: what lies among the shards and is none, paths relative to the store.
     """
 
     since: dict[str, datetime]
@@ -93,7 +92,7 @@ def collect_garbage(
     Raises StoreError, and deletes nothing, while a build runs, or if anything in splits/ cannot be
     read as a manifest.
     """
-    check_own_store(store)
+    check_store(store)
     now = now or datetime.now(UTC)
     with _disk_errors(store), contextlib.nullcontext() if dry_run else gc_lock(store):
         _check_folders(store)
@@ -147,18 +146,14 @@ def _check_folders(store: Path) -> None:
 
 def _unnamed(store: Path, now: datetime) -> _Unnamed:
     named = {shard.key for manifest in all_manifests(store) for shard in manifest.shards}
-    try:
-        with os.scandir(store / "shards") as entries:
-            made = [e.name for e in entries if is_key(e.name) and e.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        made = []
     since: dict[str, datetime] = {}
     noted: set[str] = set()
     foreign: list[str] = []
-    for key in sorted(set(made) - named):
-        if found := foreign_files(shard_path(store, key)):
-            foreign += [f"shards/{key}/{name}" for name in found]
-        else:
+    for key, entry in shard_files(store):
+        if not key or not entry.is_file(follow_symlinks=False):
+            if not is_litter(entry.name):
+                foreign.append(os.path.relpath(entry.path, store))
+        elif key not in named:
             note = _noted(store, key)
             since[key] = min(note or now, now)
             if note:
@@ -196,27 +191,25 @@ def _delete_shard(store: Path, key: str, noted: bool) -> bool:
     except FileNotFoundError:
         if noted:
             return False
-    # Out of its final name first: a half-deleted shard must not look finished.
-    (store / "tmp").mkdir(exist_ok=True)
-    doomed = store / "tmp" / temporary_name("gc")
-    os.rename(shard_path(store, key), doomed)
-    flush(store / "shards")
-    _delete(doomed)
+    path = shard_path(store, key)
+    _delete(path)
+    flush(path.parent)
+    log.info("shard %s: deleted", key[:16])
     return True
 
 
 def _delete(path: Path) -> None:
     """Delete what is out of use; what a file server holds on to is left to the next time."""
     try:
-        delete(path)
+        path.unlink()
+        log.debug("%s: deleted", path)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY, errno.ENOENT):
+        if error.errno not in (errno.EBUSY, errno.ENOENT):
             raise
 
 
 def _size(path: Path) -> int:
-    found = (os.lstat(entry) for entry in (path, *inside(path)))
-    return sum(entry.st_size for entry in found if stat.S_ISREG(entry.st_mode))
+    return os.lstat(path).st_size
 
 
 def _leftovers(store: Path) -> list[Path]:
@@ -228,7 +221,13 @@ def _foreign_in_tmp(store: Path) -> list[str]:
         names = sorted(os.listdir(store / "tmp"))
     except FileNotFoundError:
         return []
-    return [f"tmp/{name}" for name in names if not (is_litter(name) or temporary_stem(name))]
+    return [f"tmp/{name}" for name in names if not (is_litter(name) or _is_ours(store, name))]
+
+
+def _is_ours(store: Path, name: str) -> bool:
+    """Whether something in tmp/ is a file under a temporary name."""
+    path = store / "tmp" / name
+    return temporary_stem(name) is not None and path.is_file() and not path.is_symlink()
 
 
 @dataclass(frozen=True)
@@ -250,11 +249,10 @@ def remove_split(store: Path, split: str, dry_run: bool = False) -> Removal:
 
     Raises StoreError if there is no such split, or it cannot be deleted.
     """
-    check_own_store(store)
+    check_store(store)
     path = manifest_path(store, split)
     if not is_split_name(split) or not os.path.lexists(path):
-        known = ", ".join(split_names(store)) or "none"
-        raise StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
+        raise no_split(store, split)
     try:
         manifest = read_manifest(store, split)
     except StoreError:

@@ -2,7 +2,7 @@
 
 STORE/
   zarr.json                 root group
-  shards/<shard key>/       one Zarr v3 group a shard; immutable once it has its name
+  shards/ab/<shard key>.zip one shard, a Zarr v3 group in a ZIP file; immutable once it has its name
   splits/<split>.json       the manifest of a split
   sources/<split>.json      where the split was built from, for `verify` on this machine
   unnamed/<shard key>       since when `gc` has known that no manifest names the shard
@@ -13,18 +13,14 @@ STORE/
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import json
+import logging
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import (
-    delete,
     is_abandoned,
     is_litter,
     json_bytes,
@@ -32,18 +28,21 @@ from ocr_precompute.files import (
     replace_file,
     temporary_stem,
 )
-from ocr_precompute.format.keys import DigestCache
 from ocr_precompute.format.manifest import Manifest, check_format_version, is_key
-from ocr_precompute.format.shard import foreign_files, group_metadata, read_record, record_file
+from ocr_precompute.format.schema import group_metadata
+from ocr_precompute.format.shard import MappedFile, read_index, read_record
 from ocr_precompute.settings import Source, is_split_name, looks_like_url, url_refusal
+from ocr_precompute.storage.digests import DigestCache
+
+log = logging.getLogger(__name__)
 
 _MOST_MANIFEST = 2**26  # bytes; half a million shards
 _MOST_SMALL = 2**20  # bytes of any other file that is read whole
 
 
 def shard_path(store: Path, key: str) -> Path:
-    """Folder of a shard."""
-    return store / "shards" / key
+    """File of a shard, in a folder of those whose keys begin like its own."""
+    return store / "shards" / key[:2] / f"{key}.zip"
 
 
 def find_rows(
@@ -58,7 +57,8 @@ def find_rows(
         if len(found) == len(wanted):
             break
         try:
-            rows = read_record(shard_path(store, key), "key")
+            file = MappedFile(shard_path(store, key))
+            rows = read_record(file, read_index(file), "key")
         except (OSError, ValueError):
             continue
         for row, geometry in enumerate(rows):
@@ -69,11 +69,27 @@ def find_rows(
 
 def shard_keys(store: Path) -> set[str]:
     """Keys of all finished shards, whether a manifest names them or not."""
+    return {key for key, entry in shard_files(store) if key and entry.is_file()}
+
+
+def shard_files(store: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that lies in shards/ and its folders, with the key of each shard, empty for all else."""
+    for folder in _entries(store / "shards"):
+        if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
+            for entry in _entries(folder.path):
+                key = entry.name.removesuffix(".zip")
+                named = entry.name.endswith(".zip") and is_key(key) and key[:2] == folder.name
+                yield key if named else "", entry
+        else:
+            yield "", folder
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(store / "shards") as entries:
-            return {entry.name for entry in entries if is_key(entry.name) and entry.is_dir()}
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError:
-        return set()
+        return []
 
 
 def forget_unnamed(store: Path, keys: Iterable[str]) -> None:
@@ -103,11 +119,28 @@ def read_manifest(store: Path, split: str) -> Manifest | None:
         return None
     path = manifest_path(store, split)
     try:
-        return Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
+        manifest = Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    log.debug("%s: read, %d samples in %d shards", path, manifest.samples, len(manifest.shards))
+    return manifest
+
+
+def published(store: Path, split: str) -> Manifest:
+    """The published manifest of a split. Raises StoreError if it is damaged or there is none."""
+    manifest = read_manifest(store, split)
+    if manifest is None:
+        raise no_split(store, split)
+    return manifest
+
+
+def no_split(store: Path, split: str) -> StoreError:
+    """The error that says which splits there are. Raises one if there is no store any more."""
+    check_store(store)
+    known = ", ".join(split_names(store)) or "none"
+    return StoreError(f"{store}: no split {split!r} in this store; splits: {known}")
 
 
 def split_names(store: Path) -> list[str]:
@@ -171,8 +204,8 @@ def check_target(store: Path) -> None:
     """Raises StoreError unless a build may write there: a store of this version, or nothing yet."""
     if looks_like_url(store):
         raise StoreError(url_refusal(store))
-    if (store / "zarr.json").exists():
-        check_own_store(store)
+    if (store / "zarr.json").exists() or store.is_file():
+        check_store(store)
     elif store.is_dir():
         foreign = [n for n in os.listdir(store) if not _may_precede_a_store(n)]
         if foreign:
@@ -195,83 +228,38 @@ def create_store(store: Path) -> None:
         (store / folder).mkdir(exist_ok=True)
 
 
-def check_own_store(store: Path) -> None:
-    """Raises StoreError unless there is a store that may be changed.
-
-    A shard's folder describes itself as a store does; nothing may be written there.
-    """
-    check_store(store)
-    if (store / record_file("key")).exists():
-        raise StoreError(f"{store}: is a shard, not a store; name the store that it belongs to")
-
-
 def check_store(store: Path) -> None:
     """Raises StoreError unless there is a store at that path and this version reads it."""
     path = store / "zarr.json"
     try:
         document = json.loads(read_bounded(path, _MOST_SMALL))
-        version = document["attributes"]["ocr_precompute"]["format_version"]
+        ours = document["attributes"]["ocr_precompute"]
+        version, holds = ours["format_version"], ours.get("holds")
     except FileNotFoundError:
         raise StoreError(
             f"{store}: there is no store here; `ocr-precompute build` makes one"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, NotADirectoryError) and store.is_file():
+            raise StoreError(
+                f"{store}: is a file, not a store; name the folder that holds the store"
+            ) from error
         raise StoreError(
             f"{path}: does not describe an ocr-precompute store; name another --store"
         ) from error
     check_format_version(version, path)
-
-
-@contextlib.contextmanager
-def build_lock(store: Path) -> Iterator[None]:
-    """Held by a build: any number at once, but not while `gc` deletes.
-
-    The first build to come removes what killed builds left in tmp/.
-    """
-    with _locked(store) as descriptor:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for leftover in [] if (store / "tmp").is_symlink() else leftovers(store / "tmp"):
-                with contextlib.suppress(OSError):
-                    delete(leftover)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def gc_lock(store: Path) -> Iterator[None]:
-    """Held while shards are deleted. Raises StoreError if a build runs."""
-    with _locked(store) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"{store}: a build is running; nothing was deleted. Run gc again when it is done"
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _locked(store: Path) -> Iterator[int]:
-    path = store / "lock"
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        yield descriptor
-    finally:
-        os.close(descriptor)  # releases the lock, as the end of the process does
+    if holds != "splits":  # a shard, unpacked
+        raise StoreError(f"{store}: is a shard, not a store; name the store that it belongs to")
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What killed processes left in a folder of the store under temporary names."""
+    """Files that killed processes left in a folder of the store under temporary names."""
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
     paths = [folder / name for name in names]
-    return [path for path in paths if is_abandoned(path) and not foreign_files(path)]
+    return [path for path in paths if is_abandoned(path)]
 
 
 def folder_bytes(folder: Path) -> int:

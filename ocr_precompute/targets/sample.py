@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ocr_precompute.images.decoding import decode, letterbox
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.samples import CanonicalSample, Damage, Polygons
+from ocr_precompute.targets.fates import outside_page, polygon_fates
 from ocr_precompute.targets.maps import draw_targets
+
+
+@dataclass(frozen=True, eq=False)
+class CanonicalImage:
+    """An image at canonical size: uint8 (H, W, 3) RGB, content at the top left, zero padding.
+
+    scale: from original to canonical pixels. original_size: (height, width) as displayed. damage:
+    what the decoder warned of; None if of nothing.
+    """
+
+    image: np.ndarray
+    scale: float
+    original_size: tuple[int, int]
+    damage: Damage | None
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """From canonical to original pixels, float64 (3, 3)."""
+        return np.diag([1 / self.scale, 1 / self.scale, 1.0])
+
+
+def canonical_image(
+    data: bytes,
+    parameters: Parameters,
+    max_pixels: int,
+    lap: Callable[[str], None] = lambda stage: None,
+) -> CanonicalImage:
+    """Decode an image file and letterbox it. Arguments and errors as in compute_sample."""
+    decoded = decode(data, parameters.size, parameters.decode, max_pixels)
+    lap("decode")
+    image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
+    lap("resize")
+    return CanonicalImage(image, scale, decoded.size, decoded.damage)
 
 
 def compute_sample(
@@ -29,23 +64,23 @@ def compute_sample(
     end of each stage with its name: decode, resize, labels.
     Raises ImageError if the image cannot be decoded or has more than max_pixels pixels.
     """
-    decoded = decode(data, parameters.size, parameters.decode, max_pixels)
-    lap("decode")
-    image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
-    lap("resize")
-    canonical = polygons.scaled(scale)
+    page = canonical_image(data, parameters, max_pixels, lap)
+    canonical = polygons.scaled(page.scale)
     targets = draw_targets(canonical, parameters.size, parameters.recipe)
+    outside = outside_page(polygons, np.array(page.original_size[::-1]))
+    fate, _ = polygon_fates(canonical, outside, parameters.size, parameters.recipe)
     lap("labels")
     return CanonicalSample(
         name=name,
-        image=image,
+        image=page.image,
         prob=targets.prob,
         prob_mask=targets.prob_mask,
         thresh=targets.thresh,
         thresh_mask=targets.thresh_mask,
         polygons=canonical.as_list(),
         ignore=canonical.ignore,
-        matrix=np.diag([1 / scale, 1 / scale, 1.0]),
-        original_size=decoded.size,
-        damage=decoded.damage,
+        fate=fate,
+        matrix=page.matrix,
+        original_size=page.original_size,
+        damage=page.damage,
     )

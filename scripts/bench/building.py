@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from common import (
     environment,
     link,
     markdown_table,
-    medians,
     repeat_images,
     words_document,
     write_report,
@@ -37,6 +36,7 @@ from common import (
 from ocr_precompute.annotations import Annotation
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reports.clock import in_turn
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.targets.maps import compile_kernel, make_targets
 
@@ -76,16 +76,10 @@ def build_afresh(source: Source, scratch: Path, **settings: object) -> None:
     build(SPLIT, source, Settings.model_validate({"store": store, **settings}))
 
 
-def in_turn(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+def median_seconds(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     """Seconds each function takes, the median of some rounds in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds):
-        for name, function in functions.items():
-            started = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - started)
-            print(f"round {number + 1}: {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
-    return {name: value / 1000 for name, value in medians(seconds).items()}
+    found = in_turn(functions, rounds, lambda name, s: print(f"{name}: {s:.1f} s", file=sys.stderr))
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
 def large_images(images: Path, annotations: Path, folder: Path) -> Source:
@@ -136,7 +130,7 @@ def main() -> None:
     annotations = checked_annotations(source.images, source.annotations)
     few = large_images(arguments.images, arguments.annotations, scratch / "large-once")
     large = repeat_images(few.images, few.annotations, arguments.samples, scratch / "large")
-    seconds = in_turn(
+    seconds = median_seconds(
         {
             "bare work": lambda: bare(source.images, annotations),
             "build, 1 job": lambda: build_afresh(source, scratch, jobs=1),

@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from ocr_precompute.annotations import Annotation, read_annotations
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reports.clock import seconds_of
 from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Settings, Source
 
@@ -130,9 +132,7 @@ def one_core() -> None:
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[Any], Any]],
-    arguments: Iterable[Any],
-    clock: Callable[[], float],
+    functions: Mapping[str, Callable[[Any], Any]], arguments: Iterable[Any]
 ) -> dict[str, list[float]]:
     """Seconds each function takes for each argument; all functions in turn for one argument.
 
@@ -143,9 +143,7 @@ def interleaved(
     for turn, argument in enumerate(arguments):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            started = clock()
-            functions[name](argument)
-            seconds[name].append(clock() - started)
+            seconds[name].append(seconds_of(partial(functions[name], argument)))
     return seconds
 
 
@@ -205,6 +203,13 @@ def megabytes(size: float | None) -> str:
 def random_indices(length: int, count: int, seed: int = 0) -> Iterator[int]:
     """Random indices below length."""
     return iter(np.random.default_rng(seed).integers(length, size=count).tolist())
+
+
+def zipped(shard: Path, field: str) -> dict[str, Any]:
+    """What tensorstore calls one array of a shard's file."""
+    base = f"file://{shard.absolute()}"
+    kvstore = {"driver": "zip", "base": base, "path": f"{field}/"}
+    return {"driver": "zarr3", "kvstore": kvstore}
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

@@ -16,10 +16,8 @@ import argparse
 import itertools
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numcodecs
@@ -38,7 +36,7 @@ from common import (
 
 from ocr_precompute import open_store
 from ocr_precompute.errors import StoreError
-from ocr_precompute.format.shard import MAPS
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.reading.split import Split
 
@@ -168,11 +166,11 @@ def measure(form: Form, rounds: int) -> dict[Codec, Cost]:
     codecs = {str(codec): codec for codec in form.codecs}
     chunks = {name: packed(form, codec) for name, codec in codecs.items()}
     rows = empty_rows(form.samples[0])
-    timed = partial(interleaved, clock=time.perf_counter)
     indices = range(len(form.samples))
-    pack = medians(timed({name: packer(form, codec) for name, codec in codecs.items()}, indices))
+    packers = {name: packer(form, codec) for name, codec in codecs.items()}
+    pack = medians(interleaved(packers, indices))
     unpackers = {name: unpacker(found, rows) for name, found in chunks.items()}
-    unpack = medians(timed(unpackers, [i for _ in range(rounds) for i in indices]))
+    unpack = medians(interleaved(unpackers, [i for _ in range(rounds) for i in indices]))
     return {
         codec: Cost(statistics.mean(map(len, chunks[name])) / 1e3, pack[name], unpack[name])
         for name, codec in codecs.items()

@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-from common import FIELDS, SPLIT
+from common import FIELDS, SPLIT, zipped
 
 from ocr_precompute import open_store
 from ocr_precompute.reading.split import Split
@@ -190,7 +190,8 @@ def by_zarr(store: Path, setting: Setting, batch_size: int) -> Epochs:
     def read(index: int) -> Arrays:
         key, row = rows[index]
         if key not in arrays:
-            group = zarr.open_group(shard_path(store, key), mode="r")
+            shard = zarr.storage.ZipStore(shard_path(store, key), mode="r")
+            group = zarr.open_group(shard, mode="r")
             arrays[key] = {field: group[field] for field in FIELDS}
         return {field: array[row] for field, array in arrays[key].items()}
 
@@ -206,15 +207,8 @@ def by_tensorstore(store: Path, setting: Setting, batch_size: int) -> Epochs:
         import tensorstore
 
         if key not in arrays:
-            folder = shard_path(store, key)
-            specs = {
-                field: {
-                    "driver": "zarr3",
-                    "kvstore": {"driver": "file", "path": f"{(folder / field).absolute()}/"},
-                }
-                for field in FIELDS
-            }
-            arrays[key] = {f: tensorstore.open(spec).result() for f, spec in specs.items()}
+            opening = {f: tensorstore.open(zipped(shard_path(store, key), f)) for f in FIELDS}
+            arrays[key] = {field: future.result() for field, future in opening.items()}
         return arrays[key]
 
     def read(indices: Sequence[int]) -> Arrays:

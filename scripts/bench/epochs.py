@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
+import math
 import statistics
 import sys
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from common import (
     FIELDS,
@@ -29,25 +27,14 @@ from common import (
 )
 
 from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
+from ocr_precompute.reports.clock import rate, resident_memory
 
 EPOCHS = 10
 
 
-def resident() -> int:
-    """Bytes of this process's own memory, without mapped files; 0 where /proc does not tell."""
-    try:
-        fields = Path("/proc/self/statm").read_text().split()
-    except OSError:
-        return 0
-    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-
-
 def epoch(loader: BatchLoader) -> float:
     """Samples a second over one epoch."""
-    count, started = 0, time.perf_counter()
-    for batch in loader:
-        count += len(batch["image"])
-    return count / (time.perf_counter() - started)
+    return rate((len(batch["image"]) for batch in loader), math.inf)
 
 
 def measured_row(arguments: argparse.Namespace, threads: int) -> tuple[str, ...]:
@@ -61,15 +48,15 @@ def measured_row(arguments: argparse.Namespace, threads: int) -> tuple[str, ...]
     for _ in range(EPOCHS):
         rates.append(epoch(loader))
         gc.collect()
-        memory.append(resident())
+        memory.append(resident_memory() or 0)
     live_rate = epoch(BatchLoader(live, 16, shuffle=True, threads=threads))
-    rate = statistics.median(rates)
-    print(f"{threads} threads: {rate:,.0f} and {live_rate:,.1f} samples/s", file=sys.stderr)
+    stored_rate = statistics.median(rates)
+    print(f"{threads} threads: {stored_rate:,.0f} and {live_rate:,.1f} samples/s", file=sys.stderr)
     return (
         str(threads),
-        f"{rate:,.0f}",
+        f"{stored_rate:,.0f}",
         f"{live_rate:,.1f}",
-        f"{rate / live_rate:.1f}",
+        f"{stored_rate / live_rate:.1f}",
         megabytes(memory[0]),
         megabytes(memory[-1]),
         megabytes(max(memory) - min(memory)),

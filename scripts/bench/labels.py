@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from common import (
 )
 
 from ocr_precompute.parameters import RECIPES, Recipe
+from ocr_precompute.reports.clock import seconds_of
 from ocr_precompute.targets.maps import Targets, make_targets
 
 PACKAGES = ("opencv-python-headless", "pyclipper", "numba")
@@ -201,9 +202,7 @@ def measure(
     for _ in range(rounds):
         for name, function in functions.items():
             for page in pages:
-                started = time.perf_counter()
-                function(page)
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(seconds_of(partial(function, page)))
     return seconds
 
 

@@ -24,7 +24,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +44,9 @@ from common import (
 from contenders import Contender, Setting, contenders
 
 from ocr_precompute import open_store
+from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
 from ocr_precompute.reading.split import Split
+from ocr_precompute.reports.clock import rate
 from ocr_precompute.storage.store import folder_bytes, shard_path
 
 PACKAGES = (
@@ -111,17 +112,6 @@ def used_memory() -> int | None:
     return total or None
 
 
-def rate(batches: Iterator[Mapping[str, Any]], seconds: float) -> float:
-    """Samples a second, over at least so many seconds."""
-    rows, started = 0, time.perf_counter()
-    for batch in batches:
-        rows += len(batch["image"])
-        elapsed = time.perf_counter() - started
-        if elapsed >= seconds:
-            return rows / elapsed
-    raise AssertionError("epochs never end")
-
-
 def peak_memory(batches: Iterator[Mapping[str, Any]]) -> int | None:
     """The most memory seen between some batches; not timed, since looking takes long."""
     seen = []
@@ -148,7 +138,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         missing = sum((collections.Counter(expected) - collections.Counter(found)).values())
         raise ValueError(f"{missing} samples are missing or differ; {len(found)} were given")
     batches = itertools.chain.from_iterable(epochs)
-    samples_a_second = rate(batches, arguments.seconds)
+    samples_a_second = rate((len(batch["image"]) for batch in batches), arguments.seconds)
     peak = peak_memory(batches)
     growth = peak - before if peak is not None and before is not None else None
     return {"rate": samples_a_second, "memory": growth}
@@ -316,8 +306,12 @@ def bytes_on_disk(contender: Contender, split: Split, scratch: Path) -> int:
     """Bytes of all files a contender needs; of the store only the fields that are compared."""
     if contender.reads != "store":
         return folder_bytes(place(contender, scratch))
-    shards = [shard_path(scratch / "store", entry.key) for entry in split.manifest.shards]
-    return sum(folder_bytes(shard / name) for shard in shards for name in FIELDS)
+    indices = [
+        read_index(MappedFile(shard_path(scratch / "store", entry.key)))
+        for entry in split.manifest.shards
+    ]
+    columns = [COLUMNS[field] for field in FIELDS]
+    return sum(int((each.stops - each.starts)[:, columns].sum()) for each in indices)
 
 
 def ratios_that_matter(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,12 @@ from common import (
     one_core,
     random_indices,
     write_report,
+    zipped,
 )
 
 from ocr_precompute import open_store
-from ocr_precompute.format.chunks import ChunkFile
-from ocr_precompute.format.shard import MAPS, map_file
+from ocr_precompute.format.schema import MAPS
+from ocr_precompute.format.shard import MappedFile, read_index
 from ocr_precompute.reading.split import Split
 from ocr_precompute.storage.store import shard_path
 
@@ -63,10 +63,10 @@ def floor(split: Split) -> Reader:
     rows = empty_sample(split)
     packed: list[dict[str, bytes]] = []
     for entry in split.manifest.shards:
-        shard = shard_path(split.store, entry.key)
-        files = {field: ChunkFile(shard / map_file(field), entry.samples) for field in FIELDS}
+        file = MappedFile(shard_path(split.store, entry.key))
+        index = read_index(file)
         packed += [
-            {field: bytes(file.chunk(row)[:-4]) for field, file in files.items()}
+            {field: bytes(file.read(*index.span(field, row))[:-4]) for field in FIELDS}
             for row in range(entry.samples)
         ]
 
@@ -87,12 +87,12 @@ def ours(split: Split, out: Sample | None) -> Reader:
     return read
 
 
-def from_arrays(split: Split, open_array: Callable[[Path], Any]) -> Callable[[int], dict[str, Any]]:
-    """Rows of arrays that are all opened here."""
+def from_arrays(
+    split: Split, open_arrays: Callable[[Path], dict[str, Any]]
+) -> Callable[[int], dict[str, Any]]:
+    """Rows of arrays that are all opened here: of a shard's file those of FIELDS."""
     arrays = {
-        entry.key: {
-            field: open_array(shard_path(split.store, entry.key) / field) for field in FIELDS
-        }
+        entry.key: open_arrays(shard_path(split.store, entry.key))
         for entry in split.manifest.shards
     }
 
@@ -105,7 +105,12 @@ def from_arrays(split: Split, open_array: Callable[[Path], Any]) -> Callable[[in
 
 def by_zarr(split: Split) -> Reader:
     """zarr-python with its own codecs."""
-    return from_arrays(split, lambda path: zarr.open_array(str(path), mode="r"))
+
+    def open_arrays(shard: Path) -> dict[str, Any]:
+        group = zarr.open_group(zarr.storage.ZipStore(shard, mode="r"), mode="r")
+        return {field: group[field] for field in FIELDS}
+
+    return from_arrays(split, open_arrays)
 
 
 def by_zarrs(split: Split) -> Reader:
@@ -118,11 +123,11 @@ def by_tensorstore(split: Split) -> Reader:
     """tensorstore: the three fields asked for at once."""
     import tensorstore
 
-    def open_array(path: Path) -> Any:
-        kvstore = {"driver": "file", "path": f"{path.absolute()}/"}
-        return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+    def open_arrays(shard: Path) -> dict[str, Any]:
+        opening = {field: tensorstore.open(zipped(shard, field)) for field in FIELDS}
+        return {field: future.result() for field, future in opening.items()}
 
-    located = from_arrays(split, open_array)
+    located = from_arrays(split, open_arrays)
 
     def read(index: int) -> Sample:
         waiting = {field: row.read() for field, row in located(index).items()}
@@ -188,7 +193,7 @@ def main() -> None:
     split = open_store(store).split(SPLIT)
     readers = all_readers(split)
     check_equal(readers, random_indices(len(split), WARM_UP, seed=1))
-    seconds = interleaved(readers, random_indices(len(split), arguments.reads), time.perf_counter)
+    seconds = interleaved(readers, random_indices(len(split), arguments.reads))
     write_report(report(medians(seconds), len(split), arguments.reads), arguments.out)
 
 

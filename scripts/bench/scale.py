@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What very large splits cost: to open, to look up, to update, and to find nothing to do.
 
-Part one, --samples: a split of a million samples that has a manifest, and of its shards only the
-folders and keys; no maps. Measured are opening it, looking up where a sample lies, and planning an
-update in which some samples changed.
+Part one, --samples: a split of a million samples that has a manifest, and of its shards only files
+that hold the keys; no maps. Measured are opening it, looking up where a sample lies, and planning
+an update in which some samples changed.
 
 Part two, --noop: a folder of so many images (links to a few small ones) and one annotation file,
 built once. Measured is the build after that, which finds that nothing changed: in this process, and
@@ -47,14 +47,17 @@ from common import (
 
 from ocr_precompute import open_store
 from ocr_precompute.annotations import Reading
+from ocr_precompute.format.archive import archive_bytes
 from ocr_precompute.format.chunks import with_checksum
-from ocr_precompute.format.keys import data_hash, geometry_hash, shard_bounds, shard_key
+from ocr_precompute.format.keys import data_hash
 from ocr_precompute.format.manifest import Manifest, ShardEntry
-from ocr_precompute.format.shard import record_file
+from ocr_precompute.format.schema import entry_names, record_name
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline.build import build, plan
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.pipeline.plan import cut_shards, work_left
 from ocr_precompute.pipeline.scan import Scan
 from ocr_precompute.pipeline.understand import understand
+from ocr_precompute.reports.clock import seconds_of
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import create_store, publish_manifest, read_manifest, shard_path
@@ -95,19 +98,18 @@ def fake_scan(samples: int, words: int, changed: frozenset[int] = frozenset()) -
 
 
 def make_split(store: Path, samples: int, words: int) -> Figures:
-    """Publish the manifest, and make the folder and key records of every shard."""
+    """Publish the manifest, and make every shard's file, empty but for its keys."""
     parameters = Parameters()
     scan = fake_scan(samples, words)
     create_store(store)
     entries = []
-    for start, stop in shard_bounds([sample.name for sample in scan.samples], SHARD_LENGTH):
-        part = scan.samples[start:stop]
-        hashes = [geometry_hash(parameters, s.digest, s.polygons) for s in part]
-        key = shard_key([sample.name for sample in part], hashes)
-        record = shard_path(store, key) / record_file("key")
-        record.parent.mkdir(parents=True)
-        record.write_bytes(with_checksum(b"".join(hashes)))
-        entries.append(ShardEntry(key, len(part)))
+    for shard in cut_shards(scan.samples, parameters, SHARD_LENGTH):
+        contents = {name.decode(): b"" for name in entry_names(len(shard.samples))}
+        contents[record_name("key")] = with_checksum(b"".join(shard.hashes))
+        path = shard_path(store, shard.key)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(archive_bytes(list(contents.items())))
+        entries.append(ShardEntry(shard.key, len(shard.samples)))
     digest = data_hash(entry.key for entry in entries)
     understood = understand(scan.samples, scan.reading, parameters, digest)
     manifest = Manifest(SPLIT, digest, parameters, tuple(entries), (), (), understood)
@@ -118,11 +120,11 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
 def measure_open(store: Path) -> Figures:
     """Opening the split, and looking up random samples."""
     base = peak_memory()
-    seconds = [timed(lambda: open_store(store).split(SPLIT)) for _ in range(REPEATS)]
+    seconds = [seconds_of(lambda: open_store(store).split(SPLIT)) for _ in range(REPEATS)]
     memory = peak_memory()
     split = open_store(store).split(SPLIT)
     indices = list(random_indices(len(split), LOOKUPS))
-    lookups = timed(lambda: [split.locate(index) for index in indices])
+    lookups = seconds_of(lambda: [split.locate(index) for index in indices])
     return {
         "open_s": statistics.median(seconds),
         "lookup_us": 1e6 * lookups / LOOKUPS,
@@ -138,14 +140,15 @@ def measure_plan(store: Path, samples: int, words: int, changed: int) -> Figures
     published = read_manifest(store, SPLIT)
     base = peak_memory()
     started = time.perf_counter()
-    planned = plan(store, scan, Parameters(), SHARD_LENGTH, published)
+    shards = list(cut_shards(scan.samples, Parameters(), SHARD_LENGTH))
+    to_build, donors = work_left(store, shards, published)
     seconds = time.perf_counter() - started
-    rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
+    rows = [geometry for shard in to_build for geometry in shard.hashes]
     return {
         "plan_s": seconds,
-        "touched": len(planned.to_build),
+        "touched": len(to_build),
         "rows": len(rows),
-        "copied": sum(geometry in planned.donors for geometry in rows),
+        "copied": sum(geometry in donors for geometry in rows),
         "memory": peak_memory(),
         "growth": peak_memory() - base,
     }
@@ -227,27 +230,20 @@ def measure_bare(folder: Path) -> Figures:
     base = peak_memory()
     text = (folder / "words.json").read_text()
     gc.disable()
-    uncollected = timed(lambda: json.loads(text))
+    uncollected = seconds_of(lambda: json.loads(text))
     gc.enable()
-    collected = timed(lambda: json.loads(text))
+    collected = seconds_of(lambda: json.loads(text))
     images = [os.path.join(folder, "images", name) for name in json.loads(text)["images"]]
     return {
         "json_s": collected,
         "json_uncollected_s": uncollected,
-        "stat_s": timed(lambda: [os.stat(image) for image in images]),
+        "stat_s": seconds_of(lambda: [os.stat(image) for image in images]),
         "memory": peak_memory(),
         "growth": peak_memory() - base,
     }
 
 
 # ----------------------------------------------------------------- measuring, each in a process
-
-
-def timed(function: Callable[[], object]) -> float:
-    """Seconds it takes."""
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 def peak_memory() -> int:

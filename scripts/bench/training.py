@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.models import DBLoss, DBNet
 from ocr.models.checkpointing import apply_checkpointing, saved_bytes
+from ocr_precompute.reports.clock import in_turn
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,7 @@ def main() -> None:
     for setting in SETTINGS:
         steps[setting.name], kept[setting.name] = step_of(setting, arguments.channels, batch)
         steps[setting.name]()  # what is done once is not counted
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(arguments.rounds):
-        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - started)
+    seconds = in_turn(steps, arguments.rounds, lambda *told: print(*told, file=sys.stderr))
     write_report(report(arguments, seconds, kept), arguments.out)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import lightning
 import numpy as np
 import torch.distributed
@@ -18,10 +17,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.models import Detections
+from ocr.models.postprocess import content_size
 from ocr_precompute.files import json_bytes, replace_file, safe_name
-from ocr_precompute.images.fit import scaled_sizes
-
-_COLOUR = (0, 180, 0)  # BGR
+from ocr_precompute.images.pictures import outlined, png_bytes
 
 
 class PredictionWriter(lightning.Callback):
@@ -59,8 +57,7 @@ class PredictionWriter(lightning.Callback):
         """Take a batch's polygons, draw them, and name images that could not be read."""
         images = batch["image"].cpu().numpy()
         matrices = batch["matrix"].cpu().numpy()
-        scales = 1 / matrices[:, :1, 0]
-        sizes = scaled_sizes(batch["original_size"].cpu().numpy(), scales).tolist()
+        sizes = batch["original_size"].cpu().numpy()
         for number, (name, future) in enumerate(zip(batch["name"], outputs, strict=True)):
             if future is None:
                 self._bad += 1
@@ -69,7 +66,8 @@ class PredictionWriter(lightning.Callback):
             found: Detections = future.result()
             self._words[name] = {"words": as_words(found)}
             if self._overlays:
-                (height, width), inverse = sizes[number], np.linalg.inv(matrices[number])
+                height, width = content_size(sizes[number], matrices[number])
+                inverse = np.linalg.inv(matrices[number])
                 self._draw(name, images[number, :height, :width], found.mapped(inverse))
         if time.monotonic() >= self._next_part:
             started = time.monotonic()
@@ -115,15 +113,12 @@ class PredictionWriter(lightning.Callback):
         replace_file(path, json_bytes({"images": dict(sorted(words.items()))}))
 
     def _draw(self, name: str, image: np.ndarray, found: Detections) -> None:
-        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        vertices = [np.rint(polygon).astype(np.int32) for polygon in found.polygons]
-        cv2.polylines(picture, vertices, True, _COLOUR, 1, cv2.LINE_AA)
         safe = safe_name(name)
         if safe != name:  # two such names could become one
             safe += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
         folder = self._out / "overlays"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{safe}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        (folder / f"{safe}.png").write_bytes(png_bytes(outlined(image, found.polygons)))
 
 
 def as_words(found: Detections) -> dict[str, Any]:

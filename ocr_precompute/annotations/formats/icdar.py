@@ -169,7 +169,7 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
     suits = readable if given else fits
     longest = 2 * rules.max_vertices if dialect == "polygon" else math.inf
     if all(suits(dialect, line) and line.numbers <= longest for line in file.shapes):
-        return Entry(str(file.path), file.image, _flat_words(file, dialect))
+        return Entry(str(file.path), file.image, _flat_words(file, dialect), alone=True)
     words: list[Word] = []
     bad = []
     for number, line in file.lines():
@@ -184,7 +184,7 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
             bad.append(BadWord(_label(number), points, reason))
         else:
             words.append((_label(number), points, difficult or is_dont_care(text)))
-    return Entry(str(file.path), file.image, words, bad)
+    return Entry(str(file.path), file.image, words, bad, alone=True)
 
 
 def _flat_words(file: TextFile, dialect: str) -> FlatWords:

@@ -1,0 +1,225 @@
+"""The command `build`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+from rich.text import Text
+
+from ocr_precompute.cli.options import (
+    AnnotationsOption,
+    ConfigOption,
+    FormatOption,
+    ImagesOption,
+    JobsOption,
+    JsonOption,
+    StoreOption,
+    VerboseOption,
+    source_to_build,
+)
+from ocr_precompute.cli.reporting import print_json, reporting
+from ocr_precompute.cli.screen import print_damaged, progress_bar, say, warn
+from ocr_precompute.errors import printable
+from ocr_precompute.files import json_bytes, replace_file, writing
+from ocr_precompute.parameters import Decode
+from ocr_precompute.pipeline.progress import Progress
+from ocr_precompute.settings import (
+    Backend,
+    Settings,
+    SkipBad,
+    Unannotated,
+    check_local,
+    load_settings,
+)
+from ocr_precompute.understood import Understood, summary_lines, warning_lines
+
+if TYPE_CHECKING:
+    from ocr_precompute.format.manifest import Damaged, Skipped
+    from ocr_precompute.pipeline.encode import ShardResult
+    from ocr_precompute.pipeline.plan import Plan
+    from ocr_precompute.pipeline.report import BuildReport
+
+ConfiguredSplitOption = Annotated[
+    str, typer.Option("--split", help="Name of the split, as in the config.")
+]
+RecipeOption = Annotated[str | None, typer.Option(help="Label recipe: seed or dbnet.")]
+SizeOption = Annotated[str | None, typer.Option(help="Canonical size, 640 or HxW.")]
+DecodeOption = Annotated[
+    Decode | None, typer.Option(help="reduced: let the JPEG decoder shrink large scans first.")
+]
+BackendOption = Annotated[Backend | None, typer.Option(help="How workers run.")]
+UnannotatedOption = Annotated[
+    Unannotated | None,
+    typer.Option(
+        "--unannotated",
+        help="Images without annotation: skip (the default), take as pages without text "
+        "(empty), or stop (error).",
+    ),
+]
+PlanOnlyOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+SkipBadOption = Annotated[
+    SkipBad | None,
+    typer.Option(
+        "--skip-bad",
+        help="Skip bad images, make bad polygons don't-care, record both. "
+        "With --skip-bad=image an image with a bad polygon is skipped too.",
+    ),
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Refuse damaged images, and what is legal and probably not meant."
+    ),
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write all that was understood, every name, as JSON."),
+]
+
+
+class BuildCommand(typer.core.TyperCommand):
+    """A command whose option `--skip-bad` also stands without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, `--skip-bad` alone as `--skip-bad=polygon`."""
+        alone = [f"{each}=polygon" if each == "--skip-bad" else each for each in args]
+        return super().parse_args(ctx, alone)
+
+
+def build(
+    split: ConfiguredSplitOption,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    images: ImagesOption = None,
+    annotations: AnnotationsOption = None,
+    format_name: FormatOption = None,
+    recipe: RecipeOption = None,
+    size: SizeOption = None,
+    decode: DecodeOption = None,
+    jobs: JobsOption = None,
+    backend: BackendOption = None,
+    unannotated: UnannotatedOption = None,
+    dry_run: PlanOnlyOption = False,
+    skip_bad: SkipBadOption = None,
+    strict: StrictOption = False,
+    report_file: ReportOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = 0,
+) -> None:
+    """Build or update a split. Does nothing when the data hash has not changed.
+
+    Sources and settings come from the configuration file; with --images and --annotations none is
+    needed. Only what changed is computed again, an interrupted build resumes, and readers see the
+    old split until the new one is complete.
+
+    Example: ocr-precompute build --split val --images img --annotations gt --store data/store
+    """
+    with reporting(as_json, verbose):
+        from ocr_precompute.pipeline import build as building
+
+        given = {"store": store, "recipe": recipe, "size": size, "decode": decode}
+        settings = load_settings(config, {**given, "jobs": jobs, "backend": backend})
+        if report_file:
+            check_local(report_file, "--report")
+        source = source_to_build(settings, split, images, annotations, format_name)
+        source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
+        with BuildScreen(report_file) as screen:
+            report = building.build(
+                split,
+                source,
+                settings,
+                skip_bad=skip_bad,
+                strict=strict,
+                dry_run=dry_run,
+                every_name=report_file is not None,
+                progress=screen,
+            )
+        print_build(report, settings)
+        if as_json:
+            print_json(asdict(report))
+
+
+class BuildScreen(Progress):
+    """Shows a running build."""
+
+    def __init__(self, report: Path | None = None) -> None:
+        """report: file to write all that was understood to."""
+        self._report = report
+        self._facts: dict[str, Any] = {}
+        self._progress = progress_bar()
+        self._task = self._progress.add_task("scanning", total=None, detail="")
+        self._built = self._reused = 0
+
+    def __enter__(self) -> BuildScreen:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def scanning(self, done: int, total: int) -> None:
+        """Show how far the scan is."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def understood(self, understood: Understood, skipped: tuple[Skipped, ...]) -> None:
+        """Write the report, if one is wanted. Raises StoreError if that cannot be done."""
+        self._facts |= {**understood.as_dict(), "skipped": [asdict(each) for each in skipped]}
+        self._write_report()
+
+    def damaged(self, damaged: tuple[Damaged, ...]) -> None:
+        """Write the report again, with these. Raises StoreError if that cannot be done."""
+        self._facts["damaged"] = [asdict(each) for each in damaged]
+        self._write_report()
+
+    def _write_report(self) -> None:
+        if self._report is None:
+            return
+        with writing(self._report, "name another --report"):
+            replace_file(self._report, json_bytes(self._facts))
+
+    def planned(self, plan: Plan) -> None:
+        """Start the bar, at what is there already."""
+        missing = sum(len(shard.samples) for shard in plan.to_build)
+        self._built, self._reused = 0, len(plan.shards) - len(plan.to_build)
+        self._progress.reset(
+            self._task, total=missing, description="encoding", detail=self._detail()
+        )
+
+    def encoded(self, result: ShardResult) -> None:
+        """Advance the bar by one shard."""
+        self._built += 1
+        self._progress.update(
+            self._task, advance=result.computed + result.copied, detail=self._detail()
+        )
+
+    def notice(self, message: str) -> None:
+        """One line above the bar."""
+        self._progress.console.print(Text(printable(message)))
+
+    def _detail(self) -> str:
+        return f"{self._built} shards built, {self._reused} reused"
+
+
+def print_build(report: BuildReport, settings: Settings) -> None:
+    """The result of a build, in a few lines; what is probably not meant in colour."""
+    counts = f"{report.samples} samples in {report.shards} shards"
+    if report.up_to_date:
+        say(f"{report.split}: up to date, {counts}, {report.seconds:.1f} s")
+    else:
+        verb = "would build" if report.dry_run else "built"
+        say(
+            f"{report.split}: {verb} {report.built} shards ({report.computed} samples computed, "
+            f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
+        )
+    for line in summary_lines(report.understood, settings.parameters):
+        say(line)
+    for line in warning_lines(report.understood, settings.parameters):
+        warn(line)
+    if report.skipped:
+        say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
+    print_damaged(report.damaged)
+    say(f"store {settings.store}, data hash {report.data_hash}")

@@ -1,0 +1,112 @@
+"""Options that several commands take, and what they say together about a split's source."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ocr_precompute.annotations import format_names
+from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.settings import DEFAULT_CONFIG, Settings, Source, source_with
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help=f"Configuration file; {DEFAULT_CONFIG} by default, if present."),
+]
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Name of the split.")]
+OneSplitOption = Annotated[str | None, typer.Option("--split", help="Only this split.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+VerboseOption = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="Log what is done to stderr; -vv logs more.",
+        show_default=False,
+    ),
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder that image names are relative to.")
+]
+AnnotationsOption = Annotated[
+    Path | None, typer.Option("--annotations", help="Annotation file, or folder of text files.")
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", help=f"Annotation format: auto, {', '.join(format_names())}."),
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Workers; one a core by default.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing, only say what would be done.")
+]
+
+
+def source_to_build(
+    settings: Settings,
+    split: str,
+    images: Path | None,
+    annotations: Path | None,
+    format_name: str | None,
+) -> Source:
+    """A split's source: the flags, over what the configuration says.
+
+    Raises InputError if they are not enough.
+    """
+    known = settings.splits.get(split) if images and annotations else settings.source(split)
+    return _override(known, split, images, annotations, format_name)
+
+
+def source_built_from(
+    settings: Settings,
+    split: str,
+    images: Path | None,
+    annotations: Path | None,
+    format_name: str | None,
+) -> Source | None:
+    """What a split was built from: the flags, over what the store remembers or is configured.
+
+    None if nothing is known of it and no flag given.
+    """
+    from ocr_precompute.storage.store import recorded_source
+
+    source = recorded_source(settings.store, split) or settings.splits.get(split)
+    if images or annotations:
+        source = _override(source, split, images, annotations, format_name)
+    return source and source.model_copy(update={"rules": source.rules or settings.rules})
+
+
+def _override(
+    source: Source | None,
+    split: str,
+    images: Path | None,
+    annotations: Path | None,
+    format_name: str | None,
+) -> Source:
+    if source is None and not (images and annotations):
+        raise source_unknown(split)
+    given = {"images": images, "annotations": annotations, "format": format_name}
+    return source_with(source, given)
+
+
+def source_unknown(split: str) -> InputError:
+    """The error that says which flags a command needs."""
+    reason = "give both --images and --annotations"
+    return InputError([Problem("config", "command line", f"split {split!r}", reason)])
+
+
+def duration(text: str, option: str) -> timedelta:
+    """A length of time as given on the command line: a number and d, h, m or s; or 0."""
+    match = re.fullmatch(r"(\d{1,5})([dhms])|0", text.strip())
+    if match is None:
+        reason = "give a whole number and d, h, m or s, as in 1d, 12h or 30m, or 0"
+        raise InputError([Problem("config", "command line", f"{option} {text!r}", reason)])
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", None: "days"}[match[2]]
+    return timedelta(**{unit: int(match[1] or 0)})

@@ -1,0 +1,127 @@
+"""Where tasks run: in this process, in its threads, or in processes of its own.
+
+Whatever the engine, one pure function does one task.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TypeVar
+
+import joblib
+
+from ocr_precompute.errors import WorkerError
+from ocr_precompute.runtime import compiled
+from ocr_precompute.runtime.logs import Lines, handle_kept, keeping_lines, level
+from ocr_precompute.settings import Backend
+from ocr_precompute.targets.maps import compile_kernel
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    jobs: int,
+    backend: Backend,
+    notice: Callable[[str], None],
+) -> Iterator[R]:
+    """Results as they come. The function and the tasks can be pickled.
+
+    notice: called with something worth a line on the screen. What a worker process logs is handled
+    here once its task is done.
+    Raises what a task raises, or WorkerError if a worker is lost.
+    """
+    jobs = min(jobs, len(tasks))
+    if backend == "sequential" or jobs <= 1:
+        log.info("%d shards to build, in this process", len(tasks))
+        return map(function, tasks)
+    log.info("%d shards to build, %d workers of %s", len(tasks), jobs, backend)
+    return _in_workers(function, tasks, jobs, backend, notice)
+
+
+def _in_workers(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    jobs: int,
+    backend: Backend,
+    notice: Callable[[str], None],
+) -> Iterator[R]:
+    processes = {
+        "inner_max_num_threads": 1,
+        "initializer": _start_worker,
+        "initargs": (os.getpid(),),
+    }
+    compile_kernel()  # once here, so that workers find it on the disk
+    done = 0
+    call = joblib.delayed(_in_process if backend == "loky" else _in_thread)
+    try:
+        with (
+            _quiet_resource_trackers(),
+            joblib.parallel_config(backend, **(processes if backend == "loky" else {})),
+        ):
+            parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
+            for result, lines in parallel(call(function, task, level()) for task in tasks):
+                handle_kept(lines)
+                done += 1
+                yield result
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process was lost (killed, or out of memory); nothing was published, and "
+            f"{done} finished shards are kept. Run again with fewer --jobs, or with "
+            "--backend sequential"
+        ) from error
+    except (OSError, ImportError, NotImplementedError) as error:
+        if done:
+            raise
+        notice(f"workers cannot be started ({error}); working in this process instead")
+        yield from map(function, tasks)
+
+
+def _in_process(function: Callable[[T], R], task: T, lowest: int) -> tuple[R, Lines]:
+    with keeping_lines(lowest) as lines:
+        return function(task), lines
+
+
+def _in_thread(function: Callable[[T], R], task: T, _: int) -> tuple[R, Lines]:
+    return function(task), []
+
+
+@contextmanager
+def _quiet_resource_trackers() -> Iterator[None]:
+    """Keep workers that are ended early from having their semaphores called leaked, on stderr."""
+    before = os.environ.get("PYTHONWARNINGS")
+    rules = [before] if before else []
+    os.environ["PYTHONWARNINGS"] = ",".join([*rules, "ignore:resource_tracker:UserWarning"])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _start_worker(parent: int) -> None:
+    """Make this worker process end when the process that started it is gone.
+
+    Workers wait minutes for more work otherwise, and whoever reads the build's output with them.
+    What is to be said about compiled code, the process that started it has said.
+    """
+    compiled.log.setLevel(logging.ERROR)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,106 @@
+"""Plan a build: cut samples into shards, see which are there, and what rows can be copied."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocr_precompute.format.boundaries import shard_bounds
+from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
+from ocr_precompute.format.manifest import Manifest
+from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.request import Request
+from ocr_precompute.pipeline.scan import Scan
+from ocr_precompute.pipeline.understand import refuse_suspicions, understand
+from ocr_precompute.samples import Sample
+from ocr_precompute.storage.store import find_rows, shard_keys
+from ocr_precompute.understood import Understood
+
+log = logging.getLogger(__name__)
+
+Rows = dict[bytes, tuple[str, int]]
+"""Where rows lie: geometry hash -> (shard key, row)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShardPlan:
+    """One shard to be: its key, its samples, and each sample's geometry hash."""
+
+    key: str
+    samples: tuple[Sample, ...]
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All shards of a split in order, which of them to build, and rows that need no computing.
+
+    scan: what is planned for. donors: where such rows lie. understood: what the annotations came
+    to.
+    """
+
+    scan: Scan
+    shards: tuple[ShardPlan, ...]
+    to_build: tuple[ShardPlan, ...]
+    donors: Rows
+    understood: Understood
+
+    @property
+    def data_hash(self) -> str:
+        """The data hash of the split as planned."""
+        return data_hash(shard.key for shard in self.shards)
+
+
+def plan(request: Request, scanned: Scan) -> Plan:
+    """What is to be done for the samples, and what was understood of them, told to the watcher.
+
+    Raises InputError, if the request is strict, for what is legal and probably not meant.
+    """
+    settings, published = request.settings, request.published
+    shards = tuple(cut_shards(scanned.samples, request.parameters, settings.shard_length))
+    to_build, donors = work_left(settings.store, shards, published)
+    log.info(
+        "%d samples in %d shards: %d are there, %d to build, %d rows to copy",
+        *(len(scanned.samples), len(shards), len(shards) - len(to_build), len(to_build)),
+        len(donors),
+    )
+    understood = understand(
+        scanned.samples,
+        scanned.reading,
+        request.parameters,
+        data_hash(shard.key for shard in shards),
+        published.understood if published else None,
+        request.every_name,
+    )
+    request.progress.understood(understood, scanned.skipped)
+    if request.strict:
+        refuse_suspicions(understood, request.parameters, request.source.annotations)
+    planned = Plan(scanned, shards, to_build, donors, understood)
+    request.progress.planned(planned)
+    return planned
+
+
+def cut_shards(
+    samples: Sequence[Sample], parameters: Parameters, length: int
+) -> Iterator[ShardPlan]:
+    """The shards of about `length` samples that samples, ordered by name, are cut into."""
+    for start, stop in shard_bounds([sample.name for sample in samples], length):
+        part = tuple(samples[start:stop])
+        hashes = tuple(geometry_hash(parameters, s.digest, s.polygons) for s in part)
+        yield ShardPlan(shard_key([s.name for s in part], hashes), part, hashes)
+
+
+def work_left(
+    store: Path, shards: Sequence[ShardPlan], published: Manifest | None
+) -> tuple[tuple[ShardPlan, ...], Rows]:
+    """The shards that are not there yet, and where rows of theirs lie already.
+
+    published: the split's manifest, whose shards are the likeliest to hold such rows.
+    """
+    existing = shard_keys(store)
+    to_build = tuple(shard for shard in shards if shard.key not in existing)
+    wanted = {geometry for shard in to_build for geometry in shard.hashes}
+    likely = [entry.key for entry in published.shards] if published else []
+    return to_build, find_rows(store, wanted, likely) if wanted else {}

@@ -1,0 +1,82 @@
+"""What a build did, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ocr_precompute.format.manifest import Damaged, Manifest
+from ocr_precompute.pipeline.encode import ShardResult
+from ocr_precompute.pipeline.plan import Plan
+from ocr_precompute.understood import Understood
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did, or with dry_run would do.
+
+    built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
+    left out. understood: what the annotations came to. damaged: samples whose images are damaged.
+    seconds: wall clock.
+    """
+
+    split: str
+    data_hash: str
+    samples: int
+    shards: int
+    built: int
+    reused: int
+    computed: int
+    copied: int
+    skipped: int
+    understood: Understood
+    damaged: tuple[Damaged, ...]
+    up_to_date: bool
+    dry_run: bool
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        planned: Plan,
+        results: Mapping[str, ShardResult] | None,
+        *,
+        up_to_date: bool,
+        seconds: float,
+    ) -> BuildReport:
+        """The report of a build. results: of the shards that were built; None for a dry run."""
+        done = _would_do(planned) if results is None else _has_done(planned, results)
+        built, computed, copied = done
+        return cls(
+            split=manifest.split,
+            data_hash=manifest.data_hash,
+            samples=manifest.samples,
+            shards=len(manifest.shards),
+            built=built,
+            reused=len(manifest.shards) - built,
+            computed=computed,
+            copied=copied,
+            skipped=len(manifest.skipped),
+            understood=manifest.understood,
+            damaged=manifest.damaged,
+            up_to_date=up_to_date,
+            dry_run=results is None,
+            seconds=round(seconds, 3),
+        )
+
+
+def _has_done(planned: Plan, results: Mapping[str, ShardResult]) -> tuple[int, int, int]:
+    """Shards built, rows computed, rows copied.
+
+    Shards of an earlier round that the split does not name after all count as if they had lain
+    there before.
+    """
+    named = [results[shard.key] for shard in planned.shards if shard.key in results]
+    return len(named), sum(r.computed for r in named), sum(r.copied for r in named)
+
+
+def _would_do(planned: Plan) -> tuple[int, int, int]:
+    rows = [geometry for shard in planned.to_build for geometry in shard.hashes]
+    copied = sum(geometry in planned.donors for geometry in rows)
+    return len(planned.to_build), len(rows) - copied, copied

@@ -1,0 +1,30 @@
+"""What one build is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_precompute.format.manifest import Manifest
+from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.progress import Progress
+from ocr_precompute.settings import Settings, Source
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One build, with nothing left open.
+
+    source: with the rules that hold. published: the split's manifest, if it has one to go by.
+    strict: refuse what is legal and probably not meant. every_name: understand with all names.
+    progress: who watches.
+    """
+
+    split: str
+    source: Source
+    settings: Settings
+    parameters: Parameters
+    published: Manifest | None
+    strict: bool
+    dry_run: bool
+    every_name: bool
+    progress: Progress

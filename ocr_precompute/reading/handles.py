@@ -1,0 +1,56 @@
+"""Shards that are open, of all splits of this process together: there may be only so many."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ocr_precompute.reading.opened import OpenedShard
+from ocr_precompute.runtime.forks import undisturbed
+
+Key = tuple[int, int]
+"""A number of its own for each split, and the shard's in it."""
+
+
+def most_open_files() -> int:
+    """How many shards a process keeps open: half of the files that it may open.
+
+    But no more than half of the maps that Linux lets a process have.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(2**15, soft // 2) if soft != resource.RLIM_INFINITY else 2**15
+
+
+class Handles:
+    """Opened shards; the one that was not used for longest is closed when there are too many.
+
+    Who reads one that is closed meanwhile reads on. One that is open is given without a lock.
+    """
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Key, OpenedShard] = OrderedDict()
+
+    def get(self, key: Key, make: Callable[[], OpenedShard]) -> OpenedShard:
+        """The shard of that key, opened if it is not. Raises as make does."""
+        found = self._held.get(key)
+        if found is None:
+            found = make()
+            with undisturbed:
+                self._held[key] = found
+                while len(self._held) > max(1, most_open_files()):
+                    self._held.popitem(last=False)
+        else:
+            with contextlib.suppress(KeyError):  # closed meanwhile
+                self._held.move_to_end(key)
+        return found
+
+    def close(self, split: int) -> None:
+        """Close all shards of a split."""
+        with undisturbed:
+            for key in [key for key in self._held if key[0] == split]:
+                del self._held[key]
+
+
+HANDLES = Handles()

@@ -1,0 +1,92 @@
+"""A shard opened for reading: mapped, read over a network, or taken apart by zarr-python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ocr_precompute.format.chunks import ChunkError, strip_checksum
+from ocr_precompute.format.records import Records
+from ocr_precompute.format.shard import (
+    COLUMNS,
+    Bytes,
+    MappedFile,
+    ShardIndex,
+    check_sizes,
+    is_ours,
+    read_records,
+)
+from ocr_precompute.parameters import Parameters
+from ocr_precompute.reading.foreign import ForeignShard
+from ocr_precompute.reading.remote import RangedFile
+
+
+class OpenedShard(Protocol):
+    """A shard opened for reading."""
+
+    def read(
+        self, row: int, out: Sequence[tuple[str, np.ndarray]], checksums: bool
+    ) -> list[memoryview]:
+        """Read maps of one sample into arrays, or return chunks to be decompressed into them."""
+
+    def records(self) -> Records:
+        """All but the maps. Raises ValueError if they are damaged."""
+
+
+class IndexedShard:
+    """A shard as this version writes it: chunks are ranges of bytes of its file."""
+
+    def __init__(self, file: Bytes, index: ShardIndex) -> None:
+        self._file, self._index = file, index
+
+    def read(
+        self, row: int, out: Sequence[tuple[str, np.ndarray]], checksums: bool
+    ) -> list[memoryview]:
+        """The chunks of the maps, without their checksums; read in one piece.
+
+        Raises ChunkError if one does not match its checksum.
+        """
+        starts, stops = self._index.starts[row].tolist(), self._index.stops[row].tolist()
+        columns = [COLUMNS[field] for field, _ in out]
+        first, last = starts[min(columns)], stops[max(columns)]
+        data = self._file.read(first, last)
+        chunks = [data[starts[c] - first : stops[c] - first - 4] for c in columns]
+        for position, column in enumerate(columns) if checksums else ():
+            try:
+                strip_checksum(data[starts[column] - first : stops[column] - first])
+            except ValueError as error:
+                raise ChunkError(position, str(error)) from error
+        return chunks
+
+    def records(self) -> Records:
+        """All but the maps."""
+        return read_records(self._file, self._index)
+
+
+def open_shard(
+    path: Path, samples: int, parameters: Parameters, known: Callable[[Bytes], ShardIndex]
+) -> OpenedShard:
+    """Open a shard of so many samples, behind a URL too.
+
+    known: gives the index of a shard's file, and need not read it twice.
+    Raises ValueError if it is damaged or another, OSError if it is missing.
+    """
+    file = MappedFile(path) if isinstance(path, Path) else RangedFile(path)
+    try:
+        index = known(file)
+        ours = is_ours(file, index, parameters)
+    except ValueError:
+        ours = False
+        if not isinstance(path, Path):
+            raise
+    if not ours:
+        if isinstance(path, Path):
+            return ForeignShard(file, samples, parameters)
+        raise ValueError("it is not as this version writes shards, and read only from a folder")
+    if index.samples != samples:
+        raise ValueError(f"holds {index.samples} samples, not {samples} as the manifest says")
+    check_sizes(index, parameters)
+    return IndexedShard(file, index)

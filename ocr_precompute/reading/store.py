@@ -1,0 +1,79 @@
+"""Opening a store: `open_store(path)["val"][0]`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from ocr_precompute.reading.remote import Access, remote_folder
+from ocr_precompute.reading.split import Split
+from ocr_precompute.storage.store import check_store, published, split_names
+
+
+def open_store(path: str | Path, *, checksums: bool = True, timeout: float = 60.0) -> Store:
+    """Open a store for reading.
+
+    path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
+    checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
+    time. timeout: seconds that one request to a URL may take.
+    Raises StoreError if there is no store, it is out of reach, or of another format version.
+    """
+    folder = remote_folder(path) if isinstance(path, str) and "://" in path else Path(path)
+    return Store(folder, checksums=checksums, timeout=timeout)
+
+
+class Store:
+    """A store opened for reading: its splits by name.
+
+    Used as a context manager, it closes the files of its splits at the end; without, they are
+    closed when store and splits are no longer used.
+    """
+
+    def __init__(self, path: Path, *, checksums: bool = True, timeout: float = 60.0) -> None:
+        self.path = path
+        self._checksums = checksums
+        self._access = Access(path, timeout)
+        self._access.ask(lambda: check_store(path))
+        self._opened: weakref.WeakSet[Split] = weakref.WeakSet()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, splits: {', '.join(self.splits) or 'none'})"
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for split in self._opened:
+            split.close()
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the published splits."""
+        return self._access.ask(lambda: split_names(self.path))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.splits)
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.splits
+
+    def __getitem__(self, name: str) -> Split:
+        """A published split. Raises StoreError, which is no KeyError, if there is none."""
+        return self.split(name)
+
+    def split(self, name: str) -> Split:
+        """A published split. Raises StoreError if there is none of that name."""
+        manifest = self._access.ask(lambda: published(self.path, name))
+        split = Split(self.path, manifest, checksums=self._checksums, timeout=self._access.limit)
+        self._opened.add(split)
+        return split

@@ -1,0 +1,54 @@
+"""Measuring: seconds and rates of functions that take turns, and the memory of this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """Seconds that one call takes."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def in_turn(
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    told: Callable[[str, float], None] = lambda name, seconds: None,
+) -> dict[str, list[float]]:
+    """Seconds that each function takes in each round, one after the other.
+
+    A machine that is slow for a while is so for all of them. Which goes first changes every round.
+    told: called with what has just been measured.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    names = list(functions)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(seconds_of(functions[name]))
+            told(name, seconds[name][-1])
+    return seconds
+
+
+def rate(counts: Iterable[int], seconds: float) -> float:
+    """How many come a second, until they end or so many seconds are over."""
+    done, started = 0, time.perf_counter()
+    for count in counts:
+        done += count
+        if time.perf_counter() - started >= seconds:
+            break
+    return done / (time.perf_counter() - started)
+
+
+def resident_memory() -> int | None:
+    """Bytes of this process's own memory, without mapped files; None if the system is silent."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/self/statm").read_text().split()
+        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -1,0 +1,106 @@
+"""The digest cache: what is known of image files that were not touched since."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from ocr_precompute.samples import ImageFile
+
+log = logging.getLogger(__name__)
+
+_PATHS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()  # as os.fsdecode has them
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS images (path BLOB PRIMARY KEY, stamp TEXT, digest BLOB,"
+    " height INTEGER, width INTEGER, turned INTEGER)"
+)
+_SELECT = (
+    "SELECT path, stamp, digest, height, width, turned FROM images"
+    " WHERE typeof(path) = 'blob' AND typeof(stamp) = 'text'"
+    " AND typeof(digest) = 'blob' AND length(digest) = 32"
+    " AND typeof(height) = 'integer' AND height > 0 AND typeof(width) = 'integer' AND width > 0"
+)
+
+
+class DigestCache:
+    """Digests and sizes of image files, by (path, size, mtime, ctime, inode) in a SQLite file.
+
+    A cache only: without it, or when it is damaged, busy, not writable or no file at all, files are
+    read again.
+    Use as a context manager; what was learnt is written when it closes.
+    """
+
+    # A file changed again within the file system's time resolution keeps its times; one that was
+    # changed this recently is not remembered (as version control systems do).
+    _SETTLED_NS = 2_000_000_000
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, tuple[str, ImageFile]] = {}
+        self._learnt: dict[str, tuple[str, ImageFile]] = {}
+
+    def __enter__(self) -> DigestCache:
+        if self._path.is_file():  # SQLite would wait for a pipe
+            try:
+                self._known = self._read()
+            except sqlite3.Error as error:
+                log.info("%s: cannot be used (%s), images are read again", self._path, error)
+                self._known = {}
+        log.info("%s: %d images known", self._path, len(self._known))
+        return self
+
+    def _read(self) -> dict[str, tuple[str, ImageFile]]:
+        """What the file remembers. A store may come from elsewhere: rows are checked, and steps and
+        lengths are bounded, for `images` could be a view without an end.
+        """
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
+        # A row has over 80 bytes and takes 30 steps.
+        most_steps = 10_000 + self._path.stat().st_size
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**16)
+            database.set_progress_handler(lambda: 1, most_steps)  # 1: give up
+            return {
+                path.decode(*_PATHS): (stamp, ImageFile(digest, (height, width), turned == 1))
+                for path, stamp, digest, height, width, turned in database.execute(_SELECT)
+            }
+
+    def __exit__(self, *_: object) -> None:
+        if not self._learnt or (os.path.lexists(self._path) and not self._path.is_file()):
+            return
+        # Paths as bytes: they need not be UTF-8, and text in SQLite must be.
+        rows = [
+            (os.fsencode(path), stamp, image.digest, *image.size, image.turned)
+            for path, (stamp, image) in self._learnt.items()
+        ]
+        try:
+            self._write(rows)
+        except sqlite3.OperationalError as error:  # busy or not writable: learn it next time
+            log.info("%s: cannot be written (%s)", self._path, error)
+        except sqlite3.DatabaseError:  # damaged: start afresh
+            self._path.unlink(missing_ok=True)
+
+    def _write(self, rows: list[tuple[bytes, str, bytes, int, int, bool]]) -> None:
+        with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+            database.set_progress_handler(lambda: 1, 10_000 + 1000 * len(rows))
+            database.execute("DROP TABLE IF EXISTS digests")  # of versions that kept no sizes
+            database.execute(_CREATE)
+            database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def lookup(self, path: str, status: os.stat_result) -> ImageFile | None:
+        """What is known of the file, if it has not been touched since."""
+        known = self._known.get(path)
+        return known[1] if known and known[0] == _stamp(status) else None
+
+    def learn(self, path: str, status: os.stat_result, image: ImageFile) -> None:
+        """Remember what was found in bytes that were read after `status` was taken."""
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > self._SETTLED_NS:
+            self._learnt[path] = (_stamp(status), image)
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Varied training samples a second: the store, the same samples live, and a usual trainer.
+
+All give shuffled batches of crops with four label maps, turned, scaled and recoloured within the
+same limits. "Usual trainer": OpenCV decodes the image and brings it to canonical size,
+albumentations varies pixels and polygons, labels are drawn edge by edge with numpy as in labels.py
+(distances by the law of cosines), PyTorch's DataLoader has workers. It places crops anywhere; ours
+look for text.
+
+Every setting takes its turn in every round, the median over rounds counts, and of each contender
+its best setting. All files lie in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from common import (
+    SPLIT,
+    add_out,
+    argument_parser,
+    build_store,
+    checked_annotations,
+    environment,
+    is_installed,
+    markdown_table,
+    write_report,
+)
+from labels import edge_distance_by_cosines, numpy_targets
+from torch.utils.data import DataLoader
+
+from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, StoreDataset
+from ocr.datasets.samples import TRAINING
+from ocr.datasets.transforms import Augmentation, AugmentedDataset
+from ocr_precompute.parameters import RECIPES
+from ocr_precompute.settings import Source
+
+PACKAGES = ("torch", "opencv-python-headless", "albumentations", "numba", "pyclipper")
+SIZE = 640  # canonical side of the store
+ROTATION, SCALE, COLOUR = 5.0, 0.3, 0.2  # as in configs/train.yaml
+FIELDS = (*TRAINING, "polygons", "ignore")
+
+Batches = Iterator[Any]
+
+
+class UsualTrainer:
+    """A map-style dataset as trainers write it."""
+
+    def __init__(self, source: Source, crop: int) -> None:
+        self._images = source.images
+        self._annotated = checked_annotations(source.images, source.annotations)
+        self._crop = crop
+        new = import_module("albumentations")
+        self._vary = new.Compose(
+            [
+                new.Affine(scale=(1 / (1 + SCALE), 1 + SCALE), rotate=(-ROTATION, ROTATION), p=1),
+                new.RandomCrop(crop, crop, pad_if_needed=True),
+                new.ColorJitter((1 - COLOUR, 1 + COLOUR), (1 - COLOUR, 1 + COLOUR),
+                                (1 - COLOUR, 1 + COLOUR), (0, 0), p=1),
+            ],
+            keypoint_params=new.KeypointParams("xy", remove_invisible=False),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._annotated)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        annotation = self._annotated[index]
+        read = cv2.imread(str(self._images / annotation.name))
+        if read is None:
+            raise ValueError(f"{annotation.name}: cannot be decoded")
+        pixels = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
+        scale = SIZE / max(pixels.shape[:2])
+        height, width = (round(side * scale) for side in pixels.shape[:2])
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
+        image[:height, :width] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        polygons = annotation.polygons.scaled(scale)
+        varied = self._vary(image=image, keypoints=polygons.points)
+        moved = np.split(np.array(varied["keypoints"]), polygons.starts[1:-1])
+        pairs = [
+            (polygon, bool(ignored))
+            for polygon, ignored in zip(moved, polygons.ignore, strict=True)
+            if (polygon.max(axis=0) > 0).all() and (polygon.min(axis=0) < self._crop).all()
+        ]
+        targets = numpy_targets(
+            [polygon for polygon, _ in pairs],
+            [ignored for _, ignored in pairs],
+            self._crop,
+            RECIPES["dbnet"],
+            edge_distance_by_cosines,
+        )
+        return {"image": varied["image"], **{f: getattr(targets, f) for f in TRAINING[1:]}}
+
+
+def usual(source: Source, crop: int, workers: int, batch_size: int) -> Batches:
+    """Endless batches of the usual trainer."""
+    dataset: Any = UsualTrainer(source, crop)
+    loader: Any = DataLoader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+def ours(dataset: SampleDataset, crop: int, threads: int, batch_size: int) -> Batches:
+    """Endless batches of ours, stored or live."""
+    varied = AugmentedDataset(dataset, Augmentation(crop, 0.0, ROTATION, SCALE, COLOUR))
+    loader = BatchLoader(varied, batch_size, shuffle=True, threads=threads)
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+@dataclass
+class Runner:
+    """One setting of one contender, its batches under way, and its samples a second by round."""
+
+    name: str
+    setting: str
+    start: Callable[[], Batches]
+    rates: list[float] = field(default_factory=list)
+
+    def run(self, seconds: float) -> None:
+        """One round: two batches to warm up, then whole batches for so long at least."""
+        batches = self.start()
+        collections = [next(batches) for _ in range(2)]
+        del collections
+        count, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds or not count:
+            count += len(next(batches)["image"])
+        elapsed = time.perf_counter() - started
+        self.rates.append(count / elapsed)
+        print(f"  {self.name}, {self.setting}: {self.rates[-1]:,.0f} samples/s", file=sys.stderr)
+
+    @property
+    def rate(self) -> float:
+        """The median over rounds."""
+        return statistics.median(self.rates)
+
+
+def runners(arguments: argparse.Namespace, store: Path, source: Source) -> list[Runner]:
+    """Every setting of every contender that can take part."""
+    crop, size = arguments.crop, arguments.batch_size
+    live = LiveDataset(source.images, source.annotations, FIELDS, size=SIZE)
+    stored = StoreDataset(store, SPLIT, FIELDS)
+    found = []
+    for n in (1, 2):
+        found += [
+            Runner("ours", f"{n} threads", lambda n=n: ours(stored, crop, n, size)),  # type: ignore[misc]
+            Runner("ours, live", f"{n} threads", lambda n=n: ours(live, crop, n, size)),  # type: ignore[misc]
+        ]
+    if is_installed("albumentations"):
+        for n in (0, 1, 2):
+            found.append(
+                Runner("a usual trainer", f"{n} workers", lambda n=n: usual(source, crop, n, size))  # type: ignore[misc]
+            )
+    return found
+
+
+def report(found: Sequence[Runner], samples: int, crop: int) -> Iterable[str]:
+    """The table."""
+    yield f"# Varied samples: crops of {crop} from {samples} samples at {SIZE} px"
+    yield ""
+    yield from environment(PACKAGES)
+    yield ""
+    names = list(dict.fromkeys(each.name for each in found))
+    best = [max((e for e in found if e.name == n), key=lambda e: e.rate) for n in names]
+    rows = [(e.name, e.setting, f"{e.rate:,.0f}", f"{best[0].rate / e.rate:.1f}") for e in best]
+    yield markdown_table(("contender", "best setting", "samples/s", "ours is faster by"), rows)
+
+
+def main() -> None:
+    """Build, run all rounds, report."""
+    parser = argument_parser(__doc__, samples=90)
+    parser.add_argument("--crop", type=int, default=640)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
+    add_out(parser)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)  # before workers are forked, which would find its pool of threads held
+    store, source = build_store(arguments)
+    found = runners(arguments, store, source)
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+        for each in found:
+            each.run(arguments.seconds)
+    write_report(report(found, arguments.samples, arguments.crop), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
