@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_MINGLE = 0.25  # how far, in kinds, left-over samples may pass the border to the next kind
+_MINGLE = 0.5  # how far, in kinds, left-over samples may pass the border to the next kind
 
 
 @dataclass(frozen=True)
