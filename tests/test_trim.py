@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import Dataset, same
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_train import in_processes
+from train_once import train
 
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, StoreDataset
 from ocr.datasets.data_module import DetectionData
@@ -26,6 +29,7 @@ from ocr.datasets.samples import ANNOTATIONS, TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.datasets.trim import kinds_of
 from ocr.models import DBNet
+from ocr_precompute.errors import StoreError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
 
@@ -475,3 +479,98 @@ def test_training_and_validation_are_trimmed_unless_told_otherwise(stored: Store
         data.setup("fit")
         for loader in (data.train_dataloader(), data.val_dataloader()):
             assert (shapes_of(loader) == {(SIDE, SIDE)}) != trimmed
+
+
+# --------------------------------------------------------------------------------------- training
+
+trains = pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec:FutureWarning",
+    "ignore:.*does not have many workers",
+    "ignore:.*smaller than the logging interval",
+    "ignore:.*exists and is not empty",
+    "ignore:Be aware that when using `ckpt_path`",
+)
+
+
+@pytest.fixture(scope="module")
+def computed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration of the compiler for the same split."""
+    path = tmp_path_factory.mktemp("config") / "precompute.yaml"
+    source = dataset.source.model_dump(mode="json")
+    path.write_text(yaml.safe_dump({"size": SIDE, "splits": {"val": source}}))
+    return str(path)
+
+
+def data(stored: StoreDataset, **changes: Any) -> dict[str, Any]:
+    store = str(stored.split.store)
+    both = {"store": store, "train": "val", "val": "val"}
+    return {**both, "batch_size": 4, "threads": 2, "trim": 32, **changes}
+
+
+@trains
+def test_steps_are_the_same_from_the_store_and_live(
+    stored: StoreDataset, computed: str, tmp_path: Path
+) -> None:
+    loops = {"max_epochs": 3}  # of 8 steps
+    one = train(str(tmp_path / "a"), data(stored), trainer=loops)
+    other = train(str(tmp_path / "b"), data(stored, store="none", live=computed), trainer=loops)
+    assert len(one.losses) == 24
+    assert one.losses == other.losses
+    assert one.images == other.images
+    assert one.names == other.names
+    assert one.metrics["val/hmean"] == other.metrics["val/hmean"]
+
+
+@trains
+def test_an_interrupted_training_goes_on_trimmed(stored: StoreDataset, tmp_path: Path) -> None:
+    loops, out = {"max_epochs": 2}, str(tmp_path)
+    whole = train(out, data(stored), trainer=loops, checkpoint_every=5)
+    again = train(out, data(stored), trainer=loops, ckpt_path=f"{out}/step5.ckpt")
+    assert again.losses == whole.losses[5:]
+    plain = data(stored, trim=0, batch_size=7)  # the pixels are others, the samples are not
+    other = train(out, plain, trainer=loops, ckpt_path=f"{out}/step5.ckpt")
+    assert [len(step) for step in other.images[:2]] == [7, 2]
+    moved = data(stored, augmentation={"flip": 0.5})
+    with pytest.raises(StoreError, match=r"of other sizes than before.*bring data and data\.augm"):
+        train(out, moved, trainer=loops, ckpt_path=f"{out}/step5.ckpt")
+
+
+@trains
+def test_two_processes_do_what_one_does(stored: StoreDataset, tmp_path: Path) -> None:
+    """Where none is left out, for 29 samples make steps of two halves but for the last."""
+    loops, model = {"max_epochs": 1, "limit_train_batches": 3}, {"norm": "group"}
+    (one,) = in_processes(
+        tmp_path / "one", 1, data=data(stored, batch_size=8), model=model, trainer=loops
+    )
+    two = in_processes(tmp_path / "two", 2, data=data(stored), model=model, trainer=loops)
+    together = np.mean([rank["losses"] for rank in two], axis=0)
+    assert together.shape == (3,)
+    assert np.allclose(together, one["losses"], atol=1e-5, rtol=0)
+    assert sorted(two[0]["names"] + two[1]["names"]) == sorted(one["names"])
+    assert len(one["names"]) == 29
+    for name in ("val/hmean", "val/precision", "val/recall"):
+        assert two[0]["metrics"][name] == two[1]["metrics"][name] == one["metrics"][name]
+
+
+@trains
+def test_checkpointing_changes_no_loss_of_a_trimmed_training(
+    stored: StoreDataset, tmp_path: Path
+) -> None:
+    plain = train(str(tmp_path / "a"), data(stored))
+    assert len(plain.losses) == 8
+    for mode in ("selective", "full"):
+        model = {"activation_checkpointing": mode, "channels_last": mode == "full"}
+        kept = train(str(tmp_path / mode), data(stored), model=model)
+        assert np.allclose(plain.losses, kept.losses, atol=1e-4 if mode == "full" else 0, rtol=0)
+
+
+def test_a_trimmed_page_looks_the_same_away_from_the_cut() -> None:
+    """What is cut off is seen no farther than the network's field of view reaches."""
+    torch.manual_seed(0)
+    network = DBNet(channels=16).eval()
+    page = torch.zeros((1, 1024, 128, 3), dtype=torch.uint8)
+    page[:, :960] = torch.randint(0, 255, (1, 960, 128, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        whole, cut = network(page).prob, network(page[:, :960]).prob
+    assert not torch.equal(whole[:, 900:960], cut[:, 900:960])
+    assert torch.allclose(whole[:, :400], cut[:, :400], atol=1e-4)
