@@ -143,12 +143,18 @@ class Packing(Frozen):
         "reduced scale, so that a build is quick",
     )
     shuffle: Shuffle = Compression().shuffle
+    block_rows: int = Field(
+        default=Compression().block_rows,
+        ge=0,
+        le=8192,
+        description="rows of an image that are unpacked together; 0: as Blosc chooses",
+    )
 
     def resolved(self, decode: Decode) -> Compression:
         """The codec with nothing left open."""
         usual = Compression().clevel if decode == "exact" else QUICK_LEVEL
         level = usual if self.clevel is None else self.clevel
-        return Compression(cname=self.cname, clevel=level, shuffle=self.shuffle)
+        return Compression.model_validate(self.model_dump() | {"clevel": level})
 
 
 class Settings(Frozen):

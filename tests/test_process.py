@@ -11,12 +11,13 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import cv2
+import pytest
 from conftest import Dataset, published
 
 import ocr_precompute
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.opencv import single_thread
-from ocr_precompute.settings import Settings
+from ocr_precompute.settings import Settings, Source
 
 NOTICE = "compiled code cannot be kept on disk"
 
@@ -68,6 +69,21 @@ def test_neither_package_nor_home_can_be_written(
     )
     assert done.stdout == f"{package / '__init__.py'}\n", done.stderr
     assert done.stderr.count(NOTICE) == 1, done.stderr
+
+
+def test_paths_are_relative_to_where_the_process_is_now(
+    dataset: Dataset, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("val", dataset.source, settings)
+    source = Source(images="images", annotations="labels.json")
+    for name in ("here", "there"):  # the second build finds the workers of the first
+        (tmp_path / name).mkdir()
+        for path in (dataset.images, dataset.annotations):
+            (tmp_path / name / path.name).symlink_to(path)
+        monkeypatch.chdir(tmp_path / name)
+        relative = {"store": Path("store"), "backend": "loky", "jobs": 2}
+        build("val", source, settings.model_copy(update=relative))
+        assert published(tmp_path / name / "store") == published(settings.store)
 
 
 SETTINGS = """

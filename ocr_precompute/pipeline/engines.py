@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import joblib
@@ -63,14 +64,14 @@ def _in_workers(
     }
     compile_kernel()  # once here, so that workers find it on the disk
     done = 0
-    call = joblib.delayed(_in_process if backend == "loky" else _in_thread)
+    work = partial(_in_process, os.getcwd(), level()) if backend == "loky" else _in_thread
     try:
         with (
             _quiet_resource_trackers(),
             joblib.parallel_config(backend, **(processes if backend == "loky" else {})),
         ):
             parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
-            for result, lines in parallel(call(function, task, level()) for task in tasks):
+            for result, lines in parallel(joblib.delayed(work)(function, task) for task in tasks):
                 handle_kept(lines)
                 done += 1
                 yield result
@@ -87,12 +88,14 @@ def _in_workers(
         yield from map(function, tasks)
 
 
-def _in_process(function: Callable[[T], R], task: T, lowest: int) -> tuple[R, Lines]:
+def _in_process(folder: str, lowest: int, function: Callable[[T], R], task: T) -> tuple[R, Lines]:
+    """A task in a worker, which may be left from a build that was started in another folder."""
+    os.chdir(folder)
     with keeping_lines(lowest) as lines:
         return function(task), lines
 
 
-def _in_thread(function: Callable[[T], R], task: T, _: int) -> tuple[R, Lines]:
+def _in_thread(function: Callable[[T], R], task: T) -> tuple[R, Lines]:
     return function(task), []
 
 

@@ -53,10 +53,12 @@ class IndexedShard:
         columns = [COLUMNS[field] for field, _ in out]
         first, last = starts[min(columns)], stops[max(columns)]
         data = self._file.read(first, last)
-        chunks = [data[starts[c] - first : stops[c] - first - 4] for c in columns]
-        for position, column in enumerate(columns) if checksums else ():
+        chunks = [data[starts[column] - first : stops[column] - first] for column in columns]
+        if not checksums:
+            return [chunk[:-4] for chunk in chunks]
+        for position, chunk in enumerate(chunks):
             try:
-                strip_checksum(data[starts[column] - first : stops[column] - first])
+                chunks[position] = strip_checksum(chunk)
             except ValueError as error:
                 raise ChunkError(position, str(error)) from error
         return chunks
