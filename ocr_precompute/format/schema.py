@@ -6,7 +6,6 @@ file and the parameters.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -105,11 +104,6 @@ def map_metadata(field: str, samples: int, canonical: bytes) -> bytes:
     return json_bytes(_map_metadata(field, samples, Parameters.model_validate_json(canonical)))
 
 
-def record_metadata(field: str, length: int) -> bytes:
-    """The `zarr.json` of a record array of that length."""
-    return json_bytes(_record_metadata(field, length))
-
-
 def _group(holds: str) -> dict[str, Any]:
     attributes = {"ocr_precompute": {"format_version": FORMAT_VERSION, "holds": holds}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
@@ -165,14 +159,3 @@ def _array_metadata(
         "codecs": codecs,
         "attributes": {},
     }
-
-
-def document(data: bytes) -> dict[str, Any]:
-    """A metadata document as read. Raises ValueError unless it is a JSON object."""
-    try:
-        found = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
-    return found

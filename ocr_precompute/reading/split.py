@@ -135,8 +135,8 @@ class Split:
         shard, row = self._place(index)
         return self._records(shard)[row].copy()
 
-    def placed_polygons(self, index: int) -> tuple[Polygons, np.ndarray, tuple[int, int]]:
-        """One sample's polygons, its matrix and its original size, without a copy.
+    def placed_polygons(self, index: int) -> tuple[Polygons, tuple[int, int]]:
+        """One sample's polygons and its original size, without a copy.
 
         Polygons: float32 points in canonical pixels; the rest as in CanonicalSample. All arrays are
         views of what the samples of a shard share, and must not be changed. Raises as indexing.
@@ -148,7 +148,7 @@ class Split:
         points = records.points[ends[0] : ends[-1]]
         height, width = records.original_size[row].tolist()
         polygons = Polygons(points, np.diff(ends), records.ignore[first:last])
-        return polygons, records.matrix[row], (height, width)
+        return polygons, (height, width)
 
     def read_rows(self, index: int, field: str, start: int, stop: int, out: np.ndarray) -> None:
         """Read the pixel rows start to stop of one sample's map, and unpack little more than those.

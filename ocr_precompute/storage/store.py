@@ -1,4 +1,4 @@
-"""The store on disk: its layout, manifests and locks.
+"""The store on disk: its layout and manifests.
 
 STORE/
   zarr.json                 root group
@@ -260,12 +260,3 @@ def leftovers(folder: Path) -> list[Path]:
         return []
     paths = [folder / name for name in names]
     return [path for path in paths if is_abandoned(path)]
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
-    return sum(
-        os.lstat(os.path.join(parent, name)).st_size
-        for parent, _, files in os.walk(folder)
-        for name in files
-    )

@@ -47,7 +47,7 @@ from ocr_precompute import open_store
 from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reports.clock import rate
-from ocr_precompute.storage.store import folder_bytes, shard_path
+from ocr_precompute.storage.store import shard_path
 
 PACKAGES = (
     "torch",
@@ -305,7 +305,8 @@ def report(
 def bytes_on_disk(contender: Contender, split: Split, scratch: Path) -> int:
     """Bytes of all files a contender needs; of the store only the fields that are compared."""
     if contender.reads != "store":
-        return folder_bytes(place(contender, scratch))
+        files = (path for path in place(contender, scratch).rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files)
     indices = [
         read_index(MappedFile(shard_path(scratch / "store", entry.key)))
         for entry in split.manifest.shards
