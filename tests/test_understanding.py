@@ -230,7 +230,7 @@ def page(name: str, polygons: list, ignore: list[bool], **changes: Any) -> Sampl
     """A page of 640 x 640 with those polygons."""
     arrays = [np.array(polygon, float) for polygon in polygons]
     image = ImageFile(b"d" * 32, changes.pop("size", (640, 640)), changes.pop("turned", False))
-    return Sample(name, Path(name), image, Polygons.from_list(arrays, ignore), **changes)
+    return Sample(name, Path(), image, Polygons.from_list(arrays, ignore), **changes)
 
 
 def read(*samples: Sample, settings: Settings | None = None, **facts: Any) -> Understood:

@@ -93,7 +93,7 @@ def fake_scan(samples: int, words: int, changed: frozenset[int] = frozenset()) -
         name = f"{number:08d}.jpg"
         image = f"{name} {'after' if number in changed else 'before'}"
         digest = hashlib.sha256(image.encode()).digest()
-        found.append(Sample(name, folder / name, ImageFile(digest, (640, 640), False), polygons))
+        found.append(Sample(name, folder, ImageFile(digest, (640, 640), False), polygons))
     return Scan(tuple(found), (), Reading("words", [], []))
 
 
