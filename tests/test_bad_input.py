@@ -477,7 +477,7 @@ def test_a_store_of_another_version(
         inner[leaf] = version
         path.write_text(json.dumps(document))
         before = published(settings.store)
-        message = f"has format version {version}, this ocr-precompute reads version 3; {remedy}"
+        message = f"has format version {version}, this ocr-precompute reads version 4; {remedy}"
         with pytest.raises(StoreError, match=message):
             build("val", dataset.source, settings)
         if path.name == "val.json":  # other splits are checked all the same
