@@ -110,17 +110,22 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sample:
-    """One annotated image: its name, file, and polygons.
+    """One annotated image: its name, relative to the image folder, what its file is, and polygons.
 
     Polygons are in pixels of the image as displayed, that is with EXIF orientation applied.
     declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
     """
 
     name: str
-    path: Path
+    folder: Path
     image: ImageFile
     polygons: Polygons
     declared_size: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The image file."""
+        return self.folder / self.name
 
     @property
     def digest(self) -> bytes:

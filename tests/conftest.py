@@ -18,7 +18,10 @@ from needs import (  # noqa: F401
     pytest_itemcollected,
     pytest_make_collect_report,
     pytest_runtest_makereport,
+    pytest_runtest_setup,
+    pytest_sessionfinish,
     pytest_terminal_summary,
+    pytest_testnodedown,
 )
 
 from ocr_precompute.settings import Settings, Source

@@ -2,7 +2,8 @@
 
 A test says so with a marker. Where it is missing, tests of that marker are left out, and one line
 says how many and why; OCR_REQUIRE=data,gpu makes that a failure. A test that skips for any other
-reason fails: nobody reads skips.
+reason fails: nobody reads skips. Tests that take minutes need `time`, which is there where it is
+required.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,7 +23,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 _REQUIRED = "OCR_REQUIRE"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
-_left_out = pytest.StashKey[str]()
+_left_out, _refused = pytest.StashKey[str](), pytest.StashKey[str]()
 
 
 def _data() -> str:
@@ -59,6 +60,10 @@ def _proc() -> str:
     return "" if Path("/proc/self/stat").exists() else "the system shows no processes there"
 
 
+def _time() -> str:
+    return "" if "time" in _required() else f"{_REQUIRED}=time grants it"
+
+
 NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "data": ("receipts, photographs and golden labels beside the repository", _data),
     "gpu": ("a CUDA device", _gpu),
@@ -66,6 +71,7 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "namespaces": ("user, mount and network namespaces of Linux", _namespaces),
     "cluster": ("a cluster engine, Dask or Ray", _cluster),
     "proc": ("processes shown in /proc", _proc),
+    "time": ("minutes", _time),
 }
 """For each marker what it stands for, and what says why it is missing (empty: it is not)."""
 
@@ -91,21 +97,36 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)  # after what the command line selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that cannot run here. Raises UsageError if they are required to."""
+    """Leave out the tests that cannot run here; if they are required to, they fail."""
     wanted = {name for name in NEEDS if any(item.get_closest_marker(name) for item in items)}
     missing = {name: why for name in wanted if (why := NEEDS[name][1]())}
     absent = {item: n for item in items for n in missing if item.get_closest_marker(n)}
+    for item, name in list(absent.items()):
+        if name in _required():
+            del absent[item]
+            item.stash[_refused] = f"{_REQUIRED}={name} says is here what is not: {missing[name]}"
     counts = Counter(absent.values())
     left_out = "; ".join(f"{counts[n]} that need {n} ({missing[n]})" for n in NEEDS if counts[n])
-    if required := _required() & set(counts):
-        raise pytest.UsageError(
-            f"tests are missing what {_REQUIRED}={','.join(sorted(required))} says is here: "
-            f"{left_out}"
-        )
     if absent:
         config.stash[_left_out] = f"left out: {left_out}"
         config.hook.pytest_deselected(items=list(absent))
         items[:] = [item for item in items if item not in absent]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if reason := item.stash.get(_refused, ""):
+        pytest.fail(reason, pytrace=False)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Of workers, which collect on their own and all the same, the last one's line is shown."""
+    node.config.stash[_left_out] = getattr(node, "workeroutput", {}).get("left_out", "")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_left_out, "")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import zarr
 
 from ocr_precompute.format.archive import archive_bytes
 from ocr_precompute.format.chunks import with_checksum
+from ocr_precompute.format.manifest import ShardEntry
+from ocr_precompute.format.parts import ShardContents, cut_parts
 from ocr_precompute.format.schema import MAPS, RECORDS, chunk_name, record_name
 from ocr_precompute.format.shard import MappedFile, read_index, read_record
 from ocr_precompute.reading.store import open_store
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import publish_manifest, shard_path
 
 
 def shards(store: Path, split: str = "val") -> list[Path]:
@@ -102,3 +105,17 @@ def transcode(shard: Path, within: bool = False) -> None:
             group.create_array(field, data=values, compressors=codec, **layout)
     source.store.close()
     beside.replace(shard)
+
+
+def republish(store: Path, named: Sequence[ShardEntry], split: str = "val") -> None:
+    """Have a split's manifest name these shards, their samples by their places."""
+    manifest = open_store(store).split(split).manifest
+    contents, first = [], 0
+    for entry in named:
+        names = [f"{number:08d}" for number in range(first, first + entry.samples)]
+        sizes = np.full((entry.samples, 2), 64, np.int32)
+        contents.append(ShardContents(entry, names, sizes))
+        first += entry.samples
+    parts = dict(cut_parts(contents))
+    changed = dataclasses.replace(manifest, parts=tuple(parts), shards=tuple(named))
+    publish_manifest(store, changed, {part.key: data for part, data in parts.items()})

@@ -477,7 +477,7 @@ def test_a_store_of_another_version(
         inner[leaf] = version
         path.write_text(json.dumps(document))
         before = published(settings.store)
-        message = f"has format version {version}, this ocr-precompute reads version 3; {remedy}"
+        message = f"has format version {version}, this ocr-precompute reads version 4; {remedy}"
         with pytest.raises(StoreError, match=message):
             build("val", dataset.source, settings)
         if path.name == "val.json":  # other splits are checked all the same
@@ -530,10 +530,13 @@ def test_inspect_shows_hostile_texts_as_they_are(dataset: Dataset, settings: Set
         ("split", None),
         ("skipped", [{"kind": "image", "sample": 3}]),
         ("skipped", 3),
-        ("shards", {"key": "a" * 64}),
-        *(("shards", [{"key": "a" * 64, "samples": n}]) for n in (2.5, True, "3", 10**300, 0)),
-        ("shards", [{"key": "A" * 64, "samples": 3}]),
-        ("shards", [["key", "samples"]]),
+        ("parts", {"key": "a" * 64}),
+        *(
+            ("parts", [{"key": "a" * 64, "shards": 1, "samples": n}])
+            for n in (2.5, True, "3", 10**300, 0)
+        ),
+        ("parts", [{"key": "A" * 64, "shards": 1, "samples": 3}]),
+        ("parts", [["key", "shards", "samples"]]),
         ("parameters", []),
     ],
 )

@@ -148,9 +148,8 @@ def test_the_checksum_of_the_chunk_is_compared_though_few_rows_are_read(store: P
 def test_placed_polygons_are_those_of_the_record(store: Path) -> None:
     split = open_store(store).split("val")
     for index in range(len(split)):
-        record, (polygons, matrix, size) = split.record(index), split.placed_polygons(index)
+        record, (polygons, size) = split.record(index), split.placed_polygons(index)
         assert all(map(same, polygons.as_list(), record.polygons))
         assert len(polygons.lengths) == len(record.polygons)
         assert same(polygons.ignore, record.ignore)
-        assert same(matrix, record.matrix)
         assert size == record.original_size

@@ -23,7 +23,7 @@ from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import shard_keys
 
-KILLS = 20
+KILLS = int(os.environ.get("OCR_KILLS", "4"))
 
 
 def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
@@ -132,6 +132,7 @@ def test_two_builds_at_once(larger: Dataset, tmp_path: Path) -> None:
     assert report.samples == 160
 
 
+@pytest.mark.time
 def test_gc_during_a_build_takes_nothing_it_needs(larger: Dataset, tmp_path: Path) -> None:
     store = tmp_path / "store"
     flags = ["build", *larger.flags(), "--store", store, "--json"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import itertools
 import shutil
 import signal
@@ -25,11 +26,14 @@ from hypothesis import strategies as st
 from shards import flip_chunk
 from torch.utils.data import DataLoader
 
+import ocr
+import ocr_precompute
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, StoreDataset
 from ocr.datasets.folder import ImageFolder
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
 from ocr_precompute.errors import DamagedImageWarning, InputError, StoreError
+from ocr_precompute.format import blosc
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import shard_path
@@ -62,6 +66,30 @@ def assert_equal(a: SampleDataset, b: SampleDataset) -> None:
 
 
 # ------------------------------------------------------------------------------------- datasets
+
+
+def test_seven_functions_lead_from_the_shard_to_the_batch(
+    stored: StoreDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from the loader's thread to the call of compiled code, both included."""
+    loader = BatchLoader(stored, 8, threads=1)
+    list(loader)  # loads what is compiled
+    direct, stacks = blosc.library(), []
+    assert isinstance(direct, blosc.Direct)
+    decompress = direct._together
+    assert decompress is not None
+    roots = [Path(package.__file__).parent for package in (ocr, ocr_precompute)]
+
+    def recorded(*arguments: np.ndarray) -> int:
+        frames = [(Path(f.filename), f.function) for f in inspect.stack(0)]
+        stacks.append([name for path, name in frames if set(roots) & set(path.parents)])
+        return decompress(*arguments)
+
+    monkeypatch.setattr(direct, "_together", recorded)
+    assert sum(len(batch["image"]) for batch in loader) == len(stored)
+    assert len(stacks) == 3
+    way = ["fill", "fill", "fill", "_fill", "decompress", "decompress", "_all"]
+    assert [stack[::-1] for stack in stacks] == [way] * 3
 
 
 def test_stored_equals_live(stored: StoreDataset, dataset: Dataset) -> None:

@@ -312,6 +312,7 @@ def test_checkpointing_keeps_fewer_activations(network: DBNet) -> None:
     assert hooked_bytes(network) < 0.7 * none
 
 
+@pytest.mark.time
 def test_auto_fits_the_budget_with_as_little_as_it_can(network: DBNet) -> None:
     network = copy.deepcopy(network).train()
     none, selective, full = (kept(network, mode) for mode in MODES)

@@ -49,14 +49,20 @@ SKIPS = {
 }
 
 
-def outcome(folder: Path, tests: str, require: str = "") -> tuple[int, str]:
+ALONE, TWO = ("-n", "0"), ("-n", "2")
+"""Tests run in one process, and in two."""
+
+
+def outcome(
+    folder: Path, tests: str, require: str = "", workers: tuple[str, str] = ALONE
+) -> tuple[int, str]:
     """Run pytest on these tests in a process of its own: exit status and what it prints."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(tests)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     environment = {**os.environ, "OCR_REQUIRE": require, "PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -65,27 +71,41 @@ def outcome(folder: Path, tests: str, require: str = "") -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_what_is_missing_is_left_out_in_one_line(tmp_path: Path) -> None:
-    status, shown = outcome(tmp_path, TESTS)
+@pytest.mark.parametrize("workers", [ALONE, TWO], ids=["alone", "two"])
+def test_what_is_missing_is_left_out_in_one_line(tmp_path: Path, workers: tuple[str, str]) -> None:
+    status, shown = outcome(tmp_path, TESTS, workers=workers)
     assert status == 0, shown
-    assert "2 passed, 4 deselected, 1 xfailed" in re.sub(r"(\d+ \w+), (\d+ x)", r"\1, \2", shown)
+    assert re.search(r"2 passed, (4 deselected, )?1 xfailed", shown)
     line = "left out: 3 that need browser (no browser); 1 that need cluster (no cluster)"
     assert shown.count("left out") == 1
     assert line in shown.splitlines()
 
 
-def test_what_is_required_must_be_there(tmp_path: Path) -> None:
-    assert outcome(tmp_path, TESTS, "gpu,data")[0] == 0
-    status, shown = outcome(tmp_path, TESTS, "gpu, browser")
+@pytest.mark.parametrize("workers", [ALONE, TWO], ids=["alone", "two"])
+def test_what_is_required_must_be_there(tmp_path: Path, workers: tuple[str, str]) -> None:
+    assert outcome(tmp_path, TESTS, "gpu,data", workers)[0] == 0
+    status, shown = outcome(tmp_path, TESTS, "gpu, browser", workers)
     assert status != 0
-    assert "OCR_REQUIRE=browser says is here: 3 that need browser (no browser)" in shown
-    status, shown = outcome(tmp_path, TESTS, "brwser")
+    assert shown.count("OCR_REQUIRE=browser says is here what is not: no browser") == 2
+    status, shown = outcome(tmp_path, TESTS, "brwser", workers)
     assert status != 0
     assert f"OCR_REQUIRE names brwser; it knows {', '.join(NEEDS)}" in shown
 
 
+@pytest.mark.parametrize("workers", [ALONE, TWO], ids=["alone", "two"])
 @pytest.mark.parametrize("case", SKIPS)
-def test_any_other_skip_fails(tmp_path: Path, case: str) -> None:
-    status, shown = outcome(tmp_path, SKIPS[case])
+def test_any_other_skip_fails(tmp_path: Path, case: str, workers: tuple[str, str]) -> None:
+    status, shown = outcome(tmp_path, SKIPS[case], workers=workers)
     assert status != 0, shown
     assert "a test that cannot run everywhere carries a marker: data, gpu, browser" in shown
+
+
+def test_what_takes_minutes_is_left_out_unless_required(tmp_path: Path) -> None:
+    tests = "import pytest\n@pytest.mark.time\ndef test_a(): pass\ndef test_b(): pass"
+    status, shown = outcome(tmp_path, tests)
+    assert status == 0, shown
+    assert "left out: 1 that need time (OCR_REQUIRE=time grants it)" in shown.splitlines()
+    status, shown = outcome(tmp_path, tests, "time")
+    assert status == 0, shown
+    assert "2 passed" in shown
+    assert "left out" not in shown

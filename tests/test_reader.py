@@ -17,6 +17,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from shards import entries, flip_chunk, rewrite, shards, span, transcode
+from shards import entries, flip_chunk, republish, rewrite, shards, span, transcode
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format import blosc
@@ -488,10 +489,8 @@ def test_a_chunk_that_claims_another_size_is_not_decompressed(built: Path) -> No
 
 
 def test_a_shard_of_another_length_than_the_manifest_says(built: Path) -> None:
-    path = manifest_path(built, "val")
-    document = json.loads(path.read_bytes())
-    document["shards"][0]["samples"] += 1
-    path.write_text(json.dumps(document))
+    first, *others = open_store(built)["val"].manifest.shards
+    republish(built, [replace(first, samples=first.samples + 1), *others])
     with pytest.raises(StoreError, match=r"holds \d+ samples, not \d+ as the manifest says"):
         open_store(built).split("val")[0]
 
@@ -554,16 +553,14 @@ def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> 
 
 def many_shards(store: Path, count: int) -> int:
     """A manifest of so many shards, all links to one; returns the samples of each."""
-    path = manifest_path(store, "val")
-    document = json.loads(path.read_bytes())
-    real = document["shards"][0]
-    document["shards"] = [{**real, "key": f"{number:064x}"} for number in range(count)]
-    for shard in document["shards"]:
-        link = shard_path(store, shard["key"])
+    real = open_store(store)["val"].manifest.shards[0]
+    named = [replace(real, key=f"{number:064x}") for number in range(count)]
+    for shard in named:
+        link = shard_path(store, shard.key)
         link.parent.mkdir(exist_ok=True)
-        link.symlink_to(shard_path(store, real["key"]))
-    path.write_text(json.dumps(document))
-    return int(real["samples"])
+        link.symlink_to(shard_path(store, real.key))
+    republish(store, named)
+    return real.samples
 
 
 @pytest.mark.proc
@@ -873,3 +870,26 @@ def test_a_fork_waits_for_what_it_must_not_cut_in_two() -> None:
     status = forked(work)
     thread.join()
     assert status == 0
+
+
+def test_arrays_that_a_reader_does_not_know_are_left_alone(built: Path) -> None:
+    """As a later version may add to a shard, in its place in the group."""
+    before = open_store(built)["val"]
+    expected = before.read(range(len(before)), FIELDS)
+    shard = shards(built)[0]
+    held = entries(shard)
+    group = json.loads(held["zarr.json"])
+    group["consolidated_metadata"]["metadata"]["later"] = json.loads(held["fate/zarr.json"])
+    group["attributes"]["later"] = 1
+    rewrite(
+        shard,
+        {
+            "zarr.json": json.dumps(group).encode(),
+            "later/zarr.json": held["fate/zarr.json"],
+            "later/c.0": held["fate/c.0"],
+        },
+    )
+    split = open_store(built)["val"]
+    found = split.read(range(len(split)), FIELDS)
+    assert all(same(found[field], expected[field]) for field in FIELDS)
+    assert split[0].name == before.names[0]

@@ -295,7 +295,7 @@ def test_a_shard_of_other_metadata_is_found(split: Split, settings: Settings) ->
 def test_verify_checks_the_manifest(split: Split, settings: Settings, dataset: Dataset) -> None:
     path = manifest_path(settings.store, "val")
     document = json.loads(path.read_bytes())
-    document["shards"] = document["shards"][::-1]
+    document["data_hash"] = document["data_hash"][::-1]
     path.write_text(json.dumps(document))
     assert "manifest" in kinds(settings)
     path.write_bytes(path.read_bytes()[:-40])
@@ -573,7 +573,9 @@ def test_a_reader_reads_on_through_a_build_and_gc(
 ) -> None:
     """`split` was opened before the split was built anew, and has read nothing yet."""
     kept = collect_garbage(settings.store).kept
-    assert [shard.shard for shard in kept] == [rebuilt]
+    parts = [part.key for part in split.manifest.parts]
+    assert [each.key for each in kept] == [rebuilt, *parts]
+    assert len(split.names) == len(split)
     assert all(split[i].image.any() for i in range(len(split)))
 
 
@@ -581,19 +583,20 @@ def test_the_grace_begins_when_the_last_name_is_lost(
     split: Split, rebuilt: str, settings: Settings, dataset: Dataset
 ) -> None:
     shards = len(split.manifest.shards) + 1
+    files = shards + 2  # with the part of each of two builds
 
     def gc(days: float) -> tuple[tuple[str, ...], list[str]]:
         garbage = collect_garbage(settings.store, now=NOW + timedelta(days=days))
         return garbage.shards, [kept.until for kept in garbage.kept]
 
-    assert gc(0) == ((), ["2026-11-27T12:00:00+00:00"])
-    assert gc(0.9) == ((), ["2026-11-27T12:00:00+00:00"])
+    assert gc(0) == ((), ["2026-11-27T12:00:00+00:00"] * 2)
+    assert gc(0.9) == ((), ["2026-11-27T12:00:00+00:00"] * 2)
     dataset.points("page_001.jpg")[0][0] -= 1
     dataset.save()
     assert build("val", dataset.source, settings).built == 0  # it has its name again
     other = settings.model_copy(update={"size": (32, 32)})
     build("val", dataset.source, other)
-    assert gc(2) == ((), ["2026-11-29T12:00:00+00:00"] * shards)
+    assert gc(2) == ((), ["2026-11-29T12:00:00+00:00"] * files)
     assert len(gc(3)[0]) == shards
     assert gc(4) == ((), [])
     assert verify(settings.store, sources={"val": dataset.source}, recompute=1).ok
@@ -836,10 +839,10 @@ def test_gc_command(rebuilt: str, settings: Settings) -> None:
     kept = run(*flags, "--json")
     assert kept.returncode == 0
     assert "deleted 0 shards" in kept.stderr
-    assert "kept 1 shards that no split names until 2" in kept.stderr
+    assert "kept 2 files that no split names until 2" in kept.stderr
     document = json.loads(kept.stdout)
-    assert set(document) == {"shards", "leftovers", "bytes", "kept", "foreign", "dry_run"}
-    assert document["kept"][0]["shard"] == rebuilt
+    assert set(document) == {"shards", "parts", "leftovers", "bytes", "kept", "foreign", "dry_run"}
+    assert document["kept"][0]["key"] == rebuilt
     for wrong in ("1", "1w", "-1d", "", "1.5d", "999999d"):
         refused = run(*flags, f"--older-than={wrong}")
         assert refused.returncode == 2

@@ -509,7 +509,7 @@ def test_faults_are_one_clear_line(
 ) -> None:
     manifest = read_manifest(Path(store), "val")
     assert manifest is not None
-    empty = replace(manifest, split="empty", shards=(), data_hash=data_hash([]))
+    empty = replace(manifest, split="empty", parts=(), shards=(), data_hash=data_hash([]))
     manifest_path(Path(store), "empty").write_bytes(empty.to_bytes())
     assert message in failure(monkeypatch, capsys, "fit", *quick(store, tmp_path), *arguments)
 

@@ -19,7 +19,7 @@ from ocr.datasets import LiveDataset, data_module
 from ocr_precompute.annotations import Note, Reading, read_annotations
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import InputError, StoreError
-from ocr_precompute.format.manifest import Manifest, ShardEntry
+from ocr_precompute.format.manifest import Manifest, PartEntry, ShardEntry
 from ocr_precompute.images.decoding import fit_scale
 from ocr_precompute.pipeline import scan
 from ocr_precompute.pipeline.build import build
@@ -230,7 +230,7 @@ def page(name: str, polygons: list, ignore: list[bool], **changes: Any) -> Sampl
     """A page of 640 x 640 with those polygons."""
     arrays = [np.array(polygon, float) for polygon in polygons]
     image = ImageFile(b"d" * 32, changes.pop("size", (640, 640)), changes.pop("turned", False))
-    return Sample(name, Path(name), image, Polygons.from_list(arrays, ignore), **changes)
+    return Sample(name, Path(), image, Polygons.from_list(arrays, ignore), **changes)
 
 
 def read(*samples: Sample, settings: Settings | None = None, **facts: Any) -> Understood:
@@ -485,24 +485,32 @@ def test_a_dry_run_says_the_same(dataset: Dataset, settings: Settings) -> None:
 PLACE = Path("splits/val.json")
 
 
+SHARDS = (ShardEntry("0" * 64, 1),)
+
+
+def parsed(document: dict[str, Any]) -> Manifest:
+    return Manifest.from_bytes(json.dumps(document).encode(), PLACE, lambda part: SHARDS)
+
+
 def manifest_document() -> dict[str, Any]:
     samples = [page("a.jpg", [box(1, 1, 90, 5)], [False])]
-    shards = (ShardEntry("0" * 64, 1),)
-    manifest = Manifest("val", "1" * 64, Settings().parameters, shards, (), (), read(*samples))
+    parts = (PartEntry("2" * 64, 1, 1),)
+    parameters, understood = Settings().parameters, read(*samples)
+    manifest = Manifest("val", "1" * 64, parameters, parts, SHARDS, (), (), understood)
     document: dict[str, Any] = json.loads(manifest.to_bytes())
-    assert Manifest.from_bytes(manifest.to_bytes(), PLACE) == manifest
+    assert parsed(document) == manifest
     return document
 
 
 def test_unknown_fields_of_a_manifest_are_left_alone() -> None:
     document = manifest_document()
-    before = Manifest.from_bytes(json.dumps(document).encode(), PLACE)
-    for inner in (document, document["shards"][0], document["understood"]):
+    before = parsed(document)
+    for inner in (document, document["parts"][0], document["understood"]):
         inner["later"] = [1]
     later = {"kind": "later", "words": 1, "images": 1, "worst": []}
     document["understood"]["tallies"].append(later)
-    after = Manifest.from_bytes(json.dumps(document).encode(), PLACE)
-    assert after.shards == before.shards
+    after = parsed(document)
+    assert (after.shards, after.parts) == (before.shards, before.parts)
     assert after.understood.tally("later").words == 1
     assert "1 word later, in 1 image: and 1 more" in tally_lines(after.understood, after.parameters)
 
@@ -510,11 +518,11 @@ def test_unknown_fields_of_a_manifest_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        (("shards", 0, "samples"), True),
-        (("shards", 0, "samples"), 1e300),
-        (("shards", 0, "samples"), "7"),
-        (("shards", 0, "key"), "../" * 20),
-        (("shards",), {"a": 1}),
+        (("parts", 0, "samples"), True),
+        (("parts", 0, "shards"), 1e300),
+        (("parts", 0, "samples"), "7"),
+        (("parts", 0, "key"), "../" * 20),
+        (("parts",), {"a": 1}),
         (("split",), 7),
         (("skipped",), [{"kind": "image", "sample": 1, "entry": "", "reason": ""}]),
         (("understood",), None),
@@ -532,4 +540,4 @@ def test_hostile_values_of_a_manifest_are_one_line(where: tuple, value: object) 
         inner = inner[step]
     inner[where[-1]] = value
     with pytest.raises(StoreError, match=r"val.json: is damaged \([^\n]*\); build the split again"):
-        Manifest.from_bytes(json.dumps(document).encode(), PLACE)
+        parsed(document)

@@ -210,8 +210,8 @@ MANIFESTS = {
     "pipe.json": "pipe.json: cannot be read: is not a regular file",
     "endless.json": "endless.json: cannot be read: is not a regular file",
     "huge.json": "huge.json: cannot be read: is larger than",
-    "longer.json": "longer.json: is damaged (shards.0.samples: ",
-    "half.json": "half.json: is damaged (shards.0.samples: ",
+    "longer.json": "longer.json: is damaged (parts.0.samples: ",
+    "half.json": "half.json: is damaged (parts.0.samples: ",
     "newer.json": "newer.json: has format version 99",
     "deep.json": "deep.json: is damaged",
 }
@@ -222,10 +222,10 @@ def harm(store: Path) -> None:
     for shard, change in zip(shards(store), FILES, strict=False):
         change(shard)
     good = json.loads(manifest_path(store, "val").read_bytes())
-    entry = good["shards"][0]
+    part = good["parts"][0]
     texts = {
-        "longer": {**good, "shards": [{**entry, "samples": 10**30}]},
-        "half": {**good, "shards": [{**entry, "samples": 0.5}]},
+        "longer": {**good, "parts": [{**part, "samples": 10**30}]},
+        "half": {**good, "parts": [{**part, "samples": 0.5}]},
         "newer": {**good, "format_version": 99},
     }
     for name in MANIFESTS:

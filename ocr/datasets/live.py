@@ -15,8 +15,9 @@ from ocr.datasets.samples import (
     sizes_by_header,
     warn_of_damage,
 )
-from ocr.datasets.warping import Page, content_size
+from ocr.datasets.warping import Page
 from ocr_precompute.errors import ImageError, InputError
+from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Decode
 from ocr_precompute.pipeline.scan import live_annotations
@@ -136,8 +137,7 @@ class LiveDataset(SampleDataset):
         """A sample to use a part of, computed whole. Raises as `fill` does."""
         sample = self._compute(index)
         polygons = Polygons.from_list(sample.polygons, sample.ignore.tolist())
-        size = self.parameters.size
-        content = content_size(sample.matrix, sample.original_size, size)
+        content = fitted_size(sample.original_size, self.parameters.size)
         return page_of(sample.image, polygons, content)
 
     def _compute(self, index: int) -> CanonicalSample:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
-from ocr.datasets.warping import Page, content_size
+from ocr.datasets.warping import Page
 from ocr_precompute import open_store
+from ocr_precompute.images.decoding import fitted_size
 
 
 class StoreDataset(SampleDataset):
@@ -66,6 +67,6 @@ class StoreDataset(SampleDataset):
         Raises as `fill` does, and so does reading those rows.
         """
         size = self.parameters.size
-        polygons, matrix, original_size = self.split.placed_polygons(index)
-        content = content_size(matrix, original_size, size)
+        polygons, original_size = self.split.placed_polygons(index)
+        content = fitted_size(original_size, size)
         return Page(polygons, size, content, partial(self.split.read_rows, index, "image"))

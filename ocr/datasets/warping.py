@@ -38,17 +38,6 @@ class Page:
     rows: Callable[[int, int, np.ndarray], None]
 
 
-def content_size(
-    matrix: np.ndarray, original_size: tuple[int, int], size: tuple[int, int]
-) -> tuple[int, int]:
-    """(h, w) in which all content of a letterboxed image lies.
-
-    matrix: float64 (3, 3), canonical to original pixels. size: canonical (H, W).
-    """
-    height, width = np.ceil(np.array(original_size) / np.diag(matrix)[1::-1]).astype(int) + 1
-    return min(int(height), size[0]), min(int(width), size[1])
-
-
 class Rectangle(NamedTuple):
     """Pixels from (left, top) up to, and without, (right, bottom)."""
 

@@ -27,7 +27,7 @@ from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
 from ocr.models.outline import outline
-from ocr.models.postprocess import content_size
+from ocr_precompute.images.decoding import scaled_size
 
 Batch = dict[str, Any]
 _KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
@@ -278,14 +278,17 @@ def _rows(batch: Batch) -> list[Batch]:
 
 
 def _evaluate(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> MatchCounts:
-    found = postprocess(prob, content_size(row["original_size"], row["matrix"]))
+    found = postprocess(prob, _content(row))
     return match_polygons(found.polygons, row["polygons"], row["ignore"])
 
 
 def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detections:
-    return postprocess(prob, content_size(row["original_size"], row["matrix"])).mapped(
-        row["matrix"]
-    )
+    return postprocess(prob, _content(row)).mapped(row["matrix"])
+
+
+def _content(row: Batch) -> tuple[int, int]:
+    """Height and width of the canonical image without its padding."""
+    return scaled_size(row["original_size"].tolist(), 1 / row["matrix"][0, 0])
 
 
 def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -14,15 +14,6 @@ _UNCLIP = {"box": 1.5, "polygon": 2.0}
 _GROWTH = 2.0  # pixels by which dilation must at least have grown what is just large enough
 
 
-def content_size(original_size: np.ndarray, matrix: np.ndarray) -> tuple[int, int]:
-    """Height and width of an image at canonical size without its padding.
-
-    original_size: int (2,), height and width as displayed. matrix: (3, 3), canonical to original.
-    """
-    height, width = np.maximum(1, np.rint(original_size / matrix[0, 0])).astype(int).tolist()
-    return height, width
-
-
 @dataclass(frozen=True, eq=False)
 class Detections:
     """Text found in one image: polygons, float32 (V, 2) xy in pixels each, and scores (N,)."""

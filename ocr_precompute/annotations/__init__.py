@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocr_precompute.annotations import formats
-from ocr_precompute.annotations.checks import check_entries, plain_name, unsafe
+from ocr_precompute.annotations.checks import check_entries, is_plain, plain_name, unsafe
 from ocr_precompute.annotations.crossing import survey
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.reading import (
@@ -90,8 +90,9 @@ def _checked(
             if isinstance(entry, Problem):
                 problems.append(entry)
                 continue
-            name = names.on_disk(plain_name(entry.name))
-            if reason := unsafe(name):
+            plain = is_plain(entry.name)  # as nearly all are
+            name = entry.name if plain else names.on_disk(plain_name(entry.name))
+            if not plain and (reason := unsafe(name)):
                 problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
             elif name in seen:
                 reason = "is annotated twice; keep one of the entries"

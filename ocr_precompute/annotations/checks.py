@@ -26,17 +26,18 @@ Checked = tuple[Annotation | None, list[Problem], list[Note]]
 """What comes of an entry: its annotation, what is wrong with it, what is worth saying."""
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name needs no closer look: it is safe, and written in one way only."""
+    return name.isascii() and _PLAIN_NAME.fullmatch(name) is not None
+
+
 def plain_name(name: str) -> str:
     """An image's name with `/` between folders, whatever wrote it."""
-    if _PLAIN_NAME.fullmatch(name):
-        return name
     return PurePosixPath(name.replace("\\", "/")).as_posix() if name else name
 
 
 def unsafe(name: str) -> str:
     """Why an image name may not be used; empty if it may."""
-    if _PLAIN_NAME.fullmatch(name):
-        return ""
     parts = PurePosixPath(name).parts
     if not parts or any(c < " " or c == "\x7f" for c in name):
         return "is not a usable file name; rename the image"
@@ -86,12 +87,12 @@ def _all_good(
     if any(entry.bad or len(entry) > rules.max_polygons for entry in entries):
         return None
     loose = [entry.words for entry in entries if not isinstance(entry.words, FlatWords)]
-    words = list(itertools.chain.from_iterable(loose))
-    flat = _flat([points for _, points, _ in words])
+    flat = _flat(list(itertools.chain.from_iterable([words.points for words in loose])))
     if flat is None:
         return None
-    together = Polygons(*flat, np.array([ignored for _, _, ignored in words], bool))
-    parts = iter(together.cut(list(map(len, loose))))
+    ignore = itertools.chain.from_iterable([words.ignore for words in loose])
+    together = Polygons(*flat, np.array(list(ignore), bool))
+    parts = iter(together.cut([len(words.points) for words in loose]))
     found = [
         entry.words.polygons if isinstance(entry.words, FlatWords) else next(parts)
         for entry in entries
@@ -102,7 +103,10 @@ def _all_good(
             return None
         if not (np.abs(polygons.points) <= _FARTHEST).all():  # false for what is not finite, too
             return None
-    return [(polygons, entry.labels) for polygons, entry in zip(found, entries, strict=True)]
+    return [
+        (polygons, tuple(entry.words.labels))
+        for polygons, entry in zip(found, entries, strict=True)
+    ]
 
 
 def _flat(words: list[Any]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -130,7 +134,7 @@ def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
     problems: list[Problem] = []
     notes: list[Note] = []
     for label, points, ignored, reason in itertools.chain(
-        ((label, points, ignored, "") for label, points, ignored in words),
+        zip(words.labels, words.points, words.ignore, itertools.repeat("")),
         ((bad.label, bad.points, True, bad.reason) for bad in entry.bad),
     ):
         try:

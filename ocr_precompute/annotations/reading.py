@@ -12,8 +12,18 @@ from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Rules
 
-Word = tuple[str, Any, bool]
-"""Label for messages; points as found, if all is well a list of [x, y] or an array; ignore flag."""
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Words:
+    """The words of one image as a file has them, column by column.
+
+    labels: of each word, for messages. points: as found; if all is well a list of [x, y], or an
+    array. ignore: don't-care flags.
+    """
+
+    labels: list[str]
+    points: list[Any]
+    ignore: list[bool]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,10 +48,10 @@ class FlatWords:
     labels: tuple[str, ...]
     polygons: Polygons
 
-    def as_words(self) -> list[Word]:
-        """The same words one by one, points as arrays."""
+    def as_words(self) -> Words:
+        """The same words with an array of points each."""
         polygons = self.polygons
-        return list(zip(self.labels, polygons.as_list(), polygons.ignore.tolist(), strict=True))
+        return Words(list(self.labels), polygons.as_list(), polygons.ignore.tolist())
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,23 +66,14 @@ class Entry:
 
     file: str
     name: str
-    words: list[Word] | FlatWords
+    words: Words | FlatWords
     bad: Sequence[BadWord] = ()
     declared_size: tuple[int, int] | None = None
     alone: bool = False
 
     def __len__(self) -> int:
         """How many words, the bad ones too."""
-        return len(self.bad) + len(
-            self.words.labels if isinstance(self.words, FlatWords) else self.words
-        )
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """What messages call each of the words that could be parsed."""
-        if isinstance(self.words, FlatWords):
-            return self.words.labels
-        return tuple([label for label, _, _ in self.words])
+        return len(self.bad) + len(self.words.labels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,8 @@ from ocr_precompute.samples import Sample
 from ocr_precompute.storage.store import shard_path
 from ocr_precompute.targets.sample import compute_sample
 
+_NO_SIZES = np.zeros((0, 2), np.int32)
+
 REMEDY = "verify --repair builds it again"
 """What to do about a damaged shard."""
 
@@ -62,10 +64,14 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class ShardCheck:
-    """What checking one shard found, the names it holds, and its damaged images."""
+    """What checking one shard found, the samples it holds, and its damaged images.
+
+    sizes: int32 (n, 2), (height, width) of the original images.
+    """
 
     findings: list[Finding]
     names: tuple[str, ...]
+    sizes: np.ndarray
     damaged: tuple[Damaged, ...] = ()
 
 
@@ -83,13 +89,13 @@ def check_shard(
     """
     shard = _open(store, entry, parameters)
     if isinstance(shard, Finding):
-        return ShardCheck([shard], ())
+        return ShardCheck([shard], (), _NO_SIZES)
     file, index = shard
     try:
         records = read_records(file, index)
     except ValueError as error:
         details = _damaged_records(file, index, error)
-        return ShardCheck([Finding("checksum", entry.key, "", d) for d in details], ())
+        return ShardCheck([Finding("checksum", entry.key, "", d) for d in details], (), _NO_SIZES)
     findings = _check_identity(entry, records)
     findings += _check_metadata(file, index, records, parameters, entry.key)
     maps = _Maps(file, index, parameters)
@@ -118,7 +124,7 @@ def check_shard(
     damaged = [
         Damaged(records.names[row], each.words, each.lost) for row, each in records.damage.items()
     ]
-    return ShardCheck(findings, records.names, tuple(damaged))
+    return ShardCheck(findings, records.names, records.original_size, tuple(damaged))
 
 
 def _open(

@@ -20,6 +20,7 @@ from ocr_precompute.errors import InputError, StoreError, printable
 from ocr_precompute.files import is_litter, read_bounded, temporary_stem
 from ocr_precompute.format.keys import data_hash, geometry_hash
 from ocr_precompute.format.manifest import Damaged, Manifest
+from ocr_precompute.format.parts import ShardContents, cut_parts
 from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.pipeline.scan import known_bad, scan
 from ocr_precompute.runtime.opencv import single_thread
@@ -109,6 +110,7 @@ def _check_split(
     )
     findings: list[Finding] = []
     held: set[str] = set()
+    contents: list[ShardContents] = []
     damaged: list[Damaged] = []
     last = ""
     for entry, result in zip(manifest.shards, _in_threads(tasks, jobs), strict=True):
@@ -118,14 +120,21 @@ def _check_split(
             detail = "its names are not in the order of the split; build the split again"
             findings.append(Finding("shard", entry.key, "", detail))
         held.update(result.names)
+        contents.append(ShardContents(entry, result.names, result.sizes))
         damaged += result.damaged
         last = names[-1]
         log.info("shard %s: checked, %d findings", entry.key[:16], len(result.findings))
         on_shard(entry.samples)
-    if tuple(damaged) != manifest.damaged and len(held) >= manifest.samples:
-        detail = f"split {manifest.split}: the damaged images it names are not those of its shards"
-        findings.append(Finding("manifest", "", "", f"{detail}; build the split again"))
-    if current is not None and len(held) >= manifest.samples:  # all names could be read
+    if len(held) < manifest.samples:  # some names could not be read
+        return findings
+    again = f"split {manifest.split}: {{}} are not those of its shards; build the split again"
+    if tuple(damaged) != manifest.damaged:
+        detail = again.format("the damaged images it names")
+        findings.append(Finding("manifest", "", "", detail))
+    if tuple(part for part, _ in cut_parts(contents)) != manifest.parts:
+        detail = again.format("the names and sizes in its parts")
+        findings.append(Finding("manifest", "", "", detail))
+    if current is not None:
         detail = "is annotated but not in the store; build the split again"
         added = sorted(set(current.samples) - held)
         findings += [Finding("source-added", "", sample, detail) for sample in added]

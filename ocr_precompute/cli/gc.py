@@ -41,9 +41,10 @@ def gc(
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
-    """Delete shards that no split names any more, and what killed builds left behind.
+    """Delete shards and parts of manifests that no split names any more, and what killed builds
+    left behind.
 
-    A training may have such shards open, so they stay for a day (--older-than) after gc has first
+    A training may have them open, so they stay for a day (--older-than) after gc has first
     seen them without a name. Deletes nothing while a build runs, or while something in splits/
     cannot be read as a manifest, and never what this program did not make.
 
@@ -64,15 +65,15 @@ def print_garbage(garbage: Garbage, dry_run: bool) -> None:
     """What `gc` did."""
     verb = "would delete" if dry_run else "deleted"
     say(
-        f"{verb} {len(garbage.shards)} shards and {len(garbage.leftovers)} leftovers of killed "
-        f"builds, {byte_size(garbage.bytes)}"
+        f"{verb} {len(garbage.shards)} shards, {len(garbage.parts)} parts of manifests and "
+        f"{len(garbage.leftovers)} leftovers of killed builds, {byte_size(garbage.bytes)}"
     )
     if garbage.kept:
         dates = [datetime.fromisoformat(kept.until).astimezone() for kept in garbage.kept]
         first, last = (f"{date:%Y-%m-%d %H:%M:%S %z}" for date in (min(dates), max(dates)))
         until = first if first == last else f"{first}, the last until {last}"
         say(
-            f"kept {len(dates)} shards that no split names until {until}, as a training may have "
+            f"kept {len(dates)} files that no split names until {until}, as a training may have "
             "them open; run gc again then, or with --older-than 0 if none has"
         )
     if garbage.foreign:

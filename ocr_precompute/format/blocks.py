@@ -17,9 +17,7 @@ from ocr_precompute.format.chunks import ChunkError, decompress
 
 _HEADER = struct.Struct("<BBBBIII")  # two versions, flags, itemsize; raw, block and packed bytes
 _STORED = 0x02  # the flag of chunks that are not compressed; those have no table
-_kept = (
-    threading.local()
-)  # memory for blocks at the ends of ranges: fresh memory costs as much again
+_kept = threading.local()  # for blocks at the ends of ranges: fresh memory costs as much again
 _MOST_KEPT = 2**19  # bytes a thread
 
 

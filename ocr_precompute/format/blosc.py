@@ -24,7 +24,7 @@ SHUFFLES = {
     "shuffle": numcodecs.Blosc.SHUFFLE,
     "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
 }
-_FEW = 5  # chunks, all of one sample: to prepare the one call would take 20 us, a tenth of the time
+_FEW = 5  # chunks, all of one sample: for a first of them the compiler is not worth its import
 
 
 class Library(Protocol):
@@ -85,17 +85,16 @@ class Direct:
     def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
         """Decompress chunks, each into its array, without a look at their headers.
 
-        More than a few are decompressed in one call that does not hold the interpreter lock:
-        threads that take it back after every chunk spend a sixth of their time waiting for each
-        other.
+        They are decompressed in one call that does not hold the interpreter lock, for threads that
+        take it back after every chunk spend a sixth of their time waiting for each other; but for
+        those of one sample as long as no more were asked for.
         Returns the position of the first chunk that cannot be decompressed, or -1.
         """
         views = [np.frombuffer(chunk, np.uint8) for chunk in packed]
-        if len(packed) > _FEW:
-            sizes = np.array([array.nbytes for array in out], np.int64)
-            sources = np.array([_address(view) for view in views], np.int64)
-            targets = np.array([_writeable_address(array) for array in out], np.int64)
-            return self._all(sources, targets, sizes)
+        if self._together or len(packed) > _FEW:
+            places = [*map(_address, views), *map(_writeable_address, out)]
+            sizes = [array.nbytes for array in out]
+            return self._all(*np.array([*places, *sizes], np.int64).reshape(3, -1))
         for position, (view, array) in enumerate(zip(views, out, strict=True)):
             size = array.nbytes
             if self._decompress(_address(view), _writeable_address(array), size, 1) != size:

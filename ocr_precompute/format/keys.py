@@ -10,7 +10,7 @@ import numpy as np
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Polygons
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the layout on disk and of all that is computed; part of every geometry hash."""
 
 _TAG = f"ocr-precompute {FORMAT_VERSION} ".encode()

@@ -1,8 +1,12 @@
-"""The manifest: everything needed to read a split, and nothing that depends on the machine."""
+"""The manifest: everything needed to read a split, and nothing that depends on the machine.
+
+It is a root, a JSON file, and parts that say which shards there are (see `parts`).
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +22,8 @@ from ocr_precompute.understood import Understood
 
 _Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
+_MANY = 2**40
+
 MOST_SAMPLES = 2 * 4096
 """Samples of a shard: see boundaries.shard_bounds and Settings.shard_length."""
 
@@ -28,6 +34,15 @@ class ShardEntry:
 
     key: _Key
     samples: Annotated[int, Field(gt=0, le=MOST_SAMPLES, strict=True)]
+
+
+@dataclass(frozen=True)
+class PartEntry:
+    """One part: the hex SHA-256 of its bytes, and how many shards and samples it names."""
+
+    key: _Key
+    shards: Annotated[int, Field(gt=0, le=_MANY, strict=True)]
+    samples: Annotated[int, Field(gt=0, le=_MANY, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -60,11 +75,15 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A published split. understood: with the worst names of each kind alone."""
+    """A published split.
+
+    shards: in order, as the parts name them. understood: with the worst names of each kind alone.
+    """
 
     split: str
     data_hash: _Key
     parameters: Parameters
+    parts: tuple[PartEntry, ...]
     shards: tuple[ShardEntry, ...]
     skipped: tuple[Skipped, ...]
     damaged: tuple[Damaged, ...]
@@ -75,8 +94,13 @@ class Manifest:
         """How many samples the split holds."""
         return sum(shard.samples for shard in self.shards)
 
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all files that the split needs: shards and parts."""
+        return [shard.key for shard in self.shards] + [part.key for part in self.parts]
+
     def to_bytes(self) -> bytes:
-        """The manifest file's bytes."""
+        """The bytes of the root."""
         return json_bytes(
             {
                 "format": "ocr-precompute",
@@ -85,7 +109,7 @@ class Manifest:
                 "data_hash": self.data_hash,
                 "samples": self.samples,
                 "parameters": self.parameters.model_dump(mode="json"),
-                "shards": [asdict(shard) for shard in self.shards],
+                "parts": [asdict(part) for part in self.parts],
                 "skipped": [asdict(skipped) for skipped in self.skipped],
                 "damaged": [asdict(damaged) for damaged in self.damaged],
                 "understood": self.understood.as_dict(),
@@ -93,24 +117,36 @@ class Manifest:
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes, origin: Path) -> Manifest:
-        """Parse a manifest; unknown fields are left alone.
+    def from_bytes(
+        cls, data: bytes, origin: Path, read_part: Callable[[PartEntry], Sequence[ShardEntry]]
+    ) -> Manifest:
+        """Parse a root; unknown fields are left alone.
 
-        Raises StoreError, naming origin, if it is damaged or too new.
+        read_part: gives the shards of a part. Raises as it does, and StoreError, naming origin, if
+        the root is damaged or too new.
         """
         try:
             document = json.loads(data)
             if document["format"] != "ocr-precompute":
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
-            return _MANIFEST.validate_python(document)
+            parts = _ROOT.validate_python(document).parts
+            shards = [shard for part in parts for shard in read_part(part)]
+            return _MANIFEST.validate_python({**document, "parts": parts, "shards": shards})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{origin}: is damaged ({_first_fault(error)}); build the split again"
             ) from error
 
 
-_MANIFEST = TypeAdapter(Manifest)
+@dataclass(frozen=True)
+class _Root:
+    """What of a root has to be known before the parts are."""
+
+    parts: tuple[PartEntry, ...]
+
+
+_ROOT, _MANIFEST = TypeAdapter(_Root), TypeAdapter(Manifest)
 
 
 def is_key(key: Any) -> bool:

@@ -84,8 +84,8 @@ class Records:
             original_size=np.array([row.original_size for row in rows], "<i4"),
             matrix=np.array([row.matrix for row in rows], "<f8"),
             points=np.concatenate(polygons) if polygons else np.zeros((0, 2), "<f4"),
-            polygon_offsets=_offsets([len(polygon) for polygon in polygons]),
-            sample_offsets=_offsets([len(row.polygons) for row in rows]),
+            polygon_offsets=offsets_of([len(polygon) for polygon in polygons]),
+            sample_offsets=offsets_of([len(row.polygons) for row in rows]),
             ignore=np.concatenate([row.ignore for row in rows]).astype(bool),
             fate=np.concatenate([row.fate for row in rows]).astype("<u1"),
             damage={i: row.damage for i, row in enumerate(rows) if row.damage},
@@ -136,7 +136,7 @@ class Records:
         return {
             "key": np.frombuffer(b"".join(self.keys), "<u1").reshape(-1, 32),
             "name_bytes": np.frombuffer(b"".join(names), "<u1"),
-            "name_offsets": _offsets([len(name) for name in names]),
+            "name_offsets": offsets_of([len(name) for name in names]),
             "original_size": self.original_size,
             "matrix": self.matrix,
             "points": self.points,
@@ -166,7 +166,8 @@ def _damage_from_json(data: bytes, samples: int) -> dict[int, Damage]:
     return found
 
 
-def _offsets(lengths: Sequence[int]) -> np.ndarray:
+def offsets_of(lengths: Sequence[int]) -> np.ndarray:
+    """Where each of so long pieces begins, and where the last ends: int64 (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype("<i8")
 
 

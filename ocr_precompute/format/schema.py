@@ -6,7 +6,6 @@ file and the parameters.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,7 +17,10 @@ from ocr_precompute.format.chunks import block_bytes, shuffle_of
 from ocr_precompute.format.keys import FORMAT_VERSION
 from ocr_precompute.parameters import Parameters
 
-MAPS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+ArrayKind = tuple[np.dtype, tuple[int, ...]]
+"""An array's dtype, and its axes after the first, or of a map after (n, H, W)."""
+
+MAPS: dict[str, ArrayKind] = {
     "image": (np.dtype("<u1"), (3,)),
     "prob": (np.dtype("<u1"), ()),
     "prob_mask": (np.dtype("<u1"), ()),
@@ -27,7 +29,7 @@ MAPS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
 }
 """Per-pixel arrays: dtype, and the axes after (n, H, W)."""
 
-RECORDS: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+RECORDS: dict[str, ArrayKind] = {
     "key": (np.dtype("<u1"), (32,)),
     "name_bytes": (np.dtype("<u1"), ()),
     "name_offsets": (np.dtype("<i8"), ()),
@@ -60,7 +62,12 @@ def chunk_name(field: str, row: int) -> str:
 
 def record_name(field: str) -> str:
     """The entry of a shard's file that holds a record array."""
-    return f"{field}/c.0" + ".0" * len(RECORDS[field][1])
+    return array_name(field, RECORDS[field])
+
+
+def array_name(field: str, kind: ArrayKind) -> str:
+    """The entry of a file that holds an array of one chunk."""
+    return f"{field}/c.0" + ".0" * len(kind[1])
 
 
 METADATA_NAMES = (*(f"{field}/zarr.json" for field in (*MAPS, *RECORDS)), "zarr.json")
@@ -91,11 +98,27 @@ def group_metadata() -> bytes:
 def shard_metadata(lengths: Mapping[str, int], parameters: Parameters) -> dict[str, bytes]:
     """The content of each of METADATA_NAMES. lengths: of each record array."""
     arrays = {field: _map_metadata(field, lengths["key"], parameters) for field in MAPS}
-    arrays |= {field: _record_metadata(field, lengths[field]) for field in RECORDS}
+    arrays |= {field: _record_metadata(kind, lengths[field]) for field, kind in RECORDS.items()}
+    return _documents("samples", arrays)
+
+
+def group_documents(
+    holds: str, kinds: Mapping[str, ArrayKind], lengths: Mapping[str, int]
+) -> dict[str, bytes]:
+    """Each `zarr.json` of a group of arrays of one chunk, by name: arrays first, then the group.
+
+    holds: what the group is of. lengths: of each array.
+    """
+    return _documents(
+        holds, {field: _record_metadata(kind, lengths[field]) for field, kind in kinds.items()}
+    )
+
+
+def _documents(holds: str, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
     consolidated = {"kind": "inline", "must_understand": False, "metadata": arrays}
     return {
         **{f"{field}/zarr.json": json_bytes(array) for field, array in arrays.items()},
-        "zarr.json": json_bytes(_group("samples") | {"consolidated_metadata": consolidated}),
+        "zarr.json": json_bytes(_group(holds) | {"consolidated_metadata": consolidated}),
     }
 
 
@@ -103,11 +126,6 @@ def shard_metadata(lengths: Mapping[str, int], parameters: Parameters) -> dict[s
 def map_metadata(field: str, samples: int, canonical: bytes) -> bytes:
     """The `zarr.json` of a map. canonical: of the parameters (see there)."""
     return json_bytes(_map_metadata(field, samples, Parameters.model_validate_json(canonical)))
-
-
-def record_metadata(field: str, length: int) -> bytes:
-    """The `zarr.json` of a record array of that length."""
-    return json_bytes(_record_metadata(field, length))
 
 
 def _group(holds: str) -> dict[str, Any]:
@@ -134,9 +152,9 @@ def _map_metadata(field: str, samples: int, parameters: Parameters) -> dict[str,
     return _array_metadata(dtype, shape, [1, *shape[1:]], codecs)
 
 
-def _record_metadata(field: str, length: int) -> dict[str, Any]:
-    """A record array of the given length, one chunk in all."""
-    dtype, tail = RECORDS[field]
+def _record_metadata(kind: ArrayKind, length: int) -> dict[str, Any]:
+    """An array of the given length, one chunk in all."""
+    dtype, tail = kind
     shape = [length, *tail]
     return _array_metadata(dtype, shape, shape, [_bytes_codec(dtype), {"name": "crc32c"}])
 
@@ -165,14 +183,3 @@ def _array_metadata(
         "codecs": codecs,
         "attributes": {},
     }
-
-
-def document(data: bytes) -> dict[str, Any]:
-    """A metadata document as read. Raises ValueError unless it is a JSON object."""
-    try:
-        found = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
-    return found

@@ -86,7 +86,7 @@ class ShardIndex:
 
     starts, stops: int64 (n, maps), of each sample's chunks, in the order of MAPS. records,
     metadata: (start, stop) of each record array and each metadata document. crcs: CRC-32 of all
-    entries, in order. directory: where the ZIP's directory begins.
+    entries, in order.
     """
 
     starts: np.ndarray
@@ -94,7 +94,6 @@ class ShardIndex:
     records: Mapping[str, tuple[int, int]]
     metadata: Mapping[str, tuple[int, int]]
     crcs: np.ndarray
-    directory: int
 
     @property
     def samples(self) -> int:
@@ -133,7 +132,6 @@ def read_index(file: Bytes) -> ShardIndex:
         dict(zip(RECORDS, spans[: len(RECORDS)], strict=True)),
         dict(zip(METADATA_NAMES, spans[len(RECORDS) :], strict=True)),
         directory.crcs,
-        directory.start,
     )
 
 

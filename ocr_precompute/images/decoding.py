@@ -152,11 +152,14 @@ def fit_scale(original_size: tuple[int, int], size: tuple[int, int]) -> float:
 
 def fitted_size(original_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Height and width, in pixels, of an image scaled to fit into the canonical size (H, W)."""
-    scale = fit_scale(original_size, size)
-    height, width = (
-        min(limit, max(1, round(n * scale))) for n, limit in zip(original_size, size, strict=True)
-    )
-    return height, width
+    height, width = scaled_size(original_size, fit_scale(original_size, size))
+    return min(height, size[0]), min(width, size[1])
+
+
+def scaled_size(original_size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width, in whole pixels, of an image scaled by a factor; at least 1 each."""
+    height, width = original_size
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def letterbox(

@@ -24,9 +24,9 @@ def displayed_size(path: Path, max_pixels: int) -> tuple[int, int]:
     return check_image(read_image(path, max_pixels), max_pixels)
 
 
-def look_at(path: Path, max_pixels: int) -> os.stat_result:
+def look_at(path: str | Path, max_pixels: int) -> os.stat_result:
     """The status of an image file, which is not opened. Raises as read_image does."""
-    status = path.stat()
+    status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("is not a regular file; replace it")
     if status.st_size > memory_limit(max_pixels):
@@ -34,7 +34,7 @@ def look_at(path: Path, max_pixels: int) -> os.stat_result:
     return status
 
 
-def image_problem(path: Path, name: str, reason: str | OSError | ImageError) -> Problem:
+def image_problem(path: str | Path, name: str, reason: str | OSError | ImageError) -> Problem:
     """What is wrong with the image file of a sample."""
     if isinstance(reason, OSError):
         reason = f"cannot be read: {reason.strerror or reason}; replace it"

@@ -6,11 +6,14 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from ocr_precompute.errors import InputError
-from ocr_precompute.format.manifest import Damaged, Manifest, ShardEntry
+from ocr_precompute.format.manifest import Damaged, Manifest, PartEntry, ShardEntry
+from ocr_precompute.format.parts import ShardContents, cut_parts
 from ocr_precompute.format.shard import StoredShard
 from ocr_precompute.images.files import image_problem
-from ocr_precompute.pipeline.plan import Plan
+from ocr_precompute.pipeline.plan import Plan, ShardPlan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.store import publish_manifest, record_source, shard_path
@@ -26,11 +29,16 @@ def publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
     strict, for damaged images.
     """
     store, published = request.settings.store, request.published
+    shards = tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards)
+    parts: dict[PartEntry, bytes] = {}
+    if published is None or published.shards != shards:
+        parts = dict(cut_parts([contents_of(shard) for shard in planned.shards]))
     manifest = Manifest(
         split=request.split,
         data_hash=planned.data_hash,
         parameters=request.parameters,
-        shards=tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards),
+        parts=tuple(parts) or (published.parts if published else ()),
+        shards=shards,
         skipped=planned.scan.skipped,
         damaged=damaged(store, planned, published),
         understood=planned.understood.shortened(),
@@ -48,8 +56,16 @@ def publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
     if not request.dry_run:
         record_source(store, request.split, request.source)  # first: if not, nothing is published
         if not up_to_date:
-            publish_manifest(store, manifest)
+            bytes_of = {part.key: data for part, data in parts.items()}
+            publish_manifest(store, manifest, bytes_of)
     return manifest, up_to_date
+
+
+def contents_of(shard: ShardPlan) -> ShardContents:
+    """What the index says of a planned shard's samples."""
+    sizes = np.array([sample.image.size for sample in shard.samples], np.int32)
+    entry = ShardEntry(shard.key, len(shard.samples))
+    return ShardContents(entry, [sample.name for sample in shard.samples], sizes)
 
 
 def damaged(store: Path, planned: Plan, published: Manifest | None) -> tuple[Damaged, ...]:

@@ -22,6 +22,7 @@ from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.format.blocks import decompress_range
 from ocr_precompute.format.chunks import ChunkError, decompress
 from ocr_precompute.format.manifest import Manifest, ShardEntry
+from ocr_precompute.format.parts import SampleIndex
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import Bytes, ShardIndex, read_index
@@ -31,7 +32,7 @@ from ocr_precompute.reading.handles import HANDLES
 from ocr_precompute.reading.opened import OpenedShard, open_shard
 from ocr_precompute.reading.remote import Access, RemoteError
 from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import sample_index, shard_path
 
 _NUMBERS = itertools.count()  # of splits, for what is open of them
 _MOST_CACHED = 2**26  # bytes of indices and records of shards that a split keeps in memory
@@ -54,7 +55,7 @@ class Split:
         size = manifest.parameters.size
         self._shapes = {field: (*size, *tail) for field, (_, tail) in MAPS.items()}
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
-        self._names: tuple[str, ...] | None = None
+        self._index: SampleIndex | None = None
         self._cache = BytesCache(_MOST_CACHED)
         # Nothing here may take a lock that a fork could find held.
         self._number = next(_NUMBERS)
@@ -77,11 +78,8 @@ class Split:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every sample's name, in order."""
-        if self._names is None:
-            shards = map(self._records, range(len(self.manifest.shards)))
-            self._names = tuple(name for records in shards for name in records.names)
-        return self._names
+        """Every sample's name, in order. Raises StoreError if the manifest's parts are damaged."""
+        return self._known().names
 
     def index(self, name: str) -> int:
         """The number of the sample of that name. Raises KeyError if there is none."""
@@ -92,15 +90,15 @@ class Split:
 
     def content_sizes(self) -> np.ndarray:
         """Height and width of each sample's content, which lies at the top left: int32 (n, 2)."""
-        size = self.manifest.parameters.size
-        return np.array(
-            [
-                fitted_size((height, width), size)
-                for number in range(len(self.manifest.shards))
-                for height, width in self._records(number).original_size.tolist()
-            ],
-            np.int32,
-        ).reshape(-1, 2)
+        canonical = self.manifest.parameters.size
+        sizes, which = np.unique(self._known().sizes, axis=0, return_inverse=True)
+        fitted = [fitted_size((height, width), canonical) for height, width in sizes.tolist()]
+        return np.array(fitted, np.int32).reshape(-1, 2)[which.reshape(-1)]
+
+    def _known(self) -> SampleIndex:
+        if self._index is None:
+            self._index = self._access.ask(lambda: sample_index(self.store, self.manifest))
+        return self._index
 
     def __iter__(self) -> Iterator[CanonicalSample]:
         return (self[index] for index in range(len(self)))
@@ -135,8 +133,8 @@ class Split:
         shard, row = self._place(index)
         return self._records(shard)[row].copy()
 
-    def placed_polygons(self, index: int) -> tuple[Polygons, np.ndarray, tuple[int, int]]:
-        """One sample's polygons, its matrix and its original size, without a copy.
+    def placed_polygons(self, index: int) -> tuple[Polygons, tuple[int, int]]:
+        """One sample's polygons and its original size, without a copy.
 
         Polygons: float32 points in canonical pixels; the rest as in CanonicalSample. All arrays are
         views of what the samples of a shard share, and must not be changed. Raises as indexing.
@@ -148,7 +146,7 @@ class Split:
         points = records.points[ends[0] : ends[-1]]
         height, width = records.original_size[row].tolist()
         polygons = Polygons(points, np.diff(ends), records.ignore[first:last])
-        return polygons, records.matrix[row], (height, width)
+        return polygons, (height, width)
 
     def read_rows(self, index: int, field: str, start: int, stop: int, out: np.ndarray) -> None:
         """Read the pixel rows start to stop of one sample's map, and unpack little more than those.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -33,9 +34,9 @@ from ocr_precompute.storage.store import (
     leftovers,
     manifest_path,
     no_split,
+    part_files,
     read_manifest,
     shard_files,
-    shard_path,
     source_path,
 )
 
@@ -46,9 +47,9 @@ GRACE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Kept:
-    """A shard without a name that `gc` deletes from a time on (ISO 8601, UTC)."""
+    """A shard or part that no split names and `gc` deletes from a time on (ISO 8601, UTC)."""
 
-    shard: str
+    key: str
     until: str
 
 
@@ -56,12 +57,13 @@ class Kept:
 class Garbage:
     """What `gc` deleted, or with dry_run would delete, and what it left.
 
-    shards: keys. leftovers: what killed processes left, paths relative to the store. bytes: of
-    both. kept: shards whose grace is not over. foreign: paths, relative to the store, of what this
-    package did not make; it stays.
+    shards, parts: keys. leftovers: what killed processes left, paths relative to the store. bytes:
+    of all these. kept: shards and parts whose grace is not over. foreign: paths, relative to the
+    store, of what this package did not make; it stays.
     """
 
     shards: tuple[str, ...]
+    parts: tuple[str, ...]
     leftovers: tuple[str, ...]
     bytes: int
     kept: tuple[Kept, ...]
@@ -70,13 +72,15 @@ class Garbage:
 
 @dataclass(frozen=True)
 class _Unnamed:
-    """Shards that no manifest names: since when that is known, and whether it was known before.
+    """Shards and parts that no manifest names, by key.
 
-    foreign: what lies among the shards and is none, paths relative to the store.
+    since: when that was first known. noted: of which it was known before. paths: their files.
+    foreign: what lies among them and is none of them, paths relative to the store.
     """
 
     since: dict[str, datetime]
     noted: frozenset[str]
+    paths: dict[str, Path]
     foreign: tuple[str, ...]
 
 
@@ -86,7 +90,8 @@ def collect_garbage(
     grace: timedelta = GRACE,
     now: datetime | None = None,
 ) -> Garbage:
-    """Delete shards that have had no name for the grace, and what killed processes left behind.
+    """Delete what has had no name for the grace, shards and parts of manifests, and what killed
+    processes left behind.
 
     now: the time to go by, with its time zone; the present by default.
     Raises StoreError, and deletes nothing, while a build runs, or if anything in splits/ cannot be
@@ -100,15 +105,17 @@ def collect_garbage(
         doomed = tuple(key for key, since in unnamed.since.items() if since + grace <= now)
         kept = {key: since for key, since in unnamed.since.items() if since + grace > now}
         left = _leftovers(store)
-        size = sum(map(_size, [*left, *(shard_path(store, key) for key in doomed)]))
+        size = sum(map(_size, [*left, *(unnamed.paths[key] for key in doomed)]))
         foreign = (*unnamed.foreign, *_foreign_in_tmp(store))
         if not dry_run:
             for path in left:
                 _delete(path)
-            doomed = tuple(k for k in doomed if _delete_shard(store, k, k in unnamed.noted))
+            doomed = tuple(key for key in doomed if _delete_unnamed(store, key, unnamed))
             _note(store, kept)  # last: the disk may be full
+    parts = tuple(key for key in doomed if unnamed.paths[key].parent.name == "parts")
     return Garbage(
-        shards=doomed,
+        shards=tuple(key for key in doomed if key not in parts),
+        parts=parts,
         leftovers=tuple(str(path.relative_to(store)) for path in left),
         bytes=size,
         kept=tuple(
@@ -131,7 +138,7 @@ def _disk_errors(store: Path) -> Iterator[None]:
 
 def _check_folders(store: Path) -> None:
     """Raises StoreError for folders through which nothing may be deleted, or that say nothing."""
-    for name in ("shards", "tmp", "unnamed"):
+    for name in ("shards", "parts", "tmp", "unnamed"):
         if (store / name).is_symlink():
             raise StoreError(
                 f"{store / name}: is a symbolic link, and nothing is deleted through one; "
@@ -145,24 +152,26 @@ def _check_folders(store: Path) -> None:
 
 
 def _unnamed(store: Path, now: datetime) -> _Unnamed:
-    named = {shard.key for manifest in all_manifests(store) for shard in manifest.shards}
+    named = {key for manifest in all_manifests(store) for key in manifest.keys}
     since: dict[str, datetime] = {}
     noted: set[str] = set()
+    paths: dict[str, Path] = {}
     foreign: list[str] = []
-    for key, entry in shard_files(store):
+    for key, entry in itertools.chain(shard_files(store), part_files(store)):
         if not key or not entry.is_file(follow_symlinks=False):
             if not is_litter(entry.name):
                 foreign.append(os.path.relpath(entry.path, store))
         elif key not in named:
             note = _noted(store, key)
             since[key] = min(note or now, now)
+            paths[key] = Path(entry.path)
             if note:
                 noted.add(key)
-    return _Unnamed(since, frozenset(noted), tuple(foreign))
+    return _Unnamed(since, frozenset(noted), paths, tuple(foreign))
 
 
 def _noted(store: Path, key: str) -> datetime | None:
-    """Since when a shard is known to have no name; None if that is not, or not sensibly, noted."""
+    """Since when it is known to have no name; None if that is not, or not sensibly, noted."""
     try:
         since = datetime.fromisoformat(read_bounded(store / "unnamed" / key, 99).decode())
     except (OSError, ValueError):
@@ -171,7 +180,7 @@ def _noted(store: Path, key: str) -> datetime | None:
 
 
 def _note(store: Path, since: dict[str, datetime]) -> None:
-    """Note these shards, and forget all others."""
+    """Note these, and forget all others."""
     folder = store / "unnamed"
     folder.mkdir(exist_ok=True)
     for name in os.listdir(folder):
@@ -184,17 +193,17 @@ def _note(store: Path, since: dict[str, datetime]) -> None:
                 file.write(date.isoformat())
 
 
-def _delete_shard(store: Path, key: str, noted: bool) -> bool:
-    """Delete a shard, unless a build on another machine has just taken the note of it back."""
+def _delete_unnamed(store: Path, key: str, unnamed: _Unnamed) -> bool:
+    """Delete a file, unless a build on another machine has just taken the note of it back."""
     try:
         (store / "unnamed" / key).unlink()
     except FileNotFoundError:
-        if noted:
+        if key in unnamed.noted:
             return False
-    path = shard_path(store, key)
+    path = unnamed.paths[key]
     _delete(path)
     flush(path.parent)
-    log.info("shard %s: deleted", key[:16])
+    log.info("%s %s: deleted", "part" if path.parent.name == "parts" else "shard", key[:16])
     return True
 
 
@@ -213,7 +222,8 @@ def _size(path: Path) -> int:
 
 
 def _leftovers(store: Path) -> list[Path]:
-    return [path for name in ("tmp", "splits", "sources", "") for path in leftovers(store / name)]
+    folders = ("tmp", "splits", "parts", "sources", "")
+    return [path for name in folders for path in leftovers(store / name)]
 
 
 def _foreign_in_tmp(store: Path) -> list[str]:

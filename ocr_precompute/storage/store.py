@@ -1,11 +1,12 @@
-"""The store on disk: its layout, manifests and locks.
+"""The store on disk: its layout and manifests.
 
 STORE/
   zarr.json                 root group
   shards/ab/<shard key>.zip one shard, a Zarr v3 group in a ZIP file; immutable once it has its name
-  splits/<split>.json       the manifest of a split
+  splits/<split>.json       the manifest of a split: its root
+  parts/<sha256>.zip        the manifest's parts, named by their bytes: shards, names and sizes
   sources/<split>.json      where the split was built from, for `verify` on this machine
-  unnamed/<shard key>       since when `gc` has known that no manifest names the shard
+  unnamed/<key>             since when `gc` has known that no manifest names the shard or part
   tmp/                      shards being written; nothing ever reads from here
   digests.sqlite            digest cache; may be deleted at any time
   lock                      held shared by builds, exclusively by `gc`
@@ -13,13 +14,17 @@ STORE/
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from ocr_precompute.errors import StoreError
+import numpy as np
+
+from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.files import (
     is_abandoned,
     is_litter,
@@ -28,7 +33,8 @@ from ocr_precompute.files import (
     replace_file,
     temporary_stem,
 )
-from ocr_precompute.format.manifest import Manifest, check_format_version, is_key
+from ocr_precompute.format.manifest import Manifest, PartEntry, check_format_version, is_key
+from ocr_precompute.format.parts import SampleIndex, part_index, part_shards
 from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.format.shard import MappedFile, read_index, read_record
 from ocr_precompute.settings import Source, is_split_name, looks_like_url, url_refusal
@@ -36,7 +42,11 @@ from ocr_precompute.storage.digests import DigestCache
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_ANEW = "build the split again"
 _MOST_MANIFEST = 2**26  # bytes; half a million shards
+_MOST_PART = 2**28  # bytes; ten times what the longest names would take
 _MOST_SMALL = 2**20  # bytes of any other file that is read whole
 
 
@@ -77,11 +87,24 @@ def shard_files(store: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     for folder in _entries(store / "shards"):
         if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
             for entry in _entries(folder.path):
-                key = entry.name.removesuffix(".zip")
-                named = entry.name.endswith(".zip") and is_key(key) and key[:2] == folder.name
-                yield key if named else "", entry
+                key = _key_of(entry)
+                yield key if key[:2] == folder.name else "", entry
         else:
             yield "", folder
+
+
+def part_files(store: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that lies in parts/, with the key of each part, empty for all else.
+
+    What is being written there is left out.
+    """
+    found = _entries(store / "parts")
+    return ((_key_of(entry), entry) for entry in found if not temporary_stem(entry.name))
+
+
+def _key_of(entry: os.DirEntry[str]) -> str:
+    key = entry.name.removesuffix(".zip")
+    return key if entry.name.endswith(".zip") and is_key(key) else ""
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -93,7 +116,7 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def forget_unnamed(store: Path, keys: Iterable[str]) -> None:
-    """Take shards that are or will be named out of what `gc` remembers as unnamed."""
+    """Take shards and parts that are or will be named out of what `gc` remembers as unnamed."""
     folder = store / "unnamed"
     try:
         remembered = set() if folder.is_symlink() else set(os.listdir(folder))
@@ -108,6 +131,11 @@ def manifest_path(store: Path, split: str) -> Path:
     return store / "splits" / f"{split}.json"
 
 
+def part_path(store: Path, key: str) -> Path:
+    """File of a part of a manifest."""
+    return store / "parts" / f"{key}.zip"
+
+
 def source_path(store: Path, split: str) -> Path:
     """The file that remembers where a split was built from."""
     return store / "sources" / f"{split}.json"
@@ -119,13 +147,39 @@ def read_manifest(store: Path, split: str) -> Manifest | None:
         return None
     path = manifest_path(store, split)
     try:
-        manifest = Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path)
+        manifest = _manifest(store, path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
     log.debug("%s: read, %d samples in %d shards", path, manifest.samples, len(manifest.shards))
     return manifest
+
+
+def _manifest(store: Path, path: Path) -> Manifest:
+    """The manifest at that path. Raises OSError for its file alone, StoreError for all else."""
+    data = read_bounded(path, _MOST_MANIFEST)
+    return Manifest.from_bytes(data, path, lambda part: _read_part(store, part, part_shards))
+
+
+def sample_index(store: Path, manifest: Manifest) -> SampleIndex:
+    """Names and sizes of a split's samples. Raises StoreError if a part is damaged or missing."""
+    parts = [_read_part(store, part, part_index) for part in manifest.parts]
+    sizes = [np.zeros((0, 2), np.int32), *(part.sizes for part in parts)]
+    names = tuple(itertools.chain.from_iterable(part.names for part in parts))
+    return SampleIndex(names, np.concatenate(sizes))
+
+
+def _read_part(store: Path, part: PartEntry, of: Callable[[bytes, PartEntry], T]) -> T:
+    path = part_path(store, part.key)
+    try:
+        return of(read_bounded(path, _MOST_PART), part)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: is missing, a part of a manifest; {_ANEW}") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}; {_ANEW}") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: is damaged ({one_line(error)}); {_ANEW}") from error
 
 
 def published(store: Path, split: str) -> Manifest:
@@ -159,7 +213,7 @@ def all_manifests(store: Path) -> list[Manifest]:
         if is_litter(path.name) or temporary_stem(path.name):
             continue
         try:
-            manifests.append(Manifest.from_bytes(read_bounded(path, _MOST_MANIFEST), path))
+            manifests.append(_manifest(store, path))
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be read as a manifest ({error.strerror}), so the shards it names "
@@ -168,9 +222,20 @@ def all_manifests(store: Path) -> list[Manifest]:
     return manifests
 
 
-def publish_manifest(store: Path, manifest: Manifest) -> None:
-    """Put the manifest in its place, in one step: readers see the old split or the new one."""
-    forget_unnamed(store, [shard.key for shard in manifest.shards])
+def publish_manifest(store: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> None:
+    """Put the manifest in its place, in one step: readers see the old split or the new one.
+
+    parts: bytes of parts, by key; those that lie there already may be left out.
+    """
+    forget_unnamed(store, manifest.keys)
+    for key, data in parts.items():
+        path = part_path(store, key)
+        try:
+            known = read_bounded(path, len(data))
+        except OSError:
+            known = b""
+        if known != data:
+            replace_file(path, data)
     replace_file(manifest_path(store, manifest.split), manifest.to_bytes())
 
 
@@ -224,7 +289,7 @@ def create_store(store: Path) -> None:
     check_target(store)
     if not (store / "zarr.json").exists():
         replace_file(store / "zarr.json", group_metadata())  # first: it makes the folder ours
-    for folder in ("shards", "splits", "tmp"):
+    for folder in ("shards", "splits", "parts", "tmp"):
         (store / folder).mkdir(exist_ok=True)
 
 
@@ -260,12 +325,3 @@ def leftovers(folder: Path) -> list[Path]:
         return []
     paths = [folder / name for name in names]
     return [path for path in paths if is_abandoned(path)]
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
-    return sum(
-        os.lstat(os.path.join(parent, name)).st_size
-        for parent, _, files in os.walk(folder)
-        for name in files
-    )

@@ -13,7 +13,6 @@ its best setting. All files lie in the page cache.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import sys
@@ -150,9 +149,8 @@ class Runner:
         return statistics.median(self.rates)
 
 
-def runners(arguments: argparse.Namespace, store: Path, source: Source) -> list[Runner]:
-    """Every setting of every contender that can take part."""
-    crop, size = arguments.crop, arguments.batch_size
+def runners(store: Path, source: Source, crop: int, size: int) -> list[Runner]:
+    """Every setting of every contender that can take part. size: of batches."""
     live = LiveDataset(source.images, source.annotations, FIELDS, size=SIZE)
     stored = StoreDataset(store, SPLIT, FIELDS)
     found = []
@@ -166,6 +164,19 @@ def runners(arguments: argparse.Namespace, store: Path, source: Source) -> list[
             found.append(
                 Runner("a usual trainer", f"{n} workers", lambda n=n: usual(source, crop, n, size))  # type: ignore[misc]
             )
+    return found
+
+
+def contest(
+    store: Path, source: Source, crop: int, batch_size: int, rounds: int, seconds: float
+) -> list[Runner]:
+    """All rounds run."""
+    cv2.setNumThreads(1)  # before workers are forked, which would find its pool of threads held
+    found = runners(store, source, crop, batch_size)
+    for number in range(rounds):
+        print(f"varied samples, round {number + 1} of {rounds}", file=sys.stderr)
+        for each in found:
+            each.run(seconds)
     return found
 
 
@@ -190,13 +201,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
     add_out(parser)
     arguments = parser.parse_args()
-    cv2.setNumThreads(1)  # before workers are forked, which would find its pool of threads held
     store, source = build_store(arguments)
-    found = runners(arguments, store, source)
-    for number in range(arguments.rounds):
-        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-        for each in found:
-            each.run(arguments.seconds)
+    found = contest(
+        store,
+        source,
+        arguments.crop,
+        arguments.batch_size,
+        arguments.rounds,
+        arguments.seconds,
+    )
     write_report(report(found, arguments.samples, arguments.crop), arguments.out)
 
 

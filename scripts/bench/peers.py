@@ -1,10 +1,12 @@
 """Training from the store, against the formats and loaders people would use instead.
 
-The same samples (image, prob, thresh) are converted to every format and read back as shuffled
-batches of torch tensors. Every run is a process of its own. Its first epoch is warm-up, and in it
-every sample is checked to be the store's, byte for byte. Then batches are counted for some seconds.
-Every setting of every contender takes its turn in every round; the median over rounds counts, and
-of each contender its best setting. All files lie in the page cache, where raw formats are fastest.
+First what a training takes, varied samples, in the contest of augmented.py: ours, ours live, and a
+usual trainer. Then plain reading: the same samples (image, prob, thresh) are converted to every
+format and read back as shuffled batches of torch tensors. Every run is a process of its own. Its
+first epoch is warm-up, and in it every sample is checked to be the store's, byte for byte. Then
+batches are counted for some seconds. Every setting of every contender takes its turn in every
+round; the median over rounds counts, and of each contender its best setting. All files lie in the
+page cache, where raw formats are fastest.
 
 Reported, too: bytes on disk after training from it, and how much memory grew while it ran, in all
 its processes: private and shared, without mapped files, which the system can drop at any time.
@@ -30,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import augmented
 import numpy as np
 from common import (
     FIELDS,
@@ -47,7 +50,7 @@ from ocr_precompute import open_store
 from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reports.clock import rate
-from ocr_precompute.storage.store import folder_bytes, shard_path
+from ocr_precompute.storage.store import shard_path
 
 PACKAGES = (
     "torch",
@@ -60,6 +63,8 @@ PACKAGES = (
     "tensorstore",
     "zarrs",
 )
+AUGMENTED = "augmented"
+CROP = 640  # of the varied samples, as in configs/experiment/published.yaml
 TIME_LIMIT = 600  # seconds a run may take before it is given up
 
 
@@ -305,7 +310,8 @@ def report(
 def bytes_on_disk(contender: Contender, split: Split, scratch: Path) -> int:
     """Bytes of all files a contender needs; of the store only the fields that are compared."""
     if contender.reads != "store":
-        return folder_bytes(place(contender, scratch))
+        files = (path for path in place(contender, scratch).rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files)
     indices = [
         read_index(MappedFile(shard_path(scratch / "store", entry.key)))
         for entry in split.manifest.shards
@@ -346,7 +352,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=numbers, default=[1, 2, 4], help="for ours; default 1,2,4"
     )
-    parser.add_argument("--only", help="contenders to compare, by name, with commas between")
+    parser.add_argument(
+        "--only",
+        help="contenders to compare, by name, with commas between; "
+        f"{AUGMENTED} is the contest of varied samples",
+    )
     parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")
     parser.add_argument("--json", type=Path, help="file for every run's figures")
     return parser.parse_args()
@@ -367,7 +377,12 @@ def parse_part() -> argparse.Namespace:
 def compare(arguments: argparse.Namespace) -> None:
     """Convert, run all rounds, report."""
     arguments.scratch = arguments.scratch.resolve()
-    store, _ = build_store(arguments)
+    store, source = build_store(arguments)
+    varied: list[str] = []
+    if not arguments.only or AUGMENTED in arguments.only.split(","):
+        rounds, seconds = arguments.rounds, arguments.seconds
+        found = augmented.contest(store, source, CROP, arguments.batch_size, rounds, seconds)
+        varied = [*augmented.report(found, arguments.samples, CROP), "", ""]
     split = open_store(store).split(SPLIT)
     (arguments.scratch / "digests.json").write_text(json.dumps(expected_digests(split)))
     results: list[Result] = []
@@ -387,6 +402,7 @@ def compare(arguments: argparse.Namespace) -> None:
             if not result.problem:
                 run_once(result, arguments)
     text, document = report(results, absent, arguments)
+    text = "\n".join(varied) + text
     if arguments.out:
         arguments.out.write_text(text)
     else:

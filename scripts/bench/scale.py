@@ -50,11 +50,13 @@ from ocr_precompute.annotations import Reading
 from ocr_precompute.format.archive import archive_bytes
 from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.keys import data_hash
-from ocr_precompute.format.manifest import Manifest, ShardEntry
+from ocr_precompute.format.manifest import Manifest
+from ocr_precompute.format.parts import cut_parts
 from ocr_precompute.format.schema import entry_names, record_name
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.plan import cut_shards, work_left
+from ocr_precompute.pipeline.publish import contents_of
 from ocr_precompute.pipeline.scan import Scan
 from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.reports.clock import seconds_of
@@ -93,7 +95,7 @@ def fake_scan(samples: int, words: int, changed: frozenset[int] = frozenset()) -
         name = f"{number:08d}.jpg"
         image = f"{name} {'after' if number in changed else 'before'}"
         digest = hashlib.sha256(image.encode()).digest()
-        found.append(Sample(name, folder / name, ImageFile(digest, (640, 640), False), polygons))
+        found.append(Sample(name, folder, ImageFile(digest, (640, 640), False), polygons))
     return Scan(tuple(found), (), Reading("words", [], []))
 
 
@@ -102,19 +104,21 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
     parameters = Parameters()
     scan = fake_scan(samples, words)
     create_store(store)
-    entries = []
+    contents = []
     for shard in cut_shards(scan.samples, parameters, SHARD_LENGTH):
-        contents = {name.decode(): b"" for name in entry_names(len(shard.samples))}
-        contents[record_name("key")] = with_checksum(b"".join(shard.hashes))
+        arrays = {name.decode(): b"" for name in entry_names(len(shard.samples))}
+        arrays[record_name("key")] = with_checksum(b"".join(shard.hashes))
         path = shard_path(store, shard.key)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(archive_bytes(list(contents.items())))
-        entries.append(ShardEntry(shard.key, len(shard.samples)))
-    digest = data_hash(entry.key for entry in entries)
+        path.write_bytes(archive_bytes(list(arrays.items())))
+        contents.append(contents_of(shard))
+    shards = tuple(each.entry for each in contents)
+    digest = data_hash(shard.key for shard in shards)
     understood = understand(scan.samples, scan.reading, parameters, digest)
-    manifest = Manifest(SPLIT, digest, parameters, tuple(entries), (), (), understood)
-    publish_manifest(store, manifest)
-    return {"shards": len(entries)}
+    parts = dict(cut_parts(contents))
+    manifest = Manifest(SPLIT, digest, parameters, tuple(parts), shards, (), (), understood)
+    publish_manifest(store, manifest, {part.key: data for part, data in parts.items()})
+    return {"shards": len(shards)}
 
 
 def measure_open(store: Path) -> Figures:

@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.models import Detections
-from ocr.models.postprocess import content_size
 from ocr_precompute.files import json_bytes, replace_file, safe_name
+from ocr_precompute.images.decoding import scaled_size
 from ocr_precompute.images.pictures import outlined, png_bytes
 
 
@@ -66,7 +66,7 @@ class PredictionWriter(lightning.Callback):
             found: Detections = future.result()
             self._words[name] = {"words": as_words(found)}
             if self._overlays:
-                height, width = content_size(sizes[number], matrices[number])
+                height, width = scaled_size(sizes[number].tolist(), 1 / matrices[number][0, 0])
                 inverse = np.linalg.inv(matrices[number])
                 self._draw(name, images[number, :height, :width], found.mapped(inverse))
         if time.monotonic() >= self._next_part:

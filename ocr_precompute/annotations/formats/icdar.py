@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from ocr_precompute.annotations.folders import (
     text_files,
     walk,
 )
-from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Word
+from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Words
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Rules
@@ -170,20 +171,24 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
     longest = 2 * rules.max_vertices if dialect == "polygon" else math.inf
     if all(suits(dialect, line) and line.numbers <= longest for line in file.shapes):
         return Entry(str(file.path), file.image, _flat_words(file, dialect), alone=True)
-    words: list[Word] = []
+    words = Words([], [], [])
     bad = []
     for number, line in file.lines():
         found = shape(line)
+        points: Any
         if found.numbers > longest:  # read to be refused, in as little memory as can be
-            words.append((_label(number), _long_points(line), False))
-            continue
-        reason = misfit(dialect, line, found, given)
-        fields, text, difficult = split_line(dialect, line, found)
-        points = _points(dialect, [_float(field) for field in fields])
-        if reason:
-            bad.append(BadWord(_label(number), points, reason))
+            points, ignored = _long_points(line), False
         else:
-            words.append((_label(number), points, difficult or is_dont_care(text)))
+            reason = misfit(dialect, line, found, given)
+            fields, text, difficult = split_line(dialect, line, found)
+            points = _points(dialect, [_float(field) for field in fields])
+            if reason:
+                bad.append(BadWord(_label(number), points, reason))
+                continue
+            ignored = difficult or is_dont_care(text)
+        words.labels.append(_label(number))
+        words.points.append(points)
+        words.ignore.append(ignored)
     return Entry(str(file.path), file.image, words, bad, alone=True)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames, read_bounded
-from ocr_precompute.annotations.reading import BadWord, Entry, Found, Word
+from ocr_precompute.annotations.reading import BadWord, Entry, Found, Words
 from ocr_precompute.errors import Problem
 from ocr_precompute.settings import Rules
 
@@ -123,28 +123,30 @@ def _entry(file: str, name: str, entry: Any) -> Entry | Problem:
     return Entry(file, name, good, bad, _declared_size(entry))
 
 
-def _plain_words(words: dict[str, Any]) -> list[Word] | None:
+def _plain_words(words: dict[str, Any]) -> Words | None:
     """The words if nothing is odd about any of them; None if each needs a look of its own.
 
     Nearly all are plain, and a look at all of an image's words at once takes half the time.
     """
-    values = words.values()
+    values = list(words.values())
     if type(words) is not dict or not set(map(type, values)) <= {dict}:
         return None
-    if not all(map(_RARE_MARKS.isdisjoint, values)):
+    keys = set[str]().union(*values)
+    if not _RARE_MARKS.isdisjoint(keys):
         return None
-    flags = [word.get("ignore", False) for word in values]
-    if not set(map(type, flags)) <= {bool}:
+    ignore = [word.get("ignore", False) for word in values]
+    if not set(map(type, ignore)) <= {bool}:
         return None
-    for number, text in enumerate([word.get("transcription") for word in values]):
-        if text and type(text) is str and is_dont_care(text):
-            flags[number] = True
+    if "transcription" in keys:
+        for number, text in enumerate([word.get("transcription") for word in values]):
+            if text and type(text) is str and is_dont_care(text):
+                ignore[number] = True
     labels = [f"word {key}" for key in words]
-    return list(zip(labels, [word.get("points") for word in values], flags, strict=True))
+    return Words(labels, [word.get("points") for word in values], ignore)
 
 
-def _words_one_by_one(words: dict[str, Any]) -> tuple[list[Word], list[BadWord]]:
-    good: list[Word] = []
+def _words_one_by_one(words: dict[str, Any]) -> tuple[Words, list[BadWord]]:
+    good = Words([], [], [])
     bad: list[BadWord] = []
     twice = _repeated(words)
     for key, word in words.items():
@@ -154,11 +156,15 @@ def _words_one_by_one(words: dict[str, Any]) -> tuple[list[Word], list[BadWord]]
             bad += [BadWord(label, _points(each), reason) for each in twice[key]]
             continue
         try:
-            good.append((label, word["points"], _is_ignored(word)))
+            points, ignored = word["points"], _is_ignored(word)
         except (KeyError, TypeError):
-            good.append((label, None, False))
+            points, ignored = None, False
         except ValueError as error:
             bad.append(BadWord(label, _points(word), str(error)))
+            continue
+        good.labels.append(label)
+        good.points.append(points)
+        good.ignore.append(ignored)
     return good, bad
 
 
