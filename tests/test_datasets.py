@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import joblib
 import lightning
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from torch.utils.data import DataLoader
 import ocr
 import ocr_precompute
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, StoreDataset
+from ocr.datasets.data_module import DetectionData
 from ocr.datasets.folder import ImageFolder
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
@@ -581,3 +583,19 @@ def test_a_folder_of_images_is_seen_as_a_split_is(dataset: Dataset, tmp_path: Pa
         again[again.names.index("page_002.jpg")]
     with pytest.raises(InputError, match="there is no image in this folder; name another"):
         ImageFolder(tmp_path / "nothing", live.parameters)
+
+
+def test_processes_of_a_machine_share_its_cores(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
+    for devices, given, threads in ((1, None, 6), (2, None, 3), (9, None, 1), (2, 5, 5)):
+        data = DetectionData(str(store), "val", "val", threads=given)
+        data.trainer = lightning.Trainer(accelerator="cpu", devices=devices, logger=False)
+        data.setup("fit")
+        assert data.train_dataloader().threads == threads
+        assert data.val_dataloader().threads == threads
+    with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
+        data = DetectionData(str(store), "val", "val", threads=0)
+        data.setup("fit")
+        data.val_dataloader()

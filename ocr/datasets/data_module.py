@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import joblib
 import lightning
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -63,7 +64,8 @@ class DetectionData(lightning.LightningDataModule):
             trim: Leave out padding: batches of like samples, their height and width rounded up to
                 this, a multiple of 32; 0 leaves it in. Has no effect where augmentation cuts crops
                 or moves pixels.
-            threads: Loader threads of each process; one a core by default.
+            threads: Loader threads of each process; by default the machine's cores, divided by the
+                processes that train on it.
             seed: Decides order and augmentation of every epoch.
             augmentation: How training samples are varied.
             images: Folder of images to predict on, instead of the split val; no store is needed.
@@ -172,7 +174,7 @@ class DetectionData(lightning.LightningDataModule):
             self._batch_size,
             shuffle=True,
             trim=self._trim,
-            threads=self._threads,
+            threads=self._own_threads(),
             seed=self._seed,
         )
         self._go_on()
@@ -189,6 +191,13 @@ class DetectionData(lightning.LightningDataModule):
                 f"{self._where('train')}: {error}; bring data and data.augmentation back to what "
                 "they were, or start anew from the checkpoint's weights with --model.weights"
             ) from error
+
+    def _own_threads(self) -> int:
+        """Loader threads of this process."""
+        if self._threads is not None:
+            return self._threads
+        beside = self.trainer.num_devices if self.trainer else 1
+        return max(1, joblib.cpu_count() // beside)
 
     def val_dataloader(self) -> BatchLoader:
         """The split val, every sample once."""
@@ -217,7 +226,7 @@ class DetectionData(lightning.LightningDataModule):
 
     def _in_order(self, role: str) -> BatchLoader:
         return BatchLoader(
-            self._datasets[role], self._batch_size, trim=self._trim, threads=self._threads
+            self._datasets[role], self._batch_size, trim=self._trim, threads=self._own_threads()
         )
 
     def state_dict(self) -> dict[str, Any]:

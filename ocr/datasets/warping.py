@@ -8,7 +8,6 @@ two to three times as long.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,11 +15,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ocr_precompute.runtime.scratch import scratch
 from ocr_precompute.samples import Polygons
 
 _MARGIN = 2  # pixels beyond those that a result shows: interpolation takes its neighbours
 _WORTH = 0.8  # share of a page's rows from which all are read, straight and without a copy
-_MOST_KEPT = 2**26  # bytes of a buffer that is kept for use again
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +120,10 @@ def _rows(page: Page, top: int, bottom: int) -> np.ndarray:
     """Those rows of the page, in memory that the next page of this thread overwrites."""
     width = page.size[1]
     if bottom - top < _WORTH * page.size[0]:
-        rows = _buffer("rows", (bottom - top, width, 3))
+        rows = scratch("page rows", (bottom - top, width, 3))
         page.rows(top, bottom, rows)
         return rows
-    whole = _buffer("rows", (page.size[0], width, 3))
+    whole = scratch("page rows", (page.size[0], width, 3))
     page.rows(0, page.size[0], whole)
     return whole[top:bottom]
 
@@ -134,28 +133,13 @@ def _warp(
 ) -> None:
     """Move, interpolate and recolour pixels, (h, w, 3), into all of out, (H, W, 3)."""
     height, width = out.shape[:2]
-    four = _buffer("four", (*pixels.shape[:2], 4))
+    four = scratch("warp of four", (*pixels.shape[:2], 4))
     cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA, dst=four)
-    warped = _buffer("warped", (height, width, 4))
+    warped = scratch("warped", (height, width, 4))
     cv2.warpAffine(four, matrix, (width, height), dst=warped, flags=cv2.INTER_LINEAR)
     if light is None:
         cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
         return
-    three = _buffer("three", (height, width, 3))
+    three = scratch("three", (height, width, 3))
     cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=three)
     lit(three, light, out)
-
-
-_buffers = threading.local()  # fresh memory costs a page fault every 4 kB
-
-
-def _buffer(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of uint8, any content, in memory that this thread uses again for that name."""
-    size = int(np.prod(shape))
-    kept = getattr(_buffers, name, None)
-    if kept is None or len(kept) < size:
-        kept = np.empty(size, np.uint8)
-        if size <= _MOST_KEPT:
-            setattr(_buffers, name, kept)
-    array: np.ndarray = kept[:size].reshape(shape)
-    return array

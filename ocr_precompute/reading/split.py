@@ -31,6 +31,7 @@ from ocr_precompute.reading.cache import BytesCache
 from ocr_precompute.reading.handles import HANDLES
 from ocr_precompute.reading.opened import OpenedShard, open_shard
 from ocr_precompute.reading.remote import Access, RemoteError
+from ocr_precompute.runtime.scratch import scratch
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.storage.store import sample_index, shard_path
 
@@ -217,10 +218,12 @@ class Split:
         if not smaller:
             self._fill(indices, out)
             return
-        beside = {f: np.empty((len(indices), *self._shapes[f]), MAPS[f][0]) for f in smaller}
-        self._fill(indices, {**out, **beside})
-        for field, array in smaller.items():
-            array[...] = beside[field][:, : array.shape[1], : array.shape[2]]
+        whole = {f: scratch(f"split {f}", (1, *self._shapes[f]), MAPS[f][0]) for f in smaller}
+        for position, index in enumerate(indices):
+            rows = {field: array[position : position + 1] for field, array in out.items()}
+            self._fill([index], {**rows, **whole})
+            for field, array in smaller.items():
+                array[position] = whole[field][0, : array.shape[1], : array.shape[2]]
 
     def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
         """Read whole maps into arrays that are known to fit."""
