@@ -589,13 +589,13 @@ def test_processes_of_a_machine_share_its_cores(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
-    for devices, given, threads in ((1, None, 6), (2, None, 3), (9, None, 1), (2, 5, 5)):
-        data = DetectionData(str(store), "val", "val", threads=given)
+    for devices, wanted, threads in ((1, None, 6), (2, None, 3), (9, None, 1), (2, 5, 5)):
+        data = DetectionData(str(store), "val", "val", threads=wanted)
         data.trainer = lightning.Trainer(accelerator="cpu", devices=devices, logger=False)
         data.setup("fit")
         assert data.train_dataloader().threads == threads
         assert data.val_dataloader().threads == threads
+    data = DetectionData(str(store), "val", "val", threads=0)
+    data.setup("fit")
     with pytest.raises(ValueError, match="threads is 0; it must be at least 1"):
-        data = DetectionData(str(store), "val", "val", threads=0)
-        data.setup("fit")
         data.val_dataloader()
