@@ -23,7 +23,7 @@ from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import shard_keys
 
-KILLS = int(os.environ.get("OCR_KILLS", "4"))
+KILLS = int(os.environ.get("OCR_KILLS", "2"))
 
 
 def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:

@@ -263,6 +263,7 @@ def test_a_process_without_any_validation_sample(
     assert ranks[0]["metrics"]["val/recall"] == ranks[1]["metrics"]["val/recall"]
 
 
+@pytest.mark.time
 def test_checkpointed_activations_change_no_loss(store: str, tmp_path: Path) -> None:
     losses = [
         train(

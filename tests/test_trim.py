@@ -536,6 +536,7 @@ def test_an_interrupted_training_goes_on_trimmed(stored: StoreDataset, tmp_path:
 
 
 @trains
+@pytest.mark.time
 def test_two_processes_do_what_one_does(stored: StoreDataset, tmp_path: Path) -> None:
     """Where none is left out, for 29 samples make steps of two halves but for the last."""
     loops, model = {"max_epochs": 1, "limit_train_batches": 3}, {"norm": "group"}
