@@ -745,12 +745,12 @@ def through_numcodecs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ocr_precompute.format.chunks.library", blosc.ThroughNumcodecs)
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_decompressing_several_chunks_at_once(
-    direct: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not direct:
+@pytest.mark.parametrize("way", ["one by one", "together", "through numcodecs"])
+def test_decompressing_several_chunks_at_once(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "through numcodecs":
         through_numcodecs(monkeypatch)
+    else:
+        monkeypatch.setattr(blosc.library(), "_done", 0 if way == "one by one" else blosc._FEW)
     arrays = [np.arange(n * 100, dtype=np.float32) % (n + 2) for n in (1, 2, 300, 4, 5, 6)]
     packed = [encode_chunk(array, Compression())[:-4] for array in arrays]
     out = [np.zeros_like(array) for array in arrays]
@@ -765,6 +765,23 @@ def test_decompressing_several_chunks_at_once(
     with pytest.raises(ChunkError, match="cannot be decompressed"):
         decompress([bytes(broken)], out[1:2])
     assert caught.value.position == 1
+
+
+def test_the_first_batches_need_no_compiler(built: Path) -> None:
+    """Half a second for its import would be most of what a short look at a store takes."""
+    code = (
+        "import sys\n"
+        "from ocr_precompute import open_store\n"
+        f"split = open_store({str(built)!r})['val']\n"
+        "for _ in range(4):\n"
+        "    split.read(range(24))\n"
+        "print('numba' in sys.modules)\n"
+        "for _ in range(10):\n"
+        "    split.read(range(24))\n"
+        "print('numba' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_blosc_is_found_in_the_library_that_numcodecs_brings() -> None:

@@ -197,7 +197,7 @@ class DetectionData(lightning.LightningDataModule):
         if self._threads is not None:
             return self._threads
         beside = self.trainer.num_devices if self.trainer else 1
-        return max(1, joblib.cpu_count() // beside)
+        return max(1, int(joblib.cpu_count()) // beside)
 
     def val_dataloader(self) -> BatchLoader:
         """The split val, every sample once."""

@@ -24,7 +24,7 @@ SHUFFLES = {
     "shuffle": numcodecs.Blosc.SHUFFLE,
     "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
 }
-_FEW = 5  # chunks, all of one sample: for a first of them the compiler is not worth its import
+_FEW = 500  # chunks that a process decompresses before half a second for the compiler is worth it
 
 
 class Library(Protocol):
@@ -68,6 +68,7 @@ class Direct:
         self._decompress.argtypes = [address, address, size, number]
         self._address = ctypes.cast(self._decompress, address).value or 0
         self._together: Callable[[np.ndarray, np.ndarray, np.ndarray], int] | None = None
+        self._done = 0  # chunks, as long as they are few
 
     def compress(
         self, array: np.ndarray, cname: str, clevel: int, shuffle: int, block: int = 0
@@ -86,12 +87,13 @@ class Direct:
         """Decompress chunks, each into its array, without a look at their headers.
 
         They are decompressed in one call that does not hold the interpreter lock, for threads that
-        take it back after every chunk spend a sixth of their time waiting for each other; but for
-        those of one sample as long as no more were asked for.
+        take it back after every chunk spend a sixth of their time waiting for each other. The first
+        of a process are decompressed one by one.
         Returns the position of the first chunk that cannot be decompressed, or -1.
         """
         views = [np.frombuffer(chunk, np.uint8) for chunk in packed]
-        if self._together or len(packed) > _FEW:
+        self._done += len(packed)
+        if self._done > _FEW:
             places = [*map(_address, views), *map(_writeable_address, out)]
             sizes = [array.nbytes for array in out]
             return self._all(*np.array([*places, *sizes], np.int64).reshape(3, -1))

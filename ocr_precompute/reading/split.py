@@ -92,9 +92,10 @@ class Split:
     def content_sizes(self) -> np.ndarray:
         """Height and width of each sample's content, which lies at the top left: int32 (n, 2)."""
         canonical = self.manifest.parameters.size
-        sizes, which = np.unique(self._known().sizes, axis=0, return_inverse=True)
-        fitted = [fitted_size((height, width), canonical) for height, width in sizes.tolist()]
-        return np.array(fitted, np.int32).reshape(-1, 2)[which.reshape(-1)]
+        height, width = self._known().sizes.astype(np.int64).T
+        pairs, which = np.unique(height << 32 | width, return_inverse=True)
+        fitted = [fitted_size(divmod(pair, 2**32), canonical) for pair in pairs.tolist()]
+        return np.array(fitted, np.int32).reshape(-1, 2)[which]
 
     def _known(self) -> SampleIndex:
         if self._index is None:
