@@ -9,8 +9,8 @@ The same chunks, byte for byte, in three layouts, each a Zarr v3 group:
 
 All are read in the same way: files mapped, where chunks lie known of every shard, at most half of
 the 1,024 files held open that a process usually may, a batch decompressed in one call. So what is
-compared is what a layout costs, not who reads it. Batches are of random samples, and the layouts take
-turns.
+compared is what a layout costs, not who reads it. Batches are of random samples, and the layouts
+take turns.
 """
 
 from __future__ import annotations
