@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ocr.datasets.samples import SampleDataset, sizes_by_header, warn_of_damage
+from ocr.datasets.samples import ImageDataset, warn_of_damage
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.images.files import image_problem, read_image
@@ -17,7 +17,7 @@ from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.targets.sample import canonical_image
 
 
-class ImageFolder(SampleDataset):
+class ImageFolder(ImageDataset):
     """Every image below a folder, at canonical size: image, name, matrix and original_size.
 
     Hidden files and folders, such as the `._name` that macOS writes beside a file, are no images.
@@ -37,11 +37,11 @@ class ImageFolder(SampleDataset):
         that says why; it is None for every other image.
         Raises InputError if the folder is missing or holds no image.
         """
-        super().__init__(("image", "name", "matrix", "original_size"), parameters)
+        fields = ("image", "name", "matrix", "original_size")
+        super().__init__(fields, parameters, Path(images), max_pixels)
         if skip_bad:
             self.fields = (*self.fields, "problem")
-        self._images, self._max_pixels, self._skip_bad = Path(images), max_pixels, skip_bad
-        self._content_sizes: np.ndarray | None = None
+        self._skip_bad = skip_bad
         self._names = sorted(ImageNames(self._images).names)
         if not self._names:
             reason = "there is no image in this folder; name another"
@@ -51,17 +51,6 @@ class ImageFolder(SampleDataset):
     def names(self) -> Sequence[str]:
         """Every image's path below the folder, in order."""
         return self._names
-
-    @property
-    def content_sizes(self) -> np.ndarray:
-        """Height and width of every sample without its padding, int32 (n, 2), by the images'
-        headers, which are read once.
-        """
-        if self._content_sizes is None:
-            paths = [self._images / name for name in self.names]
-            size = self.parameters.size
-            self._content_sizes = sizes_by_header(paths, size, self._max_pixels)
-        return self._content_sizes
 
     def __len__(self) -> int:
         return len(self._names)

@@ -8,13 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import (
-    TRAINING,
-    SampleDataset,
-    page_of,
-    sizes_by_header,
-    warn_of_damage,
-)
+from ocr.datasets.samples import TRAINING, ImageDataset, page_of, warn_of_damage
 from ocr.datasets.warping import Page
 from ocr_precompute.errors import ImageError, InputError
 from ocr_precompute.images.decoding import fitted_size
@@ -27,7 +21,7 @@ from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
 from ocr_precompute.targets.sample import compute_sample
 
 
-class LiveDataset(SampleDataset):
+class LiveDataset(ImageDataset):
     """The samples that `build` would store, byte for byte, computed when they are asked for."""
 
     def __init__(
@@ -91,9 +85,7 @@ class LiveDataset(SampleDataset):
         return dataset
 
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
-        super().__init__(fields, settings.parameters)
-        self._images, self._max_pixels = source.images, settings.max_pixels
-        self._content_sizes: np.ndarray | None = None
+        super().__init__(fields, settings.parameters, source.images, settings.max_pixels)
         self._annotated = live_annotations(
             source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels
         )
@@ -102,17 +94,6 @@ class LiveDataset(SampleDataset):
     def names(self) -> Sequence[str]:
         """Every sample's name, in order."""
         return [annotation.name for annotation in self._annotated]
-
-    @property
-    def content_sizes(self) -> np.ndarray:
-        """Height and width of every sample without its padding, int32 (n, 2), by the images'
-        headers, which are read once.
-        """
-        if self._content_sizes is None:
-            paths = [self._images / name for name in self.names]
-            size = self.parameters.size
-            self._content_sizes = sizes_by_header(paths, size, self._max_pixels)
-        return self._content_sizes
 
     def __len__(self) -> int:
         return len(self._annotated)

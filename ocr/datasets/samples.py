@@ -124,6 +124,37 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         ]
 
 
+class ImageDataset(SampleDataset):
+    """A dataset whose samples are image files of a folder, by their names."""
+
+    def __init__(
+        self, fields: Sequence[str], parameters: Parameters, images: Path, max_pixels: int
+    ) -> None:
+        super().__init__(fields, parameters)
+        self._images, self._max_pixels = images, max_pixels
+        self._content_sizes: np.ndarray | None = None
+
+    @property
+    def content_sizes(self) -> np.ndarray:
+        """Height and width of every sample without its padding, int32 (n, 2), by the images'
+        headers, which are read once.
+
+        Of an image that cannot be read it is all, for what is wrong is said when it is asked for.
+        """
+        if self._content_sizes is None:
+            with ThreadPoolExecutor(joblib.cpu_count()) as threads:
+                sizes = list(threads.map(self._content_size, self.names))
+            self._content_sizes = np.array(sizes, np.int32).reshape(-1, 2)
+        return self._content_sizes
+
+    def _content_size(self, name: str) -> tuple[int, int]:
+        size = self.parameters.size
+        try:
+            return fitted_size(displayed_size(self._images / name, self._max_pixels), size)
+        except (OSError, ImageError):
+            return size
+
+
 def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> Page:
     """The page of an image that is there, uint8 (H, W, 3), with content in (h, w) of it."""
 
@@ -131,23 +162,6 @@ def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> 
         out[...] = image[start:stop]
 
     return Page(polygons, (image.shape[0], image.shape[1]), content, rows)
-
-
-def sizes_by_header(paths: Sequence[Path], size: tuple[int, int], max_pixels: int) -> np.ndarray:
-    """Height and width that images will fill of their canonical size (H, W), int32 (n, 2).
-
-    Read from the files' headers. Of one that cannot be read it is all, for what is wrong is said
-    when the sample is asked for.
-    """
-
-    def filled(path: Path) -> tuple[int, int]:
-        try:
-            return fitted_size(displayed_size(path, max_pixels), size)
-        except (OSError, ImageError):
-            return size
-
-    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        return np.array(list(threads.map(filled, paths)), np.int32).reshape(-1, 2)
 
 
 def has_text(dataset: SampleDataset) -> bool:
