@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ANEW = "build the split again"
-_MOST_MANIFEST = 2**26  # bytes; half a million shards
+_MOST_MANIFEST = 2**26  # bytes of a root; most of it is what was skipped
 _MOST_PART = 2**28  # bytes; ten times what the longest names would take
 _MOST_SMALL = 2**20  # bytes of any other file that is read whole
 
