@@ -56,13 +56,16 @@ ALONE, TWO = ("-n", "0"), ("-n", "2")
 def outcome(
     folder: Path, tests: str, require: str = "", workers: tuple[str, str] = ALONE
 ) -> tuple[int, str]:
-    """Run pytest on these tests in a process of its own: exit status and what it prints."""
+    """Run pytest on these tests in a process of its own: exit status and what it prints.
+
+    Without its closing summary, which has whole messages only where `CI` is set.
+    """
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(tests)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     environment = {**os.environ, "OCR_REQUIRE": require, "PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers],
+        [sys.executable, "-m", "pytest", "-q", "-rN", "-p", "no:cacheprovider", *workers],
         capture_output=True,
         text=True,
         cwd=folder,
