@@ -21,6 +21,7 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.format.blocks import decompress_range
 from ocr_precompute.format.chunks import ChunkError, encode_chunk
 from ocr_precompute.format.schema import MAPS
+from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
@@ -145,11 +146,13 @@ def test_the_checksum_of_the_chunk_is_compared_though_few_rows_are_read(store: P
         open_store(store).split("val").read_rows(0, "image", 0, 1, np.empty((1, 64, 3), np.uint8))
 
 
-def test_placed_polygons_are_those_of_the_record(store: Path) -> None:
+def test_the_polygons_of_a_page_are_those_of_the_record(store: Path) -> None:
     split = open_store(store).split("val")
     for index in range(len(split)):
-        record, (polygons, size) = split.record(index), split.placed_polygons(index)
+        record, page = split.record(index), split.page(index)
+        polygons = page.polygons
         assert all(map(same, polygons.as_list(), record.polygons))
         assert len(polygons.lengths) == len(record.polygons)
         assert same(polygons.ignore, record.ignore)
-        assert size == record.original_size
+        assert page.size == (64, 64)
+        assert page.content == fitted_size(record.original_size, (64, 64))

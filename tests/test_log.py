@@ -13,6 +13,7 @@ import pytest
 from conftest import Dataset, run
 
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
 
 
@@ -116,3 +117,20 @@ def test_a_lock_that_is_waited_for(dataset: Dataset, settings: Settings) -> None
     finally:
         log.setLevel(logging.NOTSET)
         log.removeHandler(handler)
+
+
+def test_reading_logs_what_it_opens(
+    dataset: Dataset, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    build("val", dataset.source, settings)
+    caplog.set_level(logging.DEBUG, "ocr_precompute.reading")
+    split = open_store(settings.store)["val"]
+    for index in (0, 1, 0, len(split) - 1):
+        split.read([index])
+    first, last = split.manifest.shards[0], split.manifest.shards[-1]
+    assert caplog.messages == [
+        f"shard {entry.key[:16]}: opened, {entry.samples} samples" for entry in (first, last)
+    ]
+    caplog.clear()
+    assert len(split.names) == 24
+    assert caplog.messages == [f"{split!r}: names and sizes of all samples read"]

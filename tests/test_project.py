@@ -69,7 +69,7 @@ LAYERS = [
     {"images", "understood"},
     {"targets"},
     {"annotations", "format"},
-    {"storage"},
+    {"storage", "augmentation"},
     {"pipeline", "reading"},
     {"checking"},
     {"reports"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import logging
 import pickle
 import re
 import socket
@@ -22,6 +23,7 @@ from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.remote import Access, RemoteError
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
+from ocr_precompute.storage.store import shard_path
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -86,12 +88,18 @@ def refused(url: str, timeout: float = 60.0) -> str:
     return message.removeprefix(f"{url}: ")
 
 
-def test_a_store_is_read_over_http(url: str, dataset: Dataset, settings: Settings) -> None:
+def test_a_store_is_read_over_http(
+    url: str, dataset: Dataset, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "ocr_precompute.reading.remote")
     build("val", dataset.source, settings)
     local, far = open_store(settings.store).split("val"), open_store(url).split("val")
     assert far.names == local.names
     out = {field: np.zeros((2, *far.shape(field)), MAPS[field][0]) for field in MAPS}
     assert far.read([0, 9], tuple(MAPS), out)["image"] is out["image"]
+    asked = [line for line in caplog.messages if line.endswith("asked for")]
+    assert len(asked) == 4  # for the ends of two shards and a sample of each
+    assert asked[0].startswith(f"{shard_path(far.store, far.manifest.shards[0].key)}: bytes ")
     for field, array in local.read([0, 9], tuple(MAPS)).items():
         assert np.array_equal(out[field], array)
     assert pickle.loads(pickle.dumps(far))._access == far._access

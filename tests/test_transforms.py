@@ -15,14 +15,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
-from ocr.datasets.samples import TRAINING, page_of
-from ocr.datasets.transforms import (
-    Augmentation,
-    AugmentedDataset,
-    transformed,
-    visible_polygons,
-)
-from ocr.datasets.warping import Page, draw_page, lit
+from ocr.datasets.samples import TRAINING
+from ocr.datasets.transforms import Augmentation, AugmentedDataset
+from ocr_precompute.augmentation.placement import transformed, visible_polygons
+from ocr_precompute.augmentation.warping import Page, draw_page, lit, page_of
 from ocr_precompute.parameters import RECIPES
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.samples import Polygons

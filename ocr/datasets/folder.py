@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ocr.datasets.samples import ImageDataset, warn_of_damage
+from ocr.datasets.samples import ImageDataset
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.errors import ImageError, InputError, Problem
-from ocr_precompute.images.files import image_problem, read_image
+from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.runtime.opencv import single_thread
-from ocr_precompute.targets.sample import canonical_image
 
 
 class ImageFolder(ImageDataset):
@@ -75,13 +73,7 @@ class ImageFolder(ImageDataset):
         return rest
 
     def _read(self, name: str) -> dict[str, Any]:
-        path, parameters = self._images / name, self.parameters
-        try:
-            data = read_image(path, self._max_pixels)
-            page = canonical_image(data, parameters, self._max_pixels)
-        except (OSError, ImageError) as error:
-            raise InputError([image_problem(path, name, error)]) from error
-        warn_of_damage(path, page.damage)
+        page = self._canonical_image(name)
         return {
             "image": page.image,
             "name": name,

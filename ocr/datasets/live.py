@@ -8,15 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr.datasets.samples import TRAINING, ImageDataset, page_of, warn_of_damage
-from ocr.datasets.warping import Page
-from ocr_precompute.errors import ImageError, InputError
+from ocr.datasets.samples import TRAINING, ImageDataset
+from ocr_precompute.augmentation.warping import Page, page_of
 from ocr_precompute.images.decoding import fitted_size
-from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Decode
 from ocr_precompute.pipeline.scan import live_annotations
 from ocr_precompute.runtime.opencv import single_thread
-from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
 from ocr_precompute.targets.sample import compute_sample
 
@@ -115,24 +113,15 @@ class LiveDataset(ImageDataset):
         return rest
 
     def page(self, index: int) -> Page:
-        """A sample to use a part of, computed whole. Raises as `fill` does."""
-        sample = self._compute(index)
-        polygons = Polygons.from_list(sample.polygons, sample.ignore.tolist())
-        content = fitted_size(sample.original_size, self.parameters.size)
-        return page_of(sample.image, polygons, content)
+        """A sample to use a part of, without the labels of the whole. Raises as `fill` does."""
+        annotation = self._annotated[index]
+        page = self._canonical_image(annotation.name)
+        content = fitted_size(page.original_size, self.parameters.size)
+        return page_of(page.image, annotation.polygons.scaled(page.scale), content)
 
     def _compute(self, index: int) -> CanonicalSample:
-        annotation = self._annotated[index]
-        path = self._images / annotation.name
-        try:
-            sample = compute_sample(
-                annotation.name,
-                read_image(path, self._max_pixels),
-                annotation.polygons,
-                self.parameters,
-                self._max_pixels,
-            )
-        except (OSError, ImageError) as error:
-            raise InputError([image_problem(path, annotation.name, error)]) from error
-        warn_of_damage(path, sample.damage)
-        return sample
+        name, polygons = self._annotated[index].name, self._annotated[index].polygons
+        return self._decoded(
+            name,
+            lambda data: compute_sample(name, data, polygons, self.parameters, self._max_pixels),
+        )

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
 from torch.utils.data import Dataset
 
-from ocr.datasets.warping import Page
-from ocr_precompute.errors import DamagedImageWarning, ImageError, printable
+from ocr_precompute.augmentation.warping import Page, page_of
+from ocr_precompute.errors import DamagedImageWarning, ImageError, InputError, printable
 from ocr_precompute.format.records import SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.images.decoding import fitted_size
-from ocr_precompute.images.files import displayed_size
+from ocr_precompute.images.files import displayed_size, image_problem, read_image
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.samples import CanonicalSample, Damage, Polygons
+from ocr_precompute.samples import CanonicalSample, Polygons
+from ocr_precompute.targets.sample import CanonicalImage, canonical_image
 
 TRAINING = ("image", "prob", "prob_mask", "thresh", "thresh_mask")
 """The fields that a training step needs: all maps."""
@@ -29,10 +30,7 @@ ANNOTATIONS = ("name", "polygons", "ignore", "matrix", "original_size")
 """The other fields, which evaluation needs."""
 
 
-def warn_of_damage(path: Path, damage: Damage | None) -> None:
-    """A DamagedImageWarning that names the file, if there is any damage."""
-    if damage:
-        warnings.warn(printable(f"{path}: {damage}"), DamagedImageWarning, stacklevel=3)
+Decoded = TypeVar("Decoded", CanonicalImage, CanonicalSample)
 
 
 class SampleDataset(Dataset[dict[str, Any]], ABC):
@@ -147,21 +145,33 @@ class ImageDataset(SampleDataset):
             self._content_sizes = np.array(sizes, np.int32).reshape(-1, 2)
         return self._content_sizes
 
+    def _decoded(self, name: str, decode: Callable[[bytes], Decoded]) -> Decoded:
+        """What decode makes of an image file's bytes. Warns of damage.
+
+        Raises InputError, naming the image, if it cannot be read or decoded.
+        """
+        path = self._images / name
+        try:
+            made = decode(read_image(path, self._max_pixels))
+        except (OSError, ImageError) as error:
+            raise InputError([image_problem(path, name, error)]) from error
+        if made.damage:
+            line = printable(f"{path}: {made.damage}")
+            warnings.warn(line, DamagedImageWarning, stacklevel=3)
+        return made
+
+    def _canonical_image(self, name: str) -> CanonicalImage:
+        """An image without labels. Warns and raises as `_decoded` does."""
+        return self._decoded(
+            name, lambda data: canonical_image(data, self.parameters, self._max_pixels)
+        )
+
     def _content_size(self, name: str) -> tuple[int, int]:
         size = self.parameters.size
         try:
             return fitted_size(displayed_size(self._images / name, self._max_pixels), size)
         except (OSError, ImageError):
             return size
-
-
-def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> Page:
-    """The page of an image that is there, uint8 (H, W, 3), with content in (h, w) of it."""
-
-    def rows(start: int, stop: int, out: np.ndarray) -> None:
-        out[...] = image[start:stop]
-
-    return Page(polygons, (image.shape[0], image.shape[1]), content, rows)
 
 
 def has_text(dataset: SampleDataset) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
-from ocr.datasets.warping import Page
 from ocr_precompute import open_store
-from ocr_precompute.images.decoding import fitted_size
+from ocr_precompute.augmentation.warping import Page
 
 
 class StoreDataset(SampleDataset):
@@ -66,7 +64,4 @@ class StoreDataset(SampleDataset):
 
         Raises as `fill` does, and so does reading those rows.
         """
-        size = self.parameters.size
-        polygons, original_size = self.split.placed_polygons(index)
-        content = fitted_size(original_size, size)
-        return Page(polygons, size, content, partial(self.split.read_rows, index, "image"))
+        return self.split.page(index)

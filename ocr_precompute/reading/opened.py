@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,8 @@ from ocr_precompute.format.shard import (
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.foreign import ForeignShard
 from ocr_precompute.reading.remote import RangedFile
+
+log = logging.getLogger(__name__)
 
 
 class OpenedShard(Protocol):
@@ -86,6 +89,7 @@ def open_shard(
             raise
     if not ours:
         if isinstance(path, Path):
+            log.info("%s: not as this version writes shards, read by zarr-python", path)
             return ForeignShard(file, samples, parameters)
         raise ValueError("it is not as this version writes shards, and read only from a folder")
     if index.samples != samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import re
 import threading
@@ -12,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.runtime.forks import undisturbed
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -75,6 +78,7 @@ class RangedFile:
 
     def _ask(self, start: int, stop: int) -> memoryview:
         path: Any = self._path
+        log.debug("%s: bytes %d to %d asked for", path, start, stop)
         data = path.fs.cat_file(path.path, start=start, end=stop)
         if len(data) != stop - start:
             raise OSError(f"{len(data)} bytes came where {stop - start} were asked for")

@@ -8,6 +8,7 @@ zarr-python, with the same result.
 from __future__ import annotations
 
 import itertools
+import logging
 import operator
 import weakref
 from bisect import bisect_left, bisect_right
@@ -18,6 +19,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from ocr_precompute.augmentation.warping import Page
 from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.format.blocks import decompress_range
 from ocr_precompute.format.chunks import ChunkError, decompress
@@ -35,6 +37,7 @@ from ocr_precompute.runtime.scratch import scratch
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.storage.store import sample_index, shard_path
 
+log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()  # of splits, for what is open of them
 _MOST_CACHED = 2**26  # bytes of indices and records of shards that a split keeps in memory
 
@@ -100,6 +103,7 @@ class Split:
     def _known(self) -> SampleIndex:
         if self._index is None:
             self._index = self._access.ask(lambda: sample_index(self.store, self.manifest))
+            log.debug("%r: names and sizes of all samples read", self)
         return self._index
 
     def __iter__(self) -> Iterator[CanonicalSample]:
@@ -135,20 +139,21 @@ class Split:
         shard, row = self._place(index)
         return self._records(shard)[row].copy()
 
-    def placed_polygons(self, index: int) -> tuple[Polygons, tuple[int, int]]:
-        """One sample's polygons and its original size, without a copy.
+    def page(self, index: int) -> Page:
+        """One sample to use a part of; of its image only the rows that are asked for are unpacked.
 
-        Polygons: float32 points in canonical pixels; the rest as in CanonicalSample. All arrays are
-        views of what the samples of a shard share, and must not be changed. Raises as indexing.
+        Its polygons are views of what the samples of a shard share, and must not be changed. Raises
+        as indexing does, and so does reading those rows.
         """
         shard, row = self._place(index)
         records = self._records(shard)
         first, last = records.sample_offsets[row : row + 2]
         ends = records.polygon_offsets[first : last + 1]
         points = records.points[ends[0] : ends[-1]]
-        height, width = records.original_size[row].tolist()
         polygons = Polygons(points, np.diff(ends), records.ignore[first:last])
-        return polygons, (height, width)
+        size, (height, width) = self.manifest.parameters.size, records.original_size[row].tolist()
+        content = fitted_size((height, width), size)
+        return Page(polygons, size, content, partial(self.read_rows, index, "image"))
 
     def read_rows(self, index: int, field: str, start: int, stop: int, out: np.ndarray) -> None:
         """Read the pixel rows start to stop of one sample's map, and unpack little more than those.
@@ -279,7 +284,10 @@ class Split:
             return self._cache.get(("index", number, file.size), lambda: read_index(file))
 
         entry, parameters = self.manifest.shards[number], self.manifest.parameters
-        return open_shard(shard_path(self.store, entry.key), entry.samples, parameters, known)
+        path = shard_path(self.store, entry.key)
+        shard = open_shard(path, entry.samples, parameters, known)
+        log.debug("shard %s: opened, %d samples", entry.key[:16], entry.samples)
+        return shard
 
     def _records(self, shard: int) -> Records:
         return self._cache.get(("records", shard), lambda: self._read_records(shard))

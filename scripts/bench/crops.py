@@ -30,7 +30,7 @@ from common import (
     write_report,
 )
 
-from ocr.datasets.transforms import Augmentation, transformed, visible_polygons
+from ocr_precompute.augmentation.placement import Augmentation, transformed, visible_polygons
 from ocr_precompute.parameters import RECIPES
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.maps import draw_targets

@@ -37,6 +37,15 @@ class Page:
     rows: Callable[[int, int, np.ndarray], None]
 
 
+def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> Page:
+    """The page of an image that is there, uint8 (H, W, 3), with content in (h, w) of it."""
+
+    def rows(start: int, stop: int, out: np.ndarray) -> None:
+        out[...] = image[start:stop]
+
+    return Page(polygons, (image.shape[0], image.shape[1]), content, rows)
+
+
 class Rectangle(NamedTuple):
     """Pixels from (left, top) up to, and without, (right, bottom)."""
 
