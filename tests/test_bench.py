@@ -7,13 +7,21 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
-from conftest import Dataset, run
+from conftest import Dataset, run, same
 
+from ocr.datasets import StoreDataset
+from ocr.datasets.samples import TRAINING
+from ocr_precompute import open_store
+from ocr_precompute.augmentation import Augmentation
+from ocr_precompute.augmentation.drawing import draw_varied
 from ocr_precompute.errors import InputError, StoreError
+from ocr_precompute.format.schema import MAPS
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reports.bench import BenchReport, bench
+from ocr_precompute.reports.bench import BenchReport, PathResult, bench
 from ocr_precompute.reports.charts import plot_bench
+from ocr_precompute.reports.paths import spread_items, varied_paths
 from ocr_precompute.settings import Settings
 
 
@@ -29,19 +37,56 @@ def measured(store: Path, dataset: Dataset, **options: int) -> BenchReport:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_both_paths_stage_by_stage(store: Path, dataset: Dataset, threads: int) -> None:
-    report = measured(store, dataset, samples=9, batch_size=4, threads=threads)
+    report = measured(store, dataset, samples=9, batch_size=4, threads=threads, crop=48)
     assert (report.samples, report.batch_size, report.threads) == (9, 4, threads)
-    live, stored = ([stage.name for stage in path.stages] for path in (report.live, report.store))
-    assert live == ["read", "decode", "resize", "labels", "collate"]
-    assert stored == ["read", "checksum", "decompress"]
-    for path in (report.live, report.store):
-        assert all(stage.milliseconds > 0 for stage in path.stages)
-        assert path.samples_per_second > 0
-        sample_megabytes = 64 * 64 * (3 + 1 + 1 + 4 + 1) / 1e6
-        assert path.megabytes_per_second == pytest.approx(
-            path.samples_per_second * sample_megabytes
-        )
-    assert report.factor == report.store.samples_per_second / report.live.samples_per_second
+    assert stages(report.plain.live) == ["read", "decode", "resize", "labels", "collate"]
+    assert stages(report.plain.store) == ["read", "checksum", "decompress"]
+    assert stages(report.varied.live) == ["read", "decode", "resize", "place", "warp", "labels"]
+    assert stages(report.varied.store) == ["place", "warp", "labels"]
+    for contest, side in ((report.varied, 48), (report.plain, 64)):
+        for path in (contest.live, contest.store):
+            assert all(stage.milliseconds > 0 for stage in path.stages)
+            assert path.samples_per_second > 0
+            sample_megabytes = side * side * (3 + 1 + 1 + 4 + 1) / 1e6
+            assert path.megabytes_per_second == pytest.approx(
+                path.samples_per_second * sample_megabytes
+            )
+        live, store = contest.live.samples_per_second, contest.store.samples_per_second
+        assert contest.factor == store / live
+
+
+def stages(path: PathResult) -> list[str]:
+    return [stage.name for stage in path.stages]
+
+
+def test_varied_samples_are_the_same_on_both_paths_and_as_a_training_takes_them(
+    store: Path, dataset: Dataset
+) -> None:
+    split, augmentation = open_store(store)["val"], Augmentation(48, 0.0, 5.0, 0.3, 0.2)
+    items = spread_items(split, dataset.source, 5)
+    paths = varied_paths(split, items, 10**6, augmentation)
+    live, stored = (
+        {f: np.empty((5, 48, 48, *tail), dtype) for f, (dtype, tail) in MAPS.items()} for _ in paths
+    )
+    paths["live"].batch(items, live)
+    paths["store"].batch(items, stored)
+    taken = StoreDataset(store, "val", (*TRAINING, "polygons", "ignore"))
+    for position, item in enumerate(items):
+        random, page = np.random.default_rng(item.index), taken.page(item.index)
+        recipe = taken.parameters.recipe
+        matrix = augmentation.placement(page.polygons, page.size, recipe, random)
+        light = augmentation.light(random)
+        out = {field: np.empty_like(array[0]) for field, array in live.items()}
+        draw_varied(page, matrix, light, recipe, out)
+        for field in MAPS:
+            assert same(live[field][position], stored[field][position])
+            assert same(live[field][position], out[field])
+
+
+def test_crops_are_as_large_as_the_page_unless_told(store: Path, dataset: Dataset) -> None:
+    assert bench(store, "val", dataset.source, seconds=0, samples=2).crop == 64
+    with pytest.raises(ValueError, match="crop is 8; it must be at least 32"):
+        bench(store, "val", dataset.source, seconds=0, crop=8)
 
 
 def test_the_command(store: Path, tmp_path: Path) -> None:
@@ -51,8 +96,11 @@ def test_the_command(store: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["samples"] == 5
-    assert {"live", "store", "factor"} <= set(document)
-    assert "times as fast as the live path" in result.stderr
+    for kind in ("varied", "plain"):
+        assert set(document[kind]) == {"live", "store", "factor"}
+    varied, plain = (line for line in result.stderr.splitlines() if "times as fast as" in line)
+    assert varied.startswith("val, varied, crops of 64: the store is ")
+    assert plain.startswith("val, as stored: the store is ")
     assert cv2.imread(str(chart)).shape[0] > 100
 
 

@@ -26,7 +26,7 @@ from ocr_precompute.cli.screen import add_row, byte_size, print_table, say
 from ocr_precompute.settings import check_local, load_settings
 
 if TYPE_CHECKING:
-    from ocr_precompute.reports.bench import BenchReport
+    from ocr_precompute.reports.bench import BenchReport, Contest
 
 SamplesOption = Annotated[
     int, typer.Option("--samples", min=1, help="How many, spread over the split.")
@@ -37,6 +37,12 @@ ThreadsOption = Annotated[
 ]
 SecondsOption = Annotated[
     float, typer.Option("--seconds", min=0, help="How long each measurement goes on at least.")
+]
+CropOption = Annotated[
+    int | None,
+    typer.Option(
+        "--crop", min=32, help="Side of varied samples, px; the shorter canonical side by default."
+    ),
 ]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a stacked bar chart, a PNG.")
@@ -53,6 +59,7 @@ def bench(
     samples: SamplesOption = 64,
     batch_size: BatchSizeOption = 16,
     threads: ThreadsOption = None,
+    crop: CropOption = None,
     seconds: SecondsOption = 1.0,
     plot: PlotOption = None,
     as_json: JsonOption = False,
@@ -60,9 +67,11 @@ def bench(
 ) -> None:
     """Measure what the store saves: the live path against it, stage by stage, on your own split.
 
-    Live: read the image file, decode, resize, draw labels, collate. Store: read, compare checksums,
-    decompress into the batch. Stages are timed on one thread with files in the page cache, then
-    whole batches on all threads, warm and, where the system drops files from its cache, cold.
+    First samples as a training takes them, varied: a crop is turned, scaled and recoloured, and its
+    labels are drawn anew. Then samples as they are. Live: read the image file, decode, resize, draw
+    labels, collate. Store: read, compare checksums, decompress into the batch. Stages are timed on
+    one thread with files in the page cache, then whole batches on all threads, warm and, where the
+    system drops files from its cache, cold.
 
     Example: ocr-precompute bench --split val --plot bench.png
     """
@@ -85,6 +94,7 @@ def bench(
             samples=samples,
             batch_size=batch_size,
             threads=threads or joblib.cpu_count(),
+            crop=crop,
             max_pixels=settings.max_pixels,
             seconds=seconds,
         )
@@ -97,10 +107,17 @@ def bench(
 
 
 def print_bench(report: BenchReport) -> None:
-    """Tables of both paths, and the factor between them."""
-    stages = Table("stage", "ms a sample", "share", title="one thread, files in the page cache")
+    """Tables of both paths, and the factor between them, for varied samples and as they are."""
+    print_contest(report.varied, f"varied, crops of {report.crop}", report)
+    print_contest(report.plain, "as stored", report)
+
+
+def print_contest(contest: Contest, kind: str, report: BenchReport) -> None:
+    """Tables of both paths, and the factor between them. kind: of samples."""
+    title = f"{kind}: one thread, files in the page cache"
+    stages = Table("stage", "ms a sample", "share", title=title)
     totals = Table("path", "samples/s", "MB/s", "cold samples/s", "memory", "files read")
-    for name, path in (("live", report.live), ("store", report.store)):
+    for name, path in (("live", contest.live), ("store", contest.store)):
         for stage in path.stages:
             share = f"{stage.milliseconds / path.milliseconds:.0%}"
             add_row(stages, f"{name}: {stage.name}", f"{stage.milliseconds:.3f}", share)
@@ -116,9 +133,9 @@ def print_bench(report: BenchReport) -> None:
             byte_size(path.file_bytes),
         )
     print_table(stages)
-    totals.title = f"batches of {report.batch_size} on {report.threads} threads"
+    totals.title = f"{kind}: batches of {report.batch_size} on {report.threads} threads"
     print_table(totals)
     say(
-        f"{report.split}: the store is {report.factor:.1f} times as fast as the live path "
+        f"{report.split}, {kind}: the store is {contest.factor:.1f} times as fast as the live path "
         f"({report.samples} samples)"
     )

@@ -5,31 +5,31 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 
-from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
-from ocr_precompute.format.chunks import decompress, strip_checksum
+from ocr_precompute.augmentation import Augmentation
 from ocr_precompute.format.schema import MAPS
-from ocr_precompute.format.shard import MappedFile, ShardIndex, read_index
-from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline.scan import read_source
-from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.clock import rate, resident_memory, seconds_of
+from ocr_precompute.reports.paths import (
+    FilePath,
+    Item,
+    check_equal,
+    plain_paths,
+    spread_items,
+    varied_paths,
+)
 from ocr_precompute.runtime.opencv import single_thread
-from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.settings import Rules, Source
-from ocr_precompute.storage.store import shard_path
-from ocr_precompute.targets.sample import compute_sample
+from ocr_precompute.settings import Source
 
-FIELDS = tuple(MAPS)
+_VARIATION = Augmentation(rotation=5.0, scale=0.3, colour=0.2)  # as in configs/train.yaml
 _ROUNDS = 3
 
 
@@ -66,35 +66,29 @@ class PathResult:
 
 
 @dataclass(frozen=True)
-class BenchReport:
+class Contest:
     """The two paths side by side. factor: how much faster the store is, on all threads."""
 
-    split: str
-    samples: int
-    batch_size: int
-    threads: int
     live: PathResult
     store: PathResult
     factor: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Item:
-    """One sample of both paths: where its source and its stored row are."""
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured.
 
-    name: str
-    index: int
-    image: Path
-    polygons: Polygons
+    varied: samples as a training takes them: a crop of so many pixels, turned, scaled and
+    recoloured, its labels drawn anew. plain: samples as they are stored.
+    """
 
-
-@dataclass(frozen=True, eq=False)
-class _Path:
-    """What is measured of a path: its stages on one sample, a batch on many, and its files."""
-
-    stages: Callable[[_Item, Callable[[str], None]], None]
-    batch: Callable[[Sequence[_Item], Mapping[str, np.ndarray]], None]
-    files: tuple[Path, ...]
+    split: str
+    samples: int
+    batch_size: int
+    threads: int
+    crop: int
+    varied: Contest
+    plain: Contest
 
 
 def bench(
@@ -105,21 +99,42 @@ def bench(
     samples: int = 64,
     batch_size: int = 16,
     threads: int = 1,
+    crop: int | None = None,
     max_pixels: int = 2**27,
     seconds: float = 1.0,
 ) -> BenchReport:
     """Measure both paths on samples spread over a split.
 
-    seconds: how long each measurement goes on at least; the two paths take turns, and the median
-    of three counts.
+    crop: side of the crops of varied samples; that of the canonical size, the shorter one, by
+    default. seconds: how long each measurement goes on at least; the two paths take turns, and the
+    median of three counts.
     Raises StoreError for an unknown split, InputError if its sources cannot be read or are no
-    longer what the store was built from.
+    longer what the store was built from, ValueError if crop is too small.
     """
     split = open_store(store).split(split_name)
-    items = _items(split, source, samples)
-    parameters = split.manifest.parameters
-    paths = {"live": _live_path(items, parameters, max_pixels), "store": _store_path(split, items)}
-    _check_equal(split, items, parameters, max_pixels)
+    augmentation = replace(_VARIATION, crop=crop or min(split.manifest.parameters.size))
+    items = spread_items(split, source, samples)
+    check_equal(split, items, max_pixels)
+    clock = partial(_contest, items=items, batch_size=batch_size, threads=threads, seconds=seconds)
+    return BenchReport(
+        split_name,
+        len(items),
+        batch_size,
+        threads,
+        augmentation.crop or 0,
+        varied=clock(varied_paths(split, items, max_pixels, augmentation)),
+        plain=clock(plain_paths(split, items, max_pixels)),
+    )
+
+
+def _contest(
+    paths: Mapping[str, FilePath],
+    items: Sequence[Item],
+    batch_size: int,
+    threads: int,
+    seconds: float,
+) -> Contest:
+    """Both paths measured in turn."""
     laps: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
     rates: dict[str, list[float]] = {name: [] for name in paths}
     memory: dict[str, list[int]] = {name: [] for name in paths}
@@ -127,14 +142,10 @@ def bench(
         for _ in range(_ROUNDS):
             for name, path in paths.items():
                 laps[name].append(_time_stages(path, items, seconds / 2))
-                found, growth = _time_batches(path, items, split, batch_size, threads, seconds)
+                found, growth = _time_batches(path, items, batch_size, threads, seconds)
                 rates[name].append(found)
                 memory[name] += [] if growth is None else [growth]
-        cold = {
-            name: _time_cold(path, items, split, batch_size, threads)
-            for name, path in paths.items()
-        }
-    sample_bytes = sum(array.nbytes for array in _batch(split, 1).values())
+        cold = {name: _time_cold(path, items, batch_size, threads) for name, path in paths.items()}
     results = {
         name: PathResult(
             stages=tuple(
@@ -142,7 +153,7 @@ def bench(
                 for stage in laps[name][0]
             ),
             samples_per_second=statistics.median(rates[name]),
-            megabytes_per_second=statistics.median(rates[name]) * sample_bytes / 1e6,
+            megabytes_per_second=statistics.median(rates[name]) * _sample_bytes(path) / 1e6,
             cold_samples_per_second=cold[name],
             memory=max(memory[name], default=None),
             file_bytes=sum(file.stat().st_size for file in path.files),
@@ -150,111 +161,10 @@ def bench(
         for name, path in paths.items()
     }
     factor = results["store"].samples_per_second / results["live"].samples_per_second
-    return BenchReport(split_name, len(items), batch_size, threads, **results, factor=factor)
+    return Contest(**results, factor=factor)
 
 
-def _items(split: Split, source: Source, samples: int) -> list[_Item]:
-    """Samples spread over the split, with the annotation each was made from."""
-    reading = read_source(source.ruled(Rules(), split.manifest.parameters.recipe))
-    if not reading.annotations:
-        nothing = _problem(source.annotations, "holds no annotated image")
-        raise InputError(reading.problems or [nothing])
-    annotated = {annotation.name: annotation.polygons for annotation in reading.annotations}
-    spread = np.linspace(0, len(split) - 1, min(samples, len(split))).round().astype(int)
-    names = split.names
-    missing = [names[i] for i in spread if names[i] not in annotated]
-    if missing:
-        reason = f"does not annotate {missing[0]!r} any more"
-        raise InputError([_problem(source.annotations, reason)])
-    return [_Item(names[i], int(i), source.images / names[i], annotated[names[i]]) for i in spread]
-
-
-def _problem(path: Path, reason: str) -> Problem:
-    return Problem("annotations", str(path), "", f"{reason}; build the split again")
-
-
-def _check_equal(
-    split: Split, items: Sequence[_Item], parameters: Parameters, max_pixels: int
-) -> None:
-    """Both paths must give the same, or their speeds mean nothing."""
-    for item in items[:8]:
-        live, stored = _compute(item, parameters, max_pixels), split[item.index]
-        for field in FIELDS:
-            if getattr(live, field).tobytes() != getattr(stored, field).tobytes():
-                reason = f"is no longer what the store was built from ({field} differs)"
-                raise InputError([_problem(item.image, reason)])
-
-
-def _compute(
-    item: _Item,
-    parameters: Parameters,
-    max_pixels: int,
-    lap: Callable[[str], None] = lambda stage: None,
-) -> CanonicalSample:
-    try:
-        data = item.image.read_bytes()
-        lap("read")
-        return compute_sample(item.name, data, item.polygons, parameters, max_pixels, lap)
-    except (OSError, PrecomputeError) as error:
-        raise InputError([_problem(item.image, f"cannot be used: {error}")]) from error
-
-
-# ------------------------------------------------------------------------------------- the paths
-
-
-def _live_path(items: Sequence[_Item], parameters: Parameters, max_pixels: int) -> _Path:
-    scratch = {f: np.empty((*parameters.size, *tail), d) for f, (d, tail) in MAPS.items()}
-
-    def stages(item: _Item, lap: Callable[[str], None]) -> None:
-        sample = _compute(item, parameters, max_pixels, lap)
-        for field, array in scratch.items():
-            array[...] = getattr(sample, field)
-        lap("collate")
-
-    def batch(chosen: Sequence[_Item], out: Mapping[str, np.ndarray]) -> None:
-        for position, item in enumerate(chosen):
-            sample = _compute(item, parameters, max_pixels)
-            for field, array in out.items():
-                array[position] = getattr(sample, field)
-
-    return _Path(stages, batch, tuple(item.image for item in items))
-
-
-def _store_path(split: Split, items: Sequence[_Item]) -> _Path:
-    """The reader's own steps; chunks are decompressed into the batch, so collating is no step."""
-    size = split.manifest.parameters.size
-    scratch = {field: np.empty((*size, *tail), dtype) for field, (dtype, tail) in MAPS.items()}
-    places = {item.index: split.locate(item.index) for item in items}
-    shards: dict[str, tuple[MappedFile, ShardIndex]] = {}
-    for entry, _ in places.values():
-        path = shard_path(split.store, entry.key)
-        try:
-            file = MappedFile(path)
-            shards[entry.key] = file, read_index(file)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}; run `ocr-precompute verify`") from error
-
-    def stages(item: _Item, lap: Callable[[str], None]) -> None:
-        entry, row = places[item.index]
-        file, index = shards[entry.key]
-        chunks = {field: file.read(*index.span(field, row)) for field in FIELDS}
-        lap("read")
-        packed = [strip_checksum(chunk) for chunk in chunks.values()]
-        lap("checksum")
-        decompress(packed, [scratch[field] for field in chunks])
-        lap("decompress")
-
-    def batch(chosen: Sequence[_Item], out: Mapping[str, np.ndarray]) -> None:
-        split.fill([item.index for item in chosen], out)
-
-    used = {shard_path(split.store, key) for key in shards}
-    return _Path(stages, batch, tuple(sorted(used)))
-
-
-# ------------------------------------------------------------------------------------ the clock
-
-
-def _time_stages(path: _Path, items: Sequence[_Item], seconds: float) -> dict[str, float]:
+def _time_stages(path: FilePath, items: Sequence[Item], seconds: float) -> dict[str, float]:
     """Seconds a sample in each stage: the mean over samples, seen for so long at least."""
     spent: dict[str, list[float]] = {}
     last = 0.0
@@ -265,21 +175,21 @@ def _time_stages(path: _Path, items: Sequence[_Item], seconds: float) -> dict[st
         spent.setdefault(stage, []).append(now - last)
         last = time.perf_counter()
 
-    path.stages(items[0], lap)
+    out = {field: array[0] for field, array in _batch(path, 1).items()}
+    path.fill(items[0], out, lap)
     spent.clear()
     started = time.perf_counter()
     while True:
         for item in items:
             last = time.perf_counter()
-            path.stages(item, lap)
+            path.fill(item, out, lap)
         if time.perf_counter() - started >= seconds:
             return {stage: statistics.mean(times) for stage, times in spent.items()}
 
 
 def _time_batches(
-    path: _Path,
-    items: Sequence[_Item],
-    split: Split,
+    path: FilePath,
+    items: Sequence[Item],
     batch_size: int,
     threads: int,
     seconds: float,
@@ -287,7 +197,7 @@ def _time_batches(
     """Samples a second in whole batches on threads, and the bytes the process grew by meanwhile."""
     before = resident_memory()
     grown = 0
-    out = _batch(split, batch_size)
+    out = _batch(path, batch_size)
 
     def passes(pool: ThreadPoolExecutor) -> Iterator[int]:
         nonlocal grown
@@ -303,7 +213,7 @@ def _time_batches(
 
 
 def _time_cold(
-    path: _Path, items: Sequence[_Item], split: Split, batch_size: int, threads: int
+    path: FilePath, items: Sequence[Item], batch_size: int, threads: int
 ) -> float | None:
     """Samples a second with files out of the page cache, as far as the system drops them."""
     if not hasattr(os, "posix_fadvise"):
@@ -311,7 +221,7 @@ def _time_cold(
     for file in path.files:
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    out = _batch(split, batch_size)
+    out = _batch(path, batch_size)
 
     def whole_pass() -> None:
         for batch in _batches(items, batch_size):
@@ -322,10 +232,10 @@ def _time_cold(
 
 
 def _fill(
-    path: _Path,
+    path: FilePath,
     pool: ThreadPoolExecutor,
     threads: int,
-    batch: Sequence[_Item],
+    batch: Sequence[Item],
     out: dict[str, np.ndarray],
 ) -> None:
     bounds = [len(batch) * part // threads for part in range(threads + 1)]
@@ -335,16 +245,23 @@ def _fill(
 
 
 def _fill_part(
-    path: _Path, batch: Sequence[_Item], out: Mapping[str, np.ndarray], part: slice
+    path: FilePath, batch: Sequence[Item], out: Mapping[str, np.ndarray], part: slice
 ) -> None:
     path.batch(batch[part], {field: array[part] for field, array in out.items()})
 
 
-def _batch(split: Split, samples: int) -> dict[str, np.ndarray]:
-    return {f: np.empty((samples, *split.shape(f)), MAPS[f][0]) for f in FIELDS}
+def _batch(path: FilePath, samples: int) -> dict[str, np.ndarray]:
+    return {
+        field: np.empty((samples, *path.size, *tail), dtype)
+        for field, (dtype, tail) in MAPS.items()
+    }
 
 
-def _batches(items: Iterable[_Item], batch_size: int) -> Iterator[list[_Item]]:
+def _sample_bytes(path: FilePath) -> int:
+    return sum(array.nbytes for array in _batch(path, 1).values())
+
+
+def _batches(items: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, batch_size)):
         yield batch
