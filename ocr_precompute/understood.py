@@ -188,18 +188,18 @@ def _phrase(tally: Tally, text: str, understood: Understood, parameters: Paramet
 
 
 def _filled(text: str, parameters: Parameters) -> str:
-    smallest, size = parameters.recipe.min_size, _size(max(parameters.size), parameters)
+    smallest, size = parameters.recipe.min_size, sized(max(parameters.size), parameters)
     return text.format(min_size=smallest, size=size)
 
 
 def _advice(understood: Understood, parameters: Parameters) -> str:
     if not understood.size_needed:
         return "no size keeps nearly all of them"
-    size = _size(understood.size_needed, parameters)
+    size = sized(understood.size_needed, parameters)
     return f"--size {size} keeps at least {NEARLY_ALL:.0%} of them"
 
 
-def _size(longer: int, parameters: Parameters) -> str:
+def sized(longer: int, parameters: Parameters) -> str:
     """The canonical size of that longer side, of the shape that it has now, as it is given."""
     height, width = (round(side * longer / max(parameters.size)) for side in parameters.size)
     return f"{height}" if height == width else f"{height}x{width}"

@@ -386,6 +386,10 @@ def test_summary_counts_bytes(split: Split, settings: Settings) -> None:
     every = json.loads(listed.stdout)["splits"][0]["shards"]["all"]
     assert [s["samples"] for s in every] == [entry.samples for entry in split.manifest.shards]
     shown = run("inspect", "--store", settings.store).stderr
+    content = split.content_sizes().prod(axis=1).mean() / 64**2
+    assert document["splits"][0]["content"] == pytest.approx(content, abs=1e-4)
+    assert 0.3 < content < 1
+    assert f"val: pages fill {content:.0%} of 64 x 64; batches with trim hold little more" in shown
     shown_with_shards = run("inspect", "--store", settings.store, "--shards").stderr
     keys = [entry.key[:16] for entry in split.manifest.shards]
     assert not any(key in shown for key in keys)

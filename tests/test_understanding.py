@@ -445,6 +445,17 @@ def test_strict_refuses_what_is_probably_not_meant(tmp_path: Path) -> None:
     assert json.loads(kept.stdout)["understood"]["trained"] == 48
 
 
+def test_inspect_says_what_a_size_that_keeps_the_words_would_cost(tmp_path: Path) -> None:
+    source, store = source_of("small_text_big_page"), tmp_path / "store"
+    build("val", source, Settings(store=store, backend="sequential"))
+    (split,) = json.loads(run("inspect", "--store", store, "--json").stdout)["splits"]
+    times = split["content"] * (864 / 640) ** 2
+    assert (
+        "at --size 864, which keeps at least 99% of the words, they would hold "
+        f"{times:.1f} times the pixels of batches at 640 x 640 without trim"
+    ) in run("inspect", "--store", store).stderr
+
+
 def test_the_report_names_all(dataset: Dataset, tmp_path: Path) -> None:
     for name in list(dataset.document["images"]):
         dataset.points(name)[:] = box(1, 1, 9, 2)

@@ -19,7 +19,13 @@ from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import add_row, byte_size, print_damaged, print_table, say, warn
 from ocr_precompute.errors import printable
 from ocr_precompute.settings import load_settings
-from ocr_precompute.understood import summary_lines, tally_lines, warning_lines
+from ocr_precompute.understood import (
+    NEARLY_ALL,
+    sized,
+    summary_lines,
+    tally_lines,
+    warning_lines,
+)
 
 if TYPE_CHECKING:
     from ocr_precompute.reports.summary import SplitSummary, StoreSummary
@@ -65,6 +71,7 @@ def print_summary(summary: StoreSummary, shards: bool) -> None:
         print_table(_parameter_table(split))
         for line in summary_lines(split.understood, split.parameters)[:1]:
             say(f"{split.name}: {line}")
+        say(f"{split.name}: {_content_line(split)}")
         for line in tally_lines(split.understood, split.parameters):
             say(f"{split.name}: {line}")
         for line in warning_lines(split.understood, split.parameters):
@@ -92,6 +99,20 @@ def _shard_table(split: SplitSummary, every: bool) -> Table:
     for name, spread in split.spreads.items():
         add_row(table, name, *(byte_size(n) if name == "bytes" else str(n) for n in spread))
     return table
+
+
+def _content_line(split: SplitSummary) -> str:
+    """How much of the pixels is content, and what a size that keeps nearly all words would cost."""
+    (height, width), needed = split.parameters.size, split.understood.size_needed
+    share, longer = split.content, max(height, width)
+    line = f"pages fill {share:.0%} of {height} x {width}; batches with trim hold little more"
+    if needed <= longer:
+        return line
+    times, size = share * (needed / longer) ** 2, sized(needed, split.parameters)
+    return (
+        f"{line}: at --size {size}, which keeps at least {NEARLY_ALL:.0%} of the words, they would "
+        f"hold {times:.1f} times the pixels of batches at {height} x {width} without trim"
+    )
 
 
 def _parameter_table(split: SplitSummary) -> Table:

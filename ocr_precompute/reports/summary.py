@@ -11,6 +11,7 @@ import numpy as np
 from ocr_precompute.format.manifest import Damaged, Manifest, Skipped
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.reading.split import Split
 from ocr_precompute.storage.store import (
     check_store,
     published,
@@ -25,7 +26,8 @@ from ocr_precompute.understood import Understood
 class SplitSummary:
     """One published split.
 
-    shards: (key, samples, bytes) of each, in order. raw_bytes: its maps uncompressed.
+    shards: (key, samples, bytes) of each, in order. raw_bytes: its maps uncompressed. content:
+    share of the canonical size that pages fill, on average; the rest is padding.
     """
 
     name: str
@@ -34,6 +36,7 @@ class SplitSummary:
     shards: tuple[tuple[str, int, int], ...]
     stored_bytes: int
     raw_bytes: int
+    content: float
     parameters: Parameters
     skipped: tuple[Skipped, ...]
     damaged: tuple[Damaged, ...]
@@ -97,6 +100,7 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         height * width * int(np.prod(tail, dtype=int)) * dtype.itemsize
         for dtype, tail in MAPS.values()
     )
+    content = Split(store, manifest).content_sizes().prod(axis=1, dtype=np.int64)
     shards = tuple(
         (entry.key, entry.samples, _file_bytes(shard_path(store, entry.key)))
         for entry in manifest.shards
@@ -108,6 +112,7 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
         shards=shards,
         stored_bytes=sum(size for _, _, size in shards),
         raw_bytes=manifest.samples * sample_bytes,
+        content=round(float(content.mean()) / (height * width), 4) if len(content) else 0.0,
         parameters=manifest.parameters,
         skipped=manifest.skipped,
         damaged=manifest.damaged,
