@@ -35,6 +35,7 @@ from shards import entries, flip_chunk, republish, rewrite, shards, span, transc
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format import blosc
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import ChunkError, decompress, encode_chunk
 from ocr_precompute.format.schema import MAPS, chunk_name, record_name
 from ocr_precompute.format.shard import MappedFile, is_ours, read_index, read_records
@@ -481,14 +482,14 @@ def test_a_foreign_shard_is_local(built: Path) -> None:
 def test_a_chunk_that_claims_another_size_is_not_decompressed(built: Path) -> None:
     packed = entries(shards(built)[0])[chunk_name("prob", 0)][:-4]
     out = np.empty((64, 64), np.uint8)
-    decompress([packed], [out])
+    decompress([Packed.of(packed)], [out])
     for place in (4, 12):  # raw and compressed bytes in the header
         wrong = bytearray(packed)
         wrong[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
         with pytest.raises(ValueError, match="does not hold one sample of the expected size"):
-            decompress([wrong], [out])
+            decompress([Packed.of(bytes(wrong))], [out])
     with pytest.raises(ValueError, match="too short"):
-        decompress([packed[:10]], [out])
+        decompress([Packed.of(packed[:10])], [out])
 
 
 def test_a_shard_of_another_length_than_the_manifest_says(built: Path) -> None:
@@ -755,18 +756,19 @@ def test_decompressing_several_chunks_at_once(way: str, monkeypatch: pytest.Monk
     else:
         monkeypatch.setattr(blosc.library(), "_done", 0 if way == "one by one" else blosc._FEW)
     arrays = [np.arange(n * 100, dtype=np.float32) % (n + 2) for n in (1, 2, 300, 4, 5, 6)]
-    packed = [encode_chunk(array, Compression())[:-4] for array in arrays]
+    chunks = [Packed.of(encode_chunk(array, Compression())[:-4]) for array in arrays]
     out = [np.zeros_like(array) for array in arrays]
-    decompress(packed, out)
+    decompress(chunks, out)
     for array, restored in zip(arrays, out, strict=True):
         assert restored.tobytes() == array.tobytes()
     decompress([], [])
-    broken = bytearray(packed[1])
-    broken[16:] = bytes(len(broken) - 16)  # the header is right, what it promises is not there
+    data = chunks[1].data
+    # The header is right, what it promises is not there.
+    broken = Packed.of(bytes(data[:16]) + bytes(len(data) - 16))
     with pytest.raises(ChunkError, match="cannot be decompressed") as caught:
-        decompress([packed[0], bytes(broken), *packed[2:]], out)
+        decompress([chunks[0], broken, *chunks[2:]], out)
     with pytest.raises(ChunkError, match="cannot be decompressed"):
-        decompress([bytes(broken)], out[1:2])
+        decompress([broken], out[1:2])
     assert caught.value.position == 1
 
 
@@ -811,14 +813,14 @@ def test_chunks_are_the_same_whatever_numcodecs_is_set_to(
     assert encode_chunk(array, compression) == chunk
     assert numcodecs.blosc.use_threads is setting
     out = np.empty_like(array)
-    decompress([chunk[:-4]], [out])
+    decompress([Packed.of(chunk[:-4])], [out])
     assert same(out, array)
     assert numcodecs.blosc.use_threads is setting
 
 
 def test_blosc_writes_into_no_array_that_it_may_not() -> None:
     array = np.arange(4096, dtype=np.uint8)
-    packed = encode_chunk(array, Compression())[:-4]
+    packed = Packed.of(encode_chunk(array, Compression())[:-4])
     for out in (read_only(np.empty(4096, np.uint8)), np.empty(8192, np.uint8)[::2]):
         for count in (1, 9):
             with pytest.raises((TypeError, ValueError, BufferError)):

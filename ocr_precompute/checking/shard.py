@@ -12,6 +12,7 @@ import numpy as np
 from ocr_precompute.checking.values import map_problem, record_problems
 from ocr_precompute.errors import ImageError
 from ocr_precompute.format.archive import local_header
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import decompress, strip_checksum
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Damaged, ShardEntry
@@ -216,7 +217,7 @@ class _Maps:
     def read(self, field: str, row: int) -> np.ndarray:
         """One sample's map. Raises ValueError if it is damaged."""
         chunk = self._file.read(*self._index.span(field, row))
-        decompress([strip_checksum(chunk)], [self._arrays[field]])
+        decompress([Packed.of(strip_checksum(chunk))], [self._arrays[field]])
         return self._arrays[field]
 
 

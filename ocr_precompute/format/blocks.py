@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import ChunkError, decompress
 
 _HEADER = struct.Struct("<BBBBIII")  # two versions, flags, itemsize; raw, block and packed bytes
@@ -39,17 +40,17 @@ def decompress_range(packed: bytes | memoryview, raw: int, start: int, out: np.n
     table = _table(view, raw)
     if table is None:
         whole = np.empty(raw, np.uint8)
-        decompress([view], [whole])
+        decompress([Packed.of(view)], [whole])
         target[:] = whole[start:stop]
         return
     block, begins = table
-    chunks: list[bytes] = []
+    chunks: list[Packed] = []
     arrays: list[np.ndarray] = []
     beside: list[tuple[int, int, np.ndarray]] = []
     spare = _spare(2 * block)
     for first, last in _pieces(start, stop, raw, block):
         low, high = first * block, min(last * block, raw)
-        chunks.append(_cut(view, begins, first, last, high - low, block))
+        chunks.append(Packed.of(_cut(view, begins, first, last, high - low, block)))
         if start <= low and high <= stop:
             arrays.append(target[low - start : high - start])
         else:

@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numcodecs
 import numcodecs.blosc
@@ -27,6 +27,27 @@ SHUFFLES = {
 _FEW = 500  # chunks that a process decompresses before half a second for the compiler is worth it
 
 
+class Packed(NamedTuple):
+    """A chunk without its checksum, and the address at which it begins in memory.
+
+    Of chunks that lie in one piece of memory only that one need be asked for its address, which
+    takes microseconds.
+    """
+
+    data: bytes | memoryview
+    address: int
+
+    @classmethod
+    def of(cls, data: bytes | memoryview) -> Packed:
+        """A chunk by itself."""
+        return cls(data, address_of(data))
+
+
+def address_of(data: bytes | memoryview) -> int:
+    """Where bytes that may not be written begin in memory."""
+    return _address(np.frombuffer(data, np.uint8))
+
+
 class Library(Protocol):
     """One way to call Blosc."""
 
@@ -35,7 +56,7 @@ class Library(Protocol):
     ) -> bytes:
         """The bytes of a contiguous array, compressed in blocks of so many; 0: as Blosc chooses."""
 
-    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+    def decompress(self, chunks: Sequence[Packed], out: Sequence[np.ndarray]) -> int:
         """Decompress chunks, each into its array, without a look at their headers.
 
         Returns the position of the first chunk that cannot be decompressed, or -1.
@@ -83,7 +104,7 @@ class Direct:
             raise RuntimeError(f"Blosc cannot compress with {cname}: error {written}")
         return packed[:written].tobytes()
 
-    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+    def decompress(self, chunks: Sequence[Packed], out: Sequence[np.ndarray]) -> int:
         """Decompress chunks, each into its array, without a look at their headers.
 
         They are decompressed in one call that does not hold the interpreter lock, for threads that
@@ -91,15 +112,14 @@ class Direct:
         of a process are decompressed one by one.
         Returns the position of the first chunk that cannot be decompressed, or -1.
         """
-        views = [np.frombuffer(chunk, np.uint8) for chunk in packed]
-        self._done += len(packed)
+        self._done += len(chunks)
         if self._done > _FEW:
-            places = [*map(_address, views), *map(_writeable_address, out)]
+            sources, targets = [chunk.address for chunk in chunks], map(_writeable_address, out)
             sizes = [array.nbytes for array in out]
-            return self._all(*np.array([*places, *sizes], np.int64).reshape(3, -1))
-        for position, (view, array) in enumerate(zip(views, out, strict=True)):
+            return self._all(*np.array([*sources, *targets, *sizes], np.int64).reshape(3, -1))
+        for position, (chunk, array) in enumerate(zip(chunks, out, strict=True)):
             size = array.nbytes
-            if self._decompress(_address(view), _writeable_address(array), size, 1) != size:
+            if self._decompress(chunk.address, _writeable_address(array), size, 1) != size:
                 return position
         return -1
 
@@ -123,15 +143,15 @@ class ThroughNumcodecs:
         with _single_thread():
             return bytes(numcodecs.blosc.compress(array, cname.encode(), clevel, shuffle, block))
 
-    def decompress(self, packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> int:
+    def decompress(self, chunks: Sequence[Packed], out: Sequence[np.ndarray]) -> int:
         """Decompress chunks, each into its array, without a look at their headers.
 
         Returns the position of the first chunk that cannot be decompressed, or -1.
         """
-        for position, (chunk, array) in enumerate(zip(packed, out, strict=True)):
+        for position, (chunk, array) in enumerate(zip(chunks, out, strict=True)):
             try:
                 with _single_thread():
-                    numcodecs.blosc.decompress(chunk, array)
+                    numcodecs.blosc.decompress(chunk.data, array)
             except RuntimeError:
                 return position
         return -1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from crc32c import crc32c
 
-from ocr_precompute.format.blosc import SHUFFLES, library
+from ocr_precompute.format.blosc import SHUFFLES, Packed, library
 from ocr_precompute.parameters import Compression
 
 _BLOSC_HEADER = struct.Struct("<4xIII")  # after 4 bytes of flags: raw, block and compressed bytes
@@ -61,21 +61,22 @@ class ChunkError(ValueError):
         self.position = position
 
 
-def decompress(packed: Sequence[bytes | memoryview], out: Sequence[np.ndarray]) -> None:
-    """Decompress chunks, without their checksums, each into its array.
+def decompress(chunks: Sequence[Packed], out: Sequence[np.ndarray]) -> None:
+    """Decompress chunks, each into its array.
 
     out: for each chunk a contiguous, writeable array of the size that was compressed.
     Raises ChunkError if a chunk is damaged or holds another size; what the arrays hold is then
     undefined.
     """
     # The header says how much will be read and written: check it before it is believed.
-    for position, (chunk, array) in enumerate(zip(packed, out, strict=True)):
-        if len(chunk) < _BLOSC_HEADER.size:
+    for position, (chunk, array) in enumerate(zip(chunks, out, strict=True)):
+        data = chunk.data
+        if len(data) < _BLOSC_HEADER.size:
             raise ChunkError(position, "chunk is too short")
-        raw, _, compressed = _BLOSC_HEADER.unpack_from(chunk)
-        if raw != array.nbytes or compressed != len(chunk):
+        raw, _, compressed = _BLOSC_HEADER.unpack_from(data)
+        if raw != array.nbytes or compressed != len(data):
             reason = "chunk does not hold one sample of the expected size"
             raise ChunkError(position, reason)
-    position = library().decompress(packed, out)
+    position = library().decompress(chunks, out)
     if position >= 0:
         raise ChunkError(position, "chunk cannot be decompressed")

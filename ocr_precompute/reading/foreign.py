@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import ChunkError
 from ocr_precompute.format.records import Records
 from ocr_precompute.format.schema import MAPS, RECORDS
@@ -37,7 +38,7 @@ class ForeignShard:
 
     def read(
         self, row: int, out: Sequence[tuple[str, np.ndarray]], checksums: bool
-    ) -> list[memoryview]:
+    ) -> list[Packed]:
         """Read maps of one sample; checksums are always compared."""
         for position, (field, array) in enumerate(out):
             try:

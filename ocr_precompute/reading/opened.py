@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ocr_precompute.format.blosc import Packed, address_of
 from ocr_precompute.format.chunks import ChunkError, strip_checksum
 from ocr_precompute.format.records import Records
 from ocr_precompute.format.shard import (
@@ -32,7 +33,7 @@ class OpenedShard(Protocol):
 
     def read(
         self, row: int, out: Sequence[tuple[str, np.ndarray]], checksums: bool
-    ) -> list[memoryview]:
+    ) -> list[Packed]:
         """Read maps of one sample into arrays, or return chunks to be decompressed into them."""
 
     def records(self) -> Records:
@@ -47,7 +48,7 @@ class IndexedShard:
 
     def read(
         self, row: int, out: Sequence[tuple[str, np.ndarray]], checksums: bool
-    ) -> list[memoryview]:
+    ) -> list[Packed]:
         """The chunks of the maps, without their checksums; read in one piece.
 
         Raises ChunkError if one does not match its checksum.
@@ -56,14 +57,15 @@ class IndexedShard:
         columns = [COLUMNS[field] for field, _ in out]
         first, last = starts[min(columns)], stops[max(columns)]
         data = self._file.read(first, last)
-        chunks = [data[starts[column] - first : stops[column] - first] for column in columns]
-        if not checksums:
-            return [chunk[:-4] for chunk in chunks]
-        for position, chunk in enumerate(chunks):
+        address, chunks = address_of(data), []
+        for position, column in enumerate(columns):
+            begin = starts[column] - first
+            chunk = data[begin : stops[column] - first]
             try:
-                chunks[position] = strip_checksum(chunk)
+                plain = strip_checksum(chunk) if checksums else chunk[:-4]
             except ValueError as error:
                 raise ChunkError(position, str(error)) from error
+            chunks.append(Packed(plain, address + begin))
         return chunks
 
     def records(self) -> Records:

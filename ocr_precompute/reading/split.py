@@ -22,6 +22,7 @@ import numpy as np
 from ocr_precompute.augmentation.warping import Page
 from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.format.blocks import decompress_range
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import ChunkError, decompress
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.parts import SampleIndex
@@ -179,7 +180,7 @@ class Split:
             out[...] = whole[start:stop]
             return
         try:
-            decompress_range(chunks[0], whole.nbytes, start * whole.strides[0], out)
+            decompress_range(chunks[0].data, whole.nbytes, start * whole.strides[0], out)
         except ChunkError as error:
             raise self._damaged(shard, row, field, error) from error
 
@@ -219,8 +220,7 @@ class Split:
         left of the map. No two may share memory.
         """
         _check_fields(out)
-        self._check_arrays(len(indices), out)
-        smaller = {f: array for f, array in out.items() if array.shape[1:] != self._shapes[f]}
+        smaller = self._check_arrays(len(indices), out)
         if not smaller:
             self._fill(indices, out)
             return
@@ -237,25 +237,23 @@ class Split:
             for index in indices:
                 self._place(index)
             return
-        fields, arrays = list(out), [array.view(np.ndarray) for array in out.values()]
-        packed: list[memoryview] = []
+        fields, arrays = list(out), [np.asarray(array) for array in out.values()]
+        chunks: list[Packed] = []
         targets: list[np.ndarray] = []
         places: list[tuple[int, int, str]] = []
         for position, (shard, row) in enumerate([self._place(index) for index in indices]):
             rows = [array[position] for array in arrays]
-            chunks = self._read(shard, row, list(zip(fields, rows, strict=True)))
-            if chunks:
-                packed += chunks
+            found = self._read(shard, row, list(zip(fields, rows, strict=True)))
+            if found:
+                chunks += found
                 targets += rows
                 places += [(shard, row, field) for field in fields]
         try:
-            decompress(packed, targets)
+            decompress(chunks, targets)
         except ChunkError as error:
             raise self._damaged(*places[error.position], error) from error
 
-    def _read(
-        self, shard: int, row: int, out: Sequence[tuple[str, np.ndarray]]
-    ) -> list[memoryview]:
+    def _read(self, shard: int, row: int, out: Sequence[tuple[str, np.ndarray]]) -> list[Packed]:
         """As OpenedShard.read. Raises StoreError if the sample is damaged."""
         opened = self._open(shard)
         try:
@@ -305,22 +303,33 @@ class Split:
             raise self._unreadable(shard, error) from error
         return records
 
-    def _check_arrays(self, samples: int, out: Mapping[str, np.ndarray]) -> None:
-        """Raises ValueError unless compiled code may write into the arrays."""
+    def _check_arrays(self, samples: int, out: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those of fewer rows or columns than their map.
+
+        Raises ValueError unless compiled code may write into all.
+        """
+        smaller, apart = {}, True
         for field, array in out.items():
-            dtype, shape = MAPS[field][0], (samples, *self.shape(field))
+            dtype, shape = MAPS[field][0], (samples, *self._shapes[field])
             if array.__class__ is np.ndarray and array.shape == shape and array.dtype == dtype:
                 flags = array.flags
                 if flags.c_contiguous and flags.writeable:
+                    apart &= flags.owndata
                     continue  # as nearly all are: the look below takes ten times as long
+            apart = False
             if found := _misfit(array, shape, dtype):
                 raise ValueError(
                     f"out[{field!r}] is not a contiguous, writeable array of {shape} {dtype}, "
                     f"but {found}"
                 )
+            if array.shape != shape:
+                smaller[field] = array
+        if apart and len({*map(id, out.values())}) == len(out):
+            return smaller  # each is the memory that it was made with
         for (a, first), (b, second) in itertools.combinations(out.items(), 2):
             if np.may_share_memory(first, second):  # of contiguous arrays: do share
                 raise ValueError(f"out[{a!r}] and out[{b!r}] share memory")
+        return smaller
 
     def shape(self, field: str) -> tuple[int, ...]:
         """Shape of one sample's map: (H, W), or (H, W, 3) for the image."""

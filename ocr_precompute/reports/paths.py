@@ -13,6 +13,7 @@ from ocr_precompute.augmentation import Augmentation
 from ocr_precompute.augmentation.drawing import draw_varied
 from ocr_precompute.augmentation.warping import Page, page_of
 from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import decompress, strip_checksum
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import MappedFile, ShardIndex, read_index
@@ -106,9 +107,9 @@ def plain_paths(split: Split, items: Sequence[Item], max_pixels: int) -> dict[st
         file, index = shards[shard_path(split.store, entry.key)]
         chunks = [file.read(*index.span(field, row)) for field in out]
         lap("read")
-        packed = [strip_checksum(chunk) for chunk in chunks]
+        plain = [Packed.of(strip_checksum(chunk)) for chunk in chunks]
         lap("checksum")
-        decompress(packed, list(out.values()))
+        decompress(plain, list(out.values()))
         lap("decompress")
 
     size, images = parameters.size, tuple(item.image for item in items)

@@ -41,6 +41,7 @@ from common import (
 )
 
 from ocr_precompute import Split, open_store
+from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import decompress, strip_checksum, with_checksum
 from ocr_precompute.format.schema import MAPS, RECORDS
 from ocr_precompute.format.shard import MappedFile, StoredShard, read_index
@@ -164,16 +165,17 @@ class Reader:
 
     def read(self, indices: np.ndarray) -> None:
         """Decompress a batch."""
-        packed, targets = [], []
+        chunks, targets = [], []
         for position, index in enumerate(indices.tolist()):
             shard = int(np.searchsorted(self._bounds, index, "right"))
             row = index - (int(self._bounds[shard - 1]) if shard else 0)
             for field, file, (starts, stops) in zip(
                 self._fields, self._files(shard), self._spans(shard), strict=True
             ):
-                packed.append(strip_checksum(file.read(int(starts[row]), int(stops[row]))))
+                chunk = strip_checksum(file.read(int(starts[row]), int(stops[row])))
+                chunks.append(Packed.of(chunk))
                 targets.append(self._out[field][position])
-        decompress(packed, targets)
+        decompress(chunks, targets)
 
 
 def write_layouts(store: Path, scratch: Path) -> tuple[Split, dict[str, Path]]:
