@@ -26,6 +26,7 @@ from ocr_precompute.format.archive import (
     entry_count,
     parse_directory,
 )
+from ocr_precompute.format.blosc import address_of
 from ocr_precompute.format.chunks import strip_checksum, with_checksum
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import (
@@ -67,6 +68,7 @@ class MappedFile:
 
     Holds no file handle but the map's, which goes with the object; it can be used by several
     threads, and after a fork. Raises OSError if there is no such file, ValueError if it is empty.
+    address: where it begins in memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,6 +76,7 @@ class MappedFile:
             self.size = os.fstat(file.fileno()).st_size
             # A view, since slices of a map itself are copies.
             self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self.address = address_of(self._data)
 
     def read(self, start: int, stop: int) -> memoryview:
         """The bytes from start to stop, a view."""

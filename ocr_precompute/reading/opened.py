@@ -45,6 +45,7 @@ class IndexedShard:
 
     def __init__(self, file: Bytes, index: ShardIndex) -> None:
         self._file, self._index = file, index
+        self._begin = file.address if isinstance(file, MappedFile) else None
 
     def read(
         self, row: int, out: Sequence[tuple[str, np.ndarray]], checksums: bool
@@ -57,7 +58,8 @@ class IndexedShard:
         columns = [COLUMNS[field] for field, _ in out]
         first, last = starts[min(columns)], stops[max(columns)]
         data = self._file.read(first, last)
-        address, chunks = address_of(data), []
+        address = address_of(data) if self._begin is None else self._begin + first
+        chunks = []
         for position, column in enumerate(columns):
             begin = starts[column] - first
             chunk = data[begin : stops[column] - first]
