@@ -125,7 +125,7 @@ def test_reading_logs_what_it_opens(
     build("val", dataset.source, settings)
     caplog.set_level(logging.DEBUG, "ocr_precompute.reading")
     split = open_store(settings.store)["val"]
-    for index in (0, 1, 0, len(split) - 1):
+    for index in (0, len(split) - 1, 0):
         split.read([index])
     first, last = split.manifest.shards[0], split.manifest.shards[-1]
     assert caplog.messages == [

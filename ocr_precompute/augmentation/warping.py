@@ -8,6 +8,7 @@ two to three times as long.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -69,14 +70,17 @@ def moved_rectangle(
     of what they are moved into. None if they reach nothing of it.
     """
     (height, width), (left, top) = size, origin
-    x, y = (left - 1, left + width), (top - 1, top + height)
-    corners = matrix[:, :2] @ [[x[0], x[1], x[1], x[0]], [y[0], y[0], y[1], y[1]]] + matrix[:, 2:]
-    limits = np.array(within[::-1])
-    low = np.clip(np.floor(corners.min(axis=1)), 0, limits).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=1)) + 1, 0, limits).astype(int)
-    if (low >= high).any():
-        return None
-    return Rectangle(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    (a, b, c), (d, e, f) = matrix.tolist()
+    corners = [(x, y) for y in (top - 1, top + height) for x in (left - 1, left + width)]
+    across = [a * x + b * y + c for x, y in corners]
+    down = [d * x + e * y + f for x, y in corners]
+    moved = Rectangle(
+        max(math.floor(min(across)), 0),
+        max(math.floor(min(down)), 0),
+        min(math.ceil(max(across)) + 1, within[1]),
+        min(math.ceil(max(down)) + 1, within[0]),
+    )
+    return moved if moved.left < moved.right and moved.top < moved.bottom else None
 
 
 def draw_page(page: Page, matrix: np.ndarray, light: np.ndarray | None, out: np.ndarray) -> None:
