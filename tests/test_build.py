@@ -11,6 +11,7 @@ from shards import flip_chunk, shards
 
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.errors import StoreError
+from ocr_precompute.format.shard import MappedFile
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.report import BuildReport
 from ocr_precompute.reading.store import open_store
@@ -133,6 +134,36 @@ def test_two_splits_share_rows(dataset: Dataset, settings: Settings) -> None:
     report = build("part", dataset.source, settings)
     assert report.computed == 0
     assert open_store(settings.store).splits == ["part", "val"]
+
+
+def test_an_update_opens_only_the_shards_that_it_replaces(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilt(dataset, settings)
+    before = shard_keys(settings.store)
+    opened: list[str] = []
+
+    def watched(path: Path) -> MappedFile:
+        opened.append(path.stem)
+        return MappedFile(path)
+
+    monkeypatch.setattr("ocr_precompute.storage.store.MappedFile", watched)
+    dataset.points("page_007.jpg")[0][0] += 0.5
+    dataset.save()
+    rebuilt(dataset, settings)
+    kept = {shard.key for shard in open_store(settings.store).split("val").manifest.shards}
+    assert len(before) > 2
+    assert set(opened) == before - kept
+    assert len(opened) == 1
+
+
+def test_a_row_is_copied_from_a_shard_that_stays(dataset: Dataset, settings: Settings) -> None:
+    rebuilt(dataset, settings)
+    (dataset.images / "twin.jpg").write_bytes((dataset.images / "page_000.jpg").read_bytes())
+    dataset.document["images"]["twin.jpg"] = dataset.document["images"]["page_000.jpg"]
+    dataset.save()
+    report = rebuilt(dataset, settings)
+    assert (report.computed, report.samples) == (0, 25)
 
 
 def test_a_damaged_row_is_computed_not_copied(

@@ -102,5 +102,16 @@ def work_left(
     existing = shard_keys(store)
     to_build = tuple(shard for shard in shards if shard.key not in existing)
     wanted = {geometry for shard in to_build for geometry in shard.hashes}
-    likely = [entry.key for entry in published.shards] if published else []
-    return to_build, find_rows(store, wanted, likely) if wanted else {}
+    if not wanted:
+        return to_build, {}
+    there = [shard for shard in shards if shard.key in existing]  # what they hold is known
+    found = {
+        geometry: (shard.key, row)
+        for shard in there
+        for row, geometry in enumerate(shard.hashes)
+        if geometry in wanted
+    }
+    unread = existing.difference(shard.key for shard in there)
+    likely = [entry.key for entry in published.shards if entry.key in unread] if published else []
+    order = [*likely, *sorted(unread.difference(likely))]
+    return to_build, found | find_rows(store, wanted.difference(found), order)

@@ -56,14 +56,15 @@ def shard_path(store: Path, key: str) -> Path:
 
 
 def find_rows(
-    store: Path, wanted: set[bytes], first: Sequence[str]
+    store: Path, wanted: set[bytes], keys: Sequence[str]
 ) -> dict[bytes, tuple[str, int]]:
     """Where rows with the wanted geometry hashes lie already: hash -> (shard key, row).
 
-    first: shard keys to look into before all others. A damaged shard offers nothing.
+    keys: of the shards to look into, in this order, until all is found. A damaged shard offers
+    nothing.
     """
     found: dict[bytes, tuple[str, int]] = {}
-    for key in [*first, *sorted(shard_keys(store).difference(first))]:
+    for key in keys:
         if len(found) == len(wanted):
             break
         try:
