@@ -39,10 +39,11 @@ def measured(store: Path, dataset: Dataset, **options: int) -> BenchReport:
 def test_both_paths_stage_by_stage(store: Path, dataset: Dataset, threads: int) -> None:
     report = measured(store, dataset, samples=9, batch_size=4, threads=threads, crop=48)
     assert (report.samples, report.batch_size, report.threads) == (9, 4, threads)
-    assert stages(report.plain.live) == ["read", "decode", "resize", "labels", "collate"]
+    assert stages(report.plain.live) == ["read", "decode", "resize", "offset", "labels", "collate"]
     assert stages(report.plain.store) == ["read", "checksum", "decompress"]
-    assert stages(report.varied.live) == ["read", "decode", "resize", "place", "warp", "labels"]
-    assert stages(report.varied.store) == ["place", "warp", "labels"]
+    varied = ["place", "warp", "offset", "labels"]
+    assert stages(report.varied.live) == ["read", "decode", "resize", *varied]
+    assert stages(report.varied.store) == varied
     for contest, side in ((report.varied, 48), (report.plain, 64)):
         for path in (contest.live, contest.store):
             assert all(stage.milliseconds > 0 for stage in path.stages)

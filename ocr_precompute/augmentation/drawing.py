@@ -6,7 +6,7 @@ kernel that draws those of the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ocr_precompute.augmentation.placement import transformed, visible_polygons
 from ocr_precompute.augmentation.warping import Page, draw_page
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Recipe
+from ocr_precompute.runtime.stages import stage
 from ocr_precompute.targets.maps import Targets, draw_into
 
 _LABELS = tuple(field for field in MAPS if field != "image")
@@ -25,19 +26,19 @@ def draw_varied(
     light: np.ndarray | None,
     recipe: Recipe,
     out: Mapping[str, np.ndarray],
-    lap: Callable[[str], None] = lambda stage: None,
 ) -> None:
     """Draw a page with its pixels and polygons moved, in other light.
 
     matrix, light: as `draw_page` takes them. out: the maps that are wanted, (H, W, ...) of what is
-    to be drawn, contiguous, any content. lap: called at the end of each stage with its name: warp,
-    labels.
+    to be drawn, contiguous, any content.
     """
     if "image" in out:
-        draw_page(page, matrix, light, out["image"])
-    lap("warp")
+        with stage("warp"):
+            draw_page(page, matrix, light, out["image"])
     wanted = [field for field in _LABELS if field in out]
-    if wanted:
+    if not wanted:
+        return
+    with stage("labels"):
         height, width = out[wanted[0]].shape
         maps = {
             field: out[field] if field in out else np.empty((height, width), MAPS[field][0])
@@ -45,4 +46,3 @@ def draw_varied(
         }
         moved = visible_polygons(transformed(page.polygons, matrix), (height, width))
         draw_into(Targets(**maps), moved, recipe)
-    lap("labels")

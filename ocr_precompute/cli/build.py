@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ocr_precompute.pipeline.encode import ShardResult
     from ocr_precompute.pipeline.plan import Plan
     from ocr_precompute.pipeline.report import BuildReport
+    from ocr_precompute.runtime.stages import Totals
 
 ConfiguredSplitOption = Annotated[
     str, typer.Option("--split", help="Name of the split, as in the config.")
@@ -140,7 +141,7 @@ def build(
             )
         print_build(report, settings)
         if as_json:
-            print_json(asdict(report))
+            print_json(report.as_dict())
 
 
 class BuildScreen(Progress):
@@ -204,6 +205,13 @@ class BuildScreen(Progress):
         return f"{self._built} shards built, {self._reused} reused"
 
 
+def work_line(recorded: Totals) -> str:
+    """Where the time of all workers went; stages of less than a hundredth are left out."""
+    shares = {name: share for name, share in recorded.shares().items() if share >= 0.01}
+    parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return f"{recorded.seconds:.1f} s of work: {parts}"
+
+
 def print_build(report: BuildReport, settings: Settings) -> None:
     """The result of a build, in a few lines; what is probably not meant in colour."""
     counts = f"{report.samples} samples in {report.shards} shards"
@@ -215,6 +223,8 @@ def print_build(report: BuildReport, settings: Settings) -> None:
             f"{report.split}: {verb} {report.built} shards ({report.computed} samples computed, "
             f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
         )
+    if report.built and not report.dry_run:
+        say(work_line(report.recorded))
     for line in summary_lines(report.understood, settings.parameters):
         say(line)
     for line in warning_lines(report.understood, settings.parameters):

@@ -18,6 +18,7 @@ from ocr_precompute.pipeline.publish import publish
 from ocr_precompute.pipeline.report import BuildReport
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import scan_request
+from ocr_precompute.runtime.stages import recording, stage
 from ocr_precompute.settings import (
     SPLIT_NAME_RULE,
     Settings,
@@ -54,7 +55,7 @@ def build(
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     watcher = progress or Progress()
-    with writable(settings.store, dry_run):
+    with writable(settings.store, dry_run), recording() as recorded:
         request = Request(
             split=split,
             source=_ruled(source, settings, skip_bad),
@@ -66,13 +67,18 @@ def build(
             every_name=every_name,
             progress=watcher,
         )
-        scanned = scan_request(request)
-        planned, results = plan(request, scanned), None
+        with stage("scan"):
+            scanned = scan_request(request)
+        with stage("plan"):
+            planned, results = plan(request, scanned), None
         if not dry_run:
             planned, results = encode(request, planned)
-        manifest, up_to_date = publish(request, planned)
-    seconds = time.perf_counter() - started
-    return BuildReport.of(manifest, planned, results, up_to_date=up_to_date, seconds=seconds)
+        with stage("publish"):
+            manifest, up_to_date = publish(request, planned)
+    seconds, totals = time.perf_counter() - started, recorded.totals()
+    return BuildReport.of(
+        manifest, planned, results, totals, up_to_date=up_to_date, seconds=seconds
+    )
 
 
 def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) -> Source:

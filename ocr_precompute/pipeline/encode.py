@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,6 +23,7 @@ from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import without_bad
 from ocr_precompute.runtime.opencv import single_thread
+from ocr_precompute.runtime.stages import Totals, add, recording, stage
 from ocr_precompute.samples import Sample
 from ocr_precompute.storage.locks import unwritable
 from ocr_precompute.storage.store import forget_unnamed, shard_path
@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 class ShardResult:
     """What encoding one shard came to: rows computed and copied, or the images in its way.
 
-    bad: (name, reason) of images that cannot be decoded; the shard is not written then. seconds:
-    that it took.
+    bad: (name, reason) of images that cannot be decoded; the shard is not written then. recorded:
+    where its time went.
     """
 
     key: str
     computed: int
     copied: int
     bad: tuple[tuple[str, str], ...] = ()
-    seconds: float = field(default=0.0, compare=False)
+    recorded: Totals = field(default=Totals(), compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,7 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
         tasks = _tasks(request, planned)
         for result in run(encode_shard, tasks, jobs, settings.backend, request.progress.notice):
             _log_result(result)
+            add(result.recorded)
             bad += result.bad
             if not result.bad:
                 results[result.key] = result
@@ -104,7 +105,7 @@ def _log_result(result: ShardResult) -> None:
     if not result.bad:
         log.info(
             "shard %s: written, %d samples computed and %d copied in %.2f s",
-            *(result.key[:16], result.computed, result.copied, result.seconds),
+            *(result.key[:16], result.computed, result.copied, result.recorded.seconds),
         )
 
 
@@ -115,7 +116,6 @@ def encode_shard(task: ShardTask) -> ShardResult:
     that name is replaced.
     Raises StoreError if the shard cannot be written, InputError if an image changed since the scan.
     """
-    started = time.perf_counter()
     opened = lru_cache(maxsize=4)(StoredShard.open)
     rows: list[SampleRecord] = []
     bad: list[tuple[str, str]] = []
@@ -123,7 +123,12 @@ def encode_shard(task: ShardTask) -> ShardResult:
     key, parameters = task.plan.key, task.parameters
     target = shard_path(task.store, key)
     try:
-        with single_thread(), ShardWriter(target, task.store / "tmp") as writer:
+        with (
+            recording() as recorded,
+            stage("other"),
+            single_thread(),
+            ShardWriter(target, task.store / "tmp") as writer,
+        ):
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
                 if donated := _copy_row(task, geometry, opened):
                     chunks, record = donated
@@ -137,30 +142,36 @@ def encode_shard(task: ShardTask) -> ShardResult:
                     except ImageError as error:
                         bad.append((sample.name, str(error)))
                         continue
-                    chunks = {
-                        name: encode_chunk(getattr(computed, name), parameters.compression)
-                        for name in MAPS
-                    }
+                    with stage("pack"):
+                        chunks = {
+                            name: encode_chunk(getattr(computed, name), parameters.compression)
+                            for name in MAPS
+                        }
                     record = SampleRecord.of(computed, geometry)
                 log.debug("%s: %s", sample.name, "copied" if donated else "computed")
                 rows.append(replace(record, name=sample.name))
-                writer.append(chunks)
-            if bad:
-                return ShardResult(key, 0, 0, tuple(bad))
-            writer.publish(Records.of(rows), parameters)
+                with stage("write"):
+                    writer.append(chunks)
+            if not bad:
+                with stage("write"):
+                    writer.publish(Records.of(rows), parameters)
     except OSError as error:
         raise unwritable(task.store, error) from error
-    seconds = time.perf_counter() - started
-    return ShardResult(key, len(rows) - copied, copied, seconds=seconds)
+    if bad:
+        return ShardResult(key, 0, 0, tuple(bad), recorded.totals())
+    return ShardResult(key, len(rows) - copied, copied, recorded=recorded.totals())
 
 
 def _source_bytes(sample: Sample) -> bytes:
     """The image file's bytes. Raises InputError if they are not those that were scanned."""
     try:
-        data = sample.path.read_bytes()
+        with stage("read"):
+            data = sample.path.read_bytes()
     except OSError:
         data = b""
-    if hashlib.sha256(data).digest() != sample.digest:
+    with stage("digest"):
+        digest = hashlib.sha256(data).digest()
+    if digest != sample.digest:
         reason = "changed while the build was running; run it again"
         raise InputError([image_problem(sample.path, sample.name, reason)])
     return data
@@ -174,7 +185,8 @@ def _copy_row(
         return None
     key, row = task.donors[geometry]
     try:
-        chunks, record = opened(shard_path(task.store, key)).row(row)
+        with stage("copy"):
+            chunks, record = opened(shard_path(task.store, key)).row(row)
     except (OSError, ValueError) as error:
         log.info("shard %s: row %d cannot be copied (%s)", key[:16], row, error)
         return None

@@ -20,6 +20,7 @@ import joblib
 from ocr_precompute.errors import WorkerError
 from ocr_precompute.runtime import compiled
 from ocr_precompute.runtime.logs import Lines, handle_kept, keeping_lines, level
+from ocr_precompute.runtime.stages import recording, stage, waited_for
 from ocr_precompute.settings import Backend
 from ocr_precompute.targets.maps import compile_kernel
 
@@ -62,7 +63,8 @@ def _in_workers(
         "initializer": _start_worker,
         "initargs": (os.getpid(),),
     }
-    compile_kernel()  # once here, so that workers find it on the disk
+    with stage("compile"), recording():  # of an image without anything on it
+        compile_kernel()  # once here, so that workers find it on the disk
     done = 0
     work = partial(_in_process, os.getcwd(), level()) if backend == "loky" else _in_thread
     try:
@@ -71,7 +73,8 @@ def _in_workers(
             joblib.parallel_config(backend, **(processes if backend == "loky" else {})),
         ):
             parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
-            for result, lines in parallel(joblib.delayed(work)(function, task) for task in tasks):
+            results = parallel(joblib.delayed(work)(function, task) for task in tasks)
+            for result, lines in waited_for(results, "workers"):
                 handle_kept(lines)
                 done += 1
                 yield result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from ocr_precompute.format.manifest import Damaged, Manifest
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.pipeline.plan import Plan
+from ocr_precompute.runtime.stages import Totals
 from ocr_precompute.understood import Understood
 
 
@@ -17,7 +19,7 @@ class BuildReport:
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
     left out. understood: what the annotations came to. damaged: samples whose images are damaged.
-    seconds: wall clock.
+    seconds: wall clock. recorded: where the time of all workers together went.
     """
 
     split: str
@@ -34,6 +36,13 @@ class BuildReport:
     up_to_date: bool
     dry_run: bool
     seconds: float
+    recorded: Totals = field(default=Totals(), compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with stages, waits and counts as Totals has them."""
+        plain = asdict(replace(self, recorded=Totals()))
+        del plain["recorded"]
+        return plain | self.recorded.as_dict()
 
     @classmethod
     def of(
@@ -41,6 +50,7 @@ class BuildReport:
         manifest: Manifest,
         planned: Plan,
         results: Mapping[str, ShardResult] | None,
+        recorded: Totals,
         *,
         up_to_date: bool,
         seconds: float,
@@ -63,6 +73,7 @@ class BuildReport:
             up_to_date=up_to_date,
             dry_run=results is None,
             seconds=round(seconds, 3),
+            recorded=recorded,
         )
 
 

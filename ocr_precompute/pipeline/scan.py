@@ -22,6 +22,7 @@ from ocr_precompute.images.files import image_problem, look_at, read_image
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.runtime.collector import without_collector
+from ocr_precompute.runtime.stages import recorded_here, stage, waited_for
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.digests import DigestCache
@@ -73,20 +74,23 @@ def scan(
     on_scanned: called with how many images of how many are digested.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
-    reading = read_source(source)
+    with stage("annotations"):
+        reading = read_source(source)
     annotations, problems = reading.annotations, list(reading.problems)
     skips = _skips(source)
     log.info("%s: %d images to look at", source.images, len(annotations))
 
     def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
-        return [_digest_sample(each, source.images, max_pixels, cache, read) for each in part]
+        with stage("look"):
+            return [_digest_sample(each, source.images, max_pixels, cache, read) for each in part]
 
     read: list[str] = []
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        for number, results in enumerate(threads.map(digest, parts)):
+        looked = waited_for(threads.map(recorded_here(digest), parts), "threads")
+        for number, results in enumerate(looked):
             on_scanned(number * _SCAN_PART, len(annotations))
             for result in results:
                 if isinstance(result, Problem):
@@ -197,9 +201,12 @@ def _digest_sample(
         status = look_at(path, max_pixels)
         image = cache.lookup(path, status)
         if image is None:
-            data = Path(path).read_bytes()
+            with stage("read"):
+                data = Path(path).read_bytes()
             header = read_header(data, max_pixels)
-            image = ImageFile(hashlib.sha256(data).digest(), header.size, header.turned)
+            with stage("digest"):
+                digest = hashlib.sha256(data).digest()
+            image = ImageFile(digest, header.size, header.turned)
             log.debug("%s: read, %d x %d pixels", path, header.width, header.height)
             read.append(path)
             cache.learn(path, status, image)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from ocr_precompute.reports.paths import (
     varied_paths,
 )
 from ocr_precompute.runtime.opencv import single_thread
+from ocr_precompute.runtime.stages import recording
 from ocr_precompute.settings import Source
 
 _VARIATION = Augmentation(rotation=5.0, scale=0.3, colour=0.2)  # as in configs/train.yaml
@@ -166,25 +166,21 @@ def _contest(
 
 def _time_stages(path: FilePath, items: Sequence[Item], seconds: float) -> dict[str, float]:
     """Seconds a sample in each stage: the mean over samples, seen for so long at least."""
-    spent: dict[str, list[float]] = {}
-    last = 0.0
-
-    def lap(stage: str) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        spent.setdefault(stage, []).append(now - last)
-        last = time.perf_counter()
-
     out = {field: array[0] for field, array in _batch(path, 1).items()}
-    path.fill(items[0], out, lap)
-    spent.clear()
-    started = time.perf_counter()
-    while True:
-        for item in items:
-            last = time.perf_counter()
-            path.fill(item, out, lap)
-        if time.perf_counter() - started >= seconds:
-            return {stage: statistics.mean(times) for stage, times in spent.items()}
+    path.fill(items[0], out)
+    done = 0
+
+    def passes() -> Iterator[int]:
+        nonlocal done
+        while True:
+            for item in items:
+                path.fill(item, out)
+            done += len(items)
+            yield len(items)
+
+    with recording() as recorded:
+        rate(passes(), seconds)
+    return {name: times.seconds / done for name, times in recorded.totals().stages.items()}
 
 
 def _time_batches(

@@ -21,13 +21,11 @@ from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
 from ocr_precompute.reading.split import Split
+from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Rules, Source
 from ocr_precompute.storage.store import shard_path
 from ocr_precompute.targets.sample import canonical_image, compute_sample
-
-Lap = Callable[[str], None]
-"""Called at the end of each stage with its name."""
 
 Maps = Mapping[str, np.ndarray]
 """Arrays to fill: all maps of one sample or, with one more axis, of several."""
@@ -47,11 +45,11 @@ class Item:
 class FilePath:
     """One way from files to a batch.
 
-    fill: makes one sample, and says when each of its stages is over. batch: makes several. files:
+    fill: makes one sample, stage by stage. batch: makes several. files:
     all that are read. size: (H, W) of what is made.
     """
 
-    fill: Callable[[Item, Maps, Lap], None]
+    fill: Callable[[Item, Maps], None]
     batch: Callable[[Sequence[Item], Maps], None]
     files: tuple[Path, ...]
     size: tuple[int, int]
@@ -90,27 +88,27 @@ def plain_paths(split: Split, items: Sequence[Item], max_pixels: int) -> dict[st
     """Live and stored samples as they are."""
     parameters = split.manifest.parameters
 
-    def fill_live(item: Item, out: Maps, lap: Lap) -> None:
-        sample = _computed(item, parameters, max_pixels, lap)
-        for field, array in out.items():
-            array[...] = getattr(sample, field)
-        lap("collate")
+    def fill_live(item: Item, out: Maps) -> None:
+        sample = _computed(item, parameters, max_pixels)
+        with stage("collate"):
+            for field, array in out.items():
+                array[...] = getattr(sample, field)
 
     def batch_stored(items: Sequence[Item], out: Maps) -> None:
         split.fill([item.index for item in items], out)
 
     shards = _opened(split, items)
 
-    def fill_stored(item: Item, out: Maps, lap: Lap) -> None:
+    def fill_stored(item: Item, out: Maps) -> None:
         # The reader's own steps; chunks are decompressed into the batch: collating is no step.
-        entry, row = split.locate(item.index)
-        file, index = shards[shard_path(split.store, entry.key)]
-        chunks = [file.read(*index.span(field, row)) for field in out]
-        lap("read")
-        plain = [Packed.of(strip_checksum(chunk)) for chunk in chunks]
-        lap("checksum")
-        decompress(plain, list(out.values()))
-        lap("decompress")
+        with stage("read"):
+            entry, row = split.locate(item.index)
+            file, index = shards[shard_path(split.store, entry.key)]
+            chunks = [file.read(*index.span(field, row)) for field in out]
+        with stage("checksum"):
+            plain = [Packed.of(strip_checksum(chunk)) for chunk in chunks]
+        with stage("decompress"):
+            decompress(plain, list(out.values()))
 
     size, images = parameters.size, tuple(item.image for item in items)
     return {
@@ -125,25 +123,23 @@ def varied_paths(
     """Live and stored samples as a training takes them: each one varied."""
     parameters = split.manifest.parameters
 
-    def live(item: Item, lap: Lap) -> Page:
+    def live(item: Item) -> Page:
         with _naming(item):
-            data = item.image.read_bytes()
-            lap("read")
-            page = canonical_image(data, parameters, max_pixels, lap)
+            page = canonical_image(_read(item), parameters, max_pixels)
         content = fitted_size(page.original_size, parameters.size)
         return page_of(page.image, item.polygons.scaled(page.scale), content)
 
-    def stored(item: Item, lap: Lap) -> Page:
+    def stored(item: Item) -> Page:
         return split.page(item.index)
 
-    def varied(page_of_item: Callable[[Item, Lap], Page]) -> Callable[[Item, Maps, Lap], None]:
-        def fill(item: Item, out: Maps, lap: Lap) -> None:
-            page, random = page_of_item(item, lap), np.random.default_rng(item.index)
+    def varied(page_of_item: Callable[[Item], Page]) -> Callable[[Item, Maps], None]:
+        def fill(item: Item, out: Maps) -> None:
             recipe = parameters.recipe
-            matrix = augmentation.placement(page.polygons, page.size, recipe, random)
-            light = augmentation.light(random)
-            lap("place")
-            draw_varied(page, matrix, light, recipe, out, lap)
+            with stage("place"):
+                page, random = page_of_item(item), np.random.default_rng(item.index)
+                matrix = augmentation.placement(page.polygons, page.size, recipe, random)
+                light = augmentation.light(random)
+            draw_varied(page, matrix, light, recipe, out)
 
         return fill
 
@@ -160,17 +156,13 @@ def varied_paths(
 
 
 def _one_by_one(
-    fill: Callable[[Item, Maps, Lap], None],
+    fill: Callable[[Item, Maps], None],
 ) -> Callable[[Sequence[Item], Maps], None]:
     def batch(items: Sequence[Item], out: Maps) -> None:
         for position, item in enumerate(items):
-            fill(item, {field: array[position] for field, array in out.items()}, _unheard)
+            fill(item, {field: array[position] for field, array in out.items()})
 
     return batch
-
-
-def _unheard(stage: str) -> None:
-    """Nobody times these stages."""
 
 
 def _opened(split: Split, items: Sequence[Item]) -> dict[Path, tuple[MappedFile, ShardIndex]]:
@@ -187,13 +179,14 @@ def _opened(split: Split, items: Sequence[Item]) -> dict[Path, tuple[MappedFile,
     return shards
 
 
-def _computed(
-    item: Item, parameters: Parameters, max_pixels: int, lap: Lap = _unheard
-) -> CanonicalSample:
+def _computed(item: Item, parameters: Parameters, max_pixels: int) -> CanonicalSample:
     with _naming(item):
-        data = item.image.read_bytes()
-        lap("read")
-        return compute_sample(item.name, data, item.polygons, parameters, max_pixels, lap)
+        return compute_sample(item.name, _read(item), item.polygons, parameters, max_pixels)
+
+
+def _read(item: Item) -> bytes:
+    with stage("read"):
+        return item.image.read_bytes()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from ocr_precompute.errors import one_line
 from ocr_precompute.runtime.forks import undisturbed
+from ocr_precompute.runtime.stages import stage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ class Compiled(Generic[P, R]):
         """Call the machine code. Arguments that do not fit raise TypeError."""
         if self._call is not None:
             return self._call(*args, **kwargs)
-        with undisturbed:
+        with undisturbed, stage("compile"):
             return (self._call or self._first_call)(*args, **kwargs)
 
     def _first_call(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -55,9 +55,7 @@ def shard_path(store: Path, key: str) -> Path:
     return store / "shards" / key[:2] / f"{key}.zip"
 
 
-def find_rows(
-    store: Path, wanted: set[bytes], keys: Sequence[str]
-) -> dict[bytes, tuple[str, int]]:
+def find_rows(store: Path, wanted: set[bytes], keys: Sequence[str]) -> dict[bytes, tuple[str, int]]:
     """Where rows with the wanted geometry hashes lie already: hash -> (shard key, row).
 
     keys: of the shards to look into, in this order, until all is found. A damaged shard offers

@@ -16,6 +16,7 @@ import pyclipper
 
 from ocr_precompute.parameters import RECIPES, Recipe
 from ocr_precompute.runtime.compiled import compiled
+from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import Polygons
 
 # Vertices are held within this range (pixels). It is far beyond any image, while offsets still fit
@@ -93,23 +94,23 @@ def draw_into(targets: Targets, polygons: Polygons, recipe: Recipe) -> None:
     polygons = as_drawn(polygons, size, recipe)
     points, distances, starts = polygons.points, offset_distances(polygons, recipe), polygons.starts
     pixels, nodes, ends = points.astype(np.int32), points.tolist(), starts.tolist()
+    with stage("offset"):
+        outlines = [
+            _outlines(nodes[ends[number] : ends[number + 1]], 0.0 if ignored else distance, recipe)
+            for number, (distance, ignored) in enumerate(
+                zip(distances.tolist(), polygons.ignore.tolist(), strict=True)
+            )
+        ]
     borders: list[tuple[int, ...]] = []
-    for number, (distance, ignored) in enumerate(
-        zip(distances.tolist(), polygons.ignore.tolist(), strict=True)
-    ):
-        first, last = ends[number], ends[number + 1]
-        offset = _offset(nodes[first:last]) if distance > 0 and not ignored else None
-        shrunk = _parts(offset, -distance) if offset else []
+    for number, (shrunk, dilated) in enumerate(outlines):
         if recipe.masks and not shrunk:
-            cv2.fillPoly(targets.prob_mask, [pixels[first:last]], 0)
-        elif offset:
-            for part in shrunk if recipe.every_part else shrunk[:1]:
-                cv2.fillPoly(targets.prob, [part], 1)
-            dilated = _parts(offset, distance)
-            for part in dilated if recipe.every_part else dilated[:1]:
-                if recipe.masks:
-                    cv2.fillPoly(targets.thresh_mask, [part], 1)
-                borders.append((number, *cv2.boundingRect(part)))
+            cv2.fillPoly(targets.prob_mask, [pixels[ends[number] : ends[number + 1]]], 0)
+        for part in shrunk:
+            cv2.fillPoly(targets.prob, [part], 1)
+        for part in dilated:
+            if recipe.masks:
+                cv2.fillPoly(targets.thresh_mask, [part], 1)
+            borders.append((number, *cv2.boundingRect(part)))
     where = np.array(borders, np.int64).reshape(-1, 5)
     low, high = recipe.thresh_min, recipe.thresh_max
     raise_thresholds(targets.thresh, points, starts, distances, where, low, high)
@@ -157,6 +158,20 @@ def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
     drawn = ((high - low).min(axis=1) >= recipe.min_size) & (areas >= recipe.min_area)
     drawn &= perimeters > 0
     return np.where(drawn, areas * (1 - recipe.shrink_ratio**2) / np.maximum(perimeters, _TINY), 0)
+
+
+def _outlines(
+    vertices: list[list[float]], distance: float, recipe: Recipe
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The parts to draw of a polygon that is shrunk by distance pixels, and dilated by it.
+
+    None at distance 0; and none dilated where the recipe masks what the shrink leaves nothing of.
+    """
+    offset = _offset(vertices) if distance > 0 else None
+    shrunk = _parts(offset, -distance) if offset else []
+    dilated = _parts(offset, distance) if offset and (shrunk or not recipe.masks) else []
+    most = None if recipe.every_part else 1
+    return shrunk[:most], dilated[:most]
 
 
 def _offset(vertices: list[list[float]]) -> pyclipper.PyclipperOffset | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ocr_precompute.images.decoding import decode, letterbox
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Damage, Polygons
 from ocr_precompute.targets.fates import outside_page, polygon_fates
 from ocr_precompute.targets.maps import draw_targets
@@ -37,13 +37,12 @@ def canonical_image(
     data: bytes,
     parameters: Parameters,
     max_pixels: int,
-    lap: Callable[[str], None] = lambda stage: None,
 ) -> CanonicalImage:
     """Decode an image file and letterbox it. Arguments and errors as in compute_sample."""
-    decoded = decode(data, parameters.size, parameters.decode, max_pixels)
-    lap("decode")
-    image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
-    lap("resize")
+    with stage("decode"):
+        decoded = decode(data, parameters.size, parameters.decode, max_pixels)
+    with stage("resize"):
+        image, scale = letterbox(decoded.pixels, decoded.size, parameters.size)
     return CanonicalImage(image, scale, decoded.size, decoded.damage)
 
 
@@ -53,23 +52,21 @@ def compute_sample(
     polygons: Polygons,
     parameters: Parameters,
     max_pixels: int,
-    lap: Callable[[str], None] = lambda stage: None,
 ) -> CanonicalSample:
     """The canonical sample of one image file.
 
     This is the only way a sample is ever computed: `build` stores its result, `verify --recompute`
     and live training call it again.
 
-    data: the image file's bytes. polygons: in pixels of the image as displayed. lap: called at the
-    end of each stage with its name: decode, resize, labels.
+    data: the image file's bytes. polygons: in pixels of the image as displayed.
     Raises ImageError if the image cannot be decoded or has more than max_pixels pixels.
     """
-    page = canonical_image(data, parameters, max_pixels, lap)
-    canonical = polygons.scaled(page.scale)
-    targets = draw_targets(canonical, parameters.size, parameters.recipe)
-    outside = outside_page(polygons, np.array(page.original_size[::-1]))
-    fate, _ = polygon_fates(canonical, outside, parameters.size, parameters.recipe)
-    lap("labels")
+    page = canonical_image(data, parameters, max_pixels)
+    with stage("labels"):
+        canonical = polygons.scaled(page.scale)
+        targets = draw_targets(canonical, parameters.size, parameters.recipe)
+        outside = outside_page(polygons, np.array(page.original_size[::-1]))
+        fate, _ = polygon_fates(canonical, outside, parameters.size, parameters.recipe)
     return CanonicalSample(
         name=name,
         image=page.image,

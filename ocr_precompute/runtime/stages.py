@@ -1,0 +1,268 @@
+"""Where time goes: each stage of a run counted and timed, without the stages inside it.
+
+    with stage("decode"):
+        ...
+
+A stage's time is its own: while another stage runs inside it, on the same thread, its clock stands
+still. Time in which nothing is done is a wait, and kept apart. `count` counts what takes no time of
+its own. All of it is recorded for the thread that does it, without a lock: `recording` gives what
+this thread did within, `everything` what all threads of the process did outside of that. Totals can
+be pickled and added, so those of many processes are sums.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from ocr_precompute.runtime.forks import undisturbed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_PARTS = 4  # of each doubling of a duration, in histograms
+_LEAST = 1e-9  # seconds; all that is shorter falls into one class
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long a stage took: seconds in all, the longest, and durations by class.
+
+    histogram: how many durations fall into each class, of which there are four to a doubling.
+    """
+
+    count: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    histogram: Mapping[int, int] = field(default_factory=dict)
+
+    def __add__(self, other: Times) -> Times:
+        return Times(
+            self.count + other.count,
+            self.seconds + other.seconds,
+            max(self.longest, other.longest),
+            _summed(self.histogram, other.histogram),
+        )
+
+    def quantile(self, share: float) -> float:
+        """Seconds below which that share of the durations lies, to an eighth; 0 if there is none.
+
+        share: from 0 to 1.
+        """
+        below = 0
+        for number in sorted(self.histogram):
+            below += self.histogram[number]
+            if below >= share * self.count:
+                return min(_middle(number), self.longest)
+        return 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; all but `count` in seconds."""
+        return {
+            "count": self.count,
+            "seconds": round(self.seconds, 6),
+            "p50": round(self.quantile(0.5), 9),
+            "p95": round(self.quantile(0.95), 9),
+            "max": round(self.longest, 9),
+        }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What was recorded: stages and waits by name, and counts by name."""
+
+    stages: Mapping[str, Times] = field(default_factory=dict)
+    waits: Mapping[str, Times] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            _summed(self.stages, other.stages),
+            _summed(self.waits, other.waits),
+            _summed(self.counts, other.counts),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages together, without waits."""
+        return sum(times.seconds for times in self.stages.values())
+
+    def shares(self) -> dict[str, float]:
+        """What share of these seconds each stage took, the largest first."""
+        by_time = sorted(self.stages.items(), key=lambda item: -item[1].seconds)
+        return {name: times.seconds / (self.seconds or 1.0) for name, times in by_time}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: see Times."""
+        return {
+            "stages": {name: times.as_dict() for name, times in self.stages.items()},
+            "waits": {name: times.as_dict() for name, times in self.waits.items()},
+            "counts": dict(self.counts),
+        }
+
+
+def _summed(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {**a, **{key: a[key] + value if key in a else value for key, value in b.items()}}
+
+
+def _class_of(seconds: float) -> int:
+    part, doublings = math.frexp(max(seconds, _LEAST))  # 0.5 <= part < 1
+    return _PARTS * doublings + int(2 * _PARTS * part) - _PARTS
+
+
+def _middle(number: int) -> float:
+    doublings, part = divmod(number, _PARTS)
+    return math.ldexp((part + 0.5 + _PARTS) / (2 * _PARTS), doublings)
+
+
+class Recorder:
+    """What one thread records. Any thread may ask for its totals."""
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[bool, str], list[Any]] = {}
+        self._counts: dict[str, int] = {}
+        self._other = Totals()
+
+    def time(self, kind: tuple[bool, str], seconds: float) -> None:
+        """Record a duration. kind: whether it is a wait, and its name."""
+        found = self._times.get(kind)
+        if found is None:
+            found = self._times[kind] = [0, 0.0, 0.0, {}]
+        found[0] += 1
+        found[1] += seconds
+        if seconds > found[2]:
+            found[2] = seconds
+        number, histogram = _class_of(seconds), found[3]
+        histogram[number] = histogram.get(number, 0) + 1
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a count."""
+        self._counts[name] = self._counts.get(name, 0) + number
+
+    def add(self, totals: Totals) -> None:
+        """Add what was recorded elsewhere; from any thread."""
+        with undisturbed:
+            self._other += totals
+
+    def totals(self) -> Totals:
+        """All that was recorded so far."""
+        kinds: tuple[dict[str, Times], dict[str, Times]] = {}, {}
+        for (waited, name), (count, seconds, longest, histogram) in list(self._times.items()):
+            kinds[waited][name] = Times(count, seconds, longest, dict(histogram))
+        return Totals(*kinds, dict(self._counts)) + self._other
+
+
+class _Here(threading.local):
+    """What this thread is in the midst of: stages, the outermost first, each with its own time."""
+
+    def __init__(self) -> None:
+        self.open: list[list[Any]] = []
+        self.since = 0.0  # when the innermost began or went on
+        self.recorder = Recorder()
+        _register(self.recorder)
+
+
+_recorders: list[tuple[threading.Thread, Recorder]] = []
+_ended = Recorder()  # of threads that have ended
+
+
+def _register(recorder: Recorder) -> None:
+    with undisturbed:
+        _recorders.append((threading.current_thread(), recorder))
+        for thread, other in _recorders[:]:
+            if not thread.is_alive():
+                _recorders.remove((thread, other))
+                _ended.add(other.totals())
+
+
+_here = _Here()
+
+
+class stage:
+    """Time what is done within as a stage of that name."""
+
+    __slots__ = ("_kind",)
+    _waits = False
+
+    def __init__(self, name: str) -> None:
+        self._kind = self._waits, name
+
+    def __enter__(self) -> None:
+        here, now = _here, time.perf_counter()
+        if here.open:
+            here.open[-1][1] += now - here.since
+        here.open.append([self._kind, 0.0])
+        here.since = now
+
+    def __exit__(self, *_: object) -> None:
+        here, now = _here, time.perf_counter()
+        kind, own = here.open.pop()
+        here.recorder.time(kind, own + now - here.since)
+        here.since = now
+
+
+class waiting(stage):
+    """Time what is done within as a wait of that name."""
+
+    __slots__ = ()
+    _waits = True
+
+
+def waited_for(results: Iterable[T], name: str) -> Iterator[T]:
+    """The results, the time until each comes as a wait of that name."""
+    coming = iter(results)
+    with suppress(StopIteration):
+        while True:
+            with waiting(name):
+                result = next(coming)
+            yield result
+
+
+def count(name: str, number: int = 1) -> None:
+    """Add to the count of that name."""
+    _here.recorder.count(name, number)
+
+
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Record what this thread does within by itself, and not with all that the process does."""
+    before, recorder = _here.recorder, Recorder()
+    _here.recorder = recorder
+    try:
+        yield recorder
+    finally:
+        _here.recorder = before
+
+
+def add(totals: Totals) -> None:
+    """Add what was recorded elsewhere, as in a worker, to what this thread records."""
+    _here.recorder.add(totals)
+
+
+def recorded_here(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which on whatever thread it is called records with the thread that asks now."""
+    recorder = _here.recorder
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with recording() as elsewhere:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                recorder.add(elsewhere.totals())
+
+    return call
+
+
+def everything() -> Totals:
+    """What all threads of this process have recorded so far, but for what is in a `recording`."""
+    with undisturbed:
+        found = _ended.totals()
+        for _, recorder in _recorders:
+            found += recorder.totals()
+        return found
