@@ -175,7 +175,9 @@ class Settings(Frozen):
     max_vertices: int = Field(default=10_000, ge=3, description="refuse polygons with more")
     repair: bool | None = Field(default=None, description="put self-crossing quads in order")
     skip_bad: Annotated[SkipBad, BeforeValidator(parse_skip_bad)] = "no"
-    jobs: int | None = Field(default=None, ge=1, description="workers; default: one a core")
+    jobs: int | None = Field(
+        default=None, ge=1, description="workers; default: one a core, fewer for little work"
+    )
     backend: Backend = "loky"
 
     @field_validator("size", mode="before")

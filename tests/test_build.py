@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,23 @@ def test_workers_and_backends_give_equal_bytes(
         other = at(settings, tmp_path / f"{backend}{jobs}", backend=backend, jobs=jobs)
         rebuilt(dataset, other)
         assert published(other.store) == published(settings.store)
+
+
+def test_little_work_gets_few_workers(
+    dataset: Dataset, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def noted(function: Callable, tasks: Sequence, jobs: int, *_: object) -> Iterator:
+        asked.append(jobs)
+        return map(function, tasks)
+
+    monkeypatch.setattr("ocr_precompute.pipeline.encode.run", noted)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
+    for number, (worth, jobs) in enumerate([(64, None), (10, None), (1, None), (64, 5)]):
+        monkeypatch.setattr("ocr_precompute.pipeline.encode._WORTH_A_WORKER", worth)
+        rebuilt(dataset, at(settings, tmp_path / str(number), jobs=jobs))
+    assert asked == [1, 3, 8, 5]
 
 
 def test_one_edited_polygon(dataset: Dataset, settings: Settings) -> None:

@@ -42,7 +42,7 @@ FormatOption = Annotated[
     typer.Option("--format", help=f"Annotation format: auto, {', '.join(format_names())}."),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Workers; one a core by default.")
+    int | None, typer.Option("--jobs", min=1, help="Workers; as many as are of use by default.")
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Change nothing, only say what would be done.")

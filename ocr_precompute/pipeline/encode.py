@@ -31,6 +31,8 @@ from ocr_precompute.targets.sample import compute_sample
 
 log = logging.getLogger(__name__)
 
+_WORTH_A_WORKER = 64  # samples to compute; starting a worker takes as long as some fifty
+
 
 @dataclass(frozen=True)
 class ShardResult:
@@ -67,12 +69,11 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
     Raises StoreError, InputError or WorkerError; finished shards stay.
     """
     settings = request.settings
-    jobs = settings.jobs or joblib.cpu_count()
     results: dict[str, ShardResult] = {}
     while True:
         forget_unnamed(settings.store, [shard.key for shard in planned.shards])
         bad: list[tuple[str, str]] = []
-        tasks = _tasks(request, planned)
+        tasks, jobs = _tasks(request, planned), settings.jobs or _useful_workers(planned)
         for result in run(encode_shard, tasks, jobs, settings.backend, request.progress.notice):
             _log_result(result)
             add(result.recorded)
@@ -83,6 +84,13 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
         if not bad:
             return planned, results
         planned = plan(request, without_bad(planned.scan, bad, request.source))
+
+
+def _useful_workers(planned: Plan) -> int:
+    """One a core, as long as each has enough to do."""
+    rows = sum(len(shard.hashes) for shard in planned.to_build)
+    cores: int = joblib.cpu_count()
+    return min(cores, 1 + (rows - len(planned.donors)) // _WORTH_A_WORKER)
 
 
 def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
