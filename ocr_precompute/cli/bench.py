@@ -69,8 +69,8 @@ def bench(
 
     First samples as a training takes them, varied: a crop is turned, scaled and recoloured, and its
     labels are drawn anew. Then samples as they are. Live: read the image file, decode, resize, draw
-    labels, collate. Store: read, compare checksums, decompress into the batch. Stages are timed on
-    one thread with files in the page cache, then whole batches on all threads, warm and, where the
+    labels, collate. Store: compare checksums, decompress into the batch. Stages are timed on one
+    thread with files in the page cache, then whole batches on all threads, warm and, where the
     system drops files from its cache, cold.
 
     Example: ocr-precompute bench --split val --plot bench.png

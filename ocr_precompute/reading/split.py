@@ -35,6 +35,7 @@ from ocr_precompute.reading.handles import HANDLES
 from ocr_precompute.reading.opened import OpenedShard, open_shard
 from ocr_precompute.reading.remote import Access, RemoteError
 from ocr_precompute.runtime.scratch import scratch
+from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.storage.store import sample_index, shard_path
 
@@ -175,12 +176,14 @@ class Split:
             )
         shard, row = self._place(index)
         whole = np.empty(shape, dtype)
-        chunks = self._read(shard, row, [(field, whole)])
+        with stage("checksum"):
+            chunks = self._read(shard, row, [(field, whole)])
         if not chunks:
             out[...] = whole[start:stop]
             return
         try:
-            decompress_range(chunks[0].data, whole.nbytes, start * whole.strides[0], out)
+            with stage("decompress"):
+                decompress_range(chunks[0].data, whole.nbytes, start * whole.strides[0], out)
         except ChunkError as error:
             raise self._damaged(shard, row, field, error) from error
 
@@ -241,15 +244,17 @@ class Split:
         chunks: list[Packed] = []
         targets: list[np.ndarray] = []
         places: list[tuple[int, int, str]] = []
-        for position, (shard, row) in enumerate([self._place(index) for index in indices]):
-            rows = [array[position] for array in arrays]
-            found = self._read(shard, row, list(zip(fields, rows, strict=True)))
-            if found:
-                chunks += found
-                targets += rows
-                places += [(shard, row, field) for field in fields]
+        with stage("checksum"):
+            for position, (shard, row) in enumerate([self._place(index) for index in indices]):
+                rows = [array[position] for array in arrays]
+                found = self._read(shard, row, list(zip(fields, rows, strict=True)))
+                if found:
+                    chunks += found
+                    targets += rows
+                    places += [(shard, row, field) for field in fields]
         try:
-            decompress(chunks, targets)
+            with stage("decompress"):
+                decompress(chunks, targets)
         except ChunkError as error:
             raise self._damaged(*places[error.position], error) from error
 
@@ -283,7 +288,8 @@ class Split:
 
         entry, parameters = self.manifest.shards[number], self.manifest.parameters
         path = shard_path(self.store, entry.key)
-        shard = open_shard(path, entry.samples, parameters, known)
+        with stage("open"):
+            shard = open_shard(path, entry.samples, parameters, known)
         log.debug("shard %s: opened, %d samples", entry.key[:16], entry.samples)
         return shard
 
@@ -293,7 +299,8 @@ class Split:
     def _read_records(self, shard: int) -> Records:
         opened, samples = self._open(shard), self.manifest.shards[shard].samples
         try:
-            records = self._access.ask(opened.records)
+            with stage("records"):
+                records = self._access.ask(opened.records)
             if len(records.names) != samples:
                 held = len(records.names)
                 raise ValueError(f"holds {held} samples, not {samples} as the manifest says")

@@ -149,7 +149,7 @@ def _contest(
     results = {
         name: PathResult(
             stages=tuple(
-                Stage(stage, 1000 * statistics.median(lap[stage] for lap in laps[name]))
+                Stage(stage, 1000 * statistics.median(lap.get(stage, 0.0) for lap in laps[name]))
                 for stage in laps[name][0]
             ),
             samples_per_second=statistics.median(rates[name]),

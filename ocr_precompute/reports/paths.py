@@ -12,11 +12,8 @@ import numpy as np
 from ocr_precompute.augmentation import Augmentation
 from ocr_precompute.augmentation.drawing import draw_varied
 from ocr_precompute.augmentation.warping import Page, page_of
-from ocr_precompute.errors import InputError, PrecomputeError, Problem, StoreError
-from ocr_precompute.format.blosc import Packed
-from ocr_precompute.format.chunks import decompress, strip_checksum
+from ocr_precompute.errors import InputError, PrecomputeError, Problem
 from ocr_precompute.format.schema import MAPS
-from ocr_precompute.format.shard import MappedFile, ShardIndex, read_index
 from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
@@ -97,23 +94,13 @@ def plain_paths(split: Split, items: Sequence[Item], max_pixels: int) -> dict[st
     def batch_stored(items: Sequence[Item], out: Maps) -> None:
         split.fill([item.index for item in items], out)
 
-    shards = _opened(split, items)
-
     def fill_stored(item: Item, out: Maps) -> None:
-        # The reader's own steps; chunks are decompressed into the batch: collating is no step.
-        with stage("read"):
-            entry, row = split.locate(item.index)
-            file, index = shards[shard_path(split.store, entry.key)]
-            chunks = [file.read(*index.span(field, row)) for field in out]
-        with stage("checksum"):
-            plain = [Packed.of(strip_checksum(chunk)) for chunk in chunks]
-        with stage("decompress"):
-            decompress(plain, list(out.values()))
+        batch_stored([item], {field: array[None] for field, array in out.items()})
 
     size, images = parameters.size, tuple(item.image for item in items)
     return {
         "live": FilePath(fill_live, _one_by_one(fill_live), images, size),
-        "store": FilePath(fill_stored, batch_stored, tuple(sorted(shards)), size),
+        "store": FilePath(fill_stored, batch_stored, _shards(split, items), size),
     }
 
 
@@ -145,7 +132,7 @@ def varied_paths(
 
     crop = augmentation.crop
     size = parameters.size if crop is None else (crop, crop)
-    images, shards = tuple(item.image for item in items), tuple(sorted(_opened(split, items)))
+    images, shards = tuple(item.image for item in items), _shards(split, items)
     return {
         name: FilePath(fill, _one_by_one(fill), files, size)
         for name, fill, files in (
@@ -165,18 +152,10 @@ def _one_by_one(
     return batch
 
 
-def _opened(split: Split, items: Sequence[Item]) -> dict[Path, tuple[MappedFile, ShardIndex]]:
-    """The shards that hold the samples. Raises StoreError if one cannot be read."""
-    shards: dict[Path, tuple[MappedFile, ShardIndex]] = {}
-    for item in items:
-        path = shard_path(split.store, split.locate(item.index)[0].key)
-        if path not in shards:
-            try:
-                file = MappedFile(path)
-                shards[path] = file, read_index(file)
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{path}: {error}; run `ocr-precompute verify`") from error
-    return shards
+def _shards(split: Split, items: Sequence[Item]) -> tuple[Path, ...]:
+    """Files of the shards that hold the samples."""
+    keys = {split.locate(item.index)[0].key for item in items}
+    return tuple(shard_path(split.store, key) for key in sorted(keys))
 
 
 def _computed(item: Item, parameters: Parameters, max_pixels: int) -> CanonicalSample:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from time import perf_counter as _clock
 from typing import Any, ParamSpec, TypeVar
 
 from ocr_precompute.runtime.forks import undisturbed
@@ -158,14 +158,23 @@ class Recorder:
         return Totals(*kinds, dict(self._counts)) + self._other
 
 
-class _Here(threading.local):
-    """What this thread is in the midst of: stages, the outermost first, each with its own time."""
+class _State:
+    """What a thread is in the midst of: the own time of its innermost stage so far, and since when
+    that runs; and the own times of the stages around it, the outermost first.
+    """
+
+    __slots__ = ("around", "own", "recorder", "since")
 
     def __init__(self) -> None:
-        self.open: list[list[Any]] = []
-        self.since = 0.0  # when the innermost began or went on
+        self.own = self.since = 0.0
+        self.around: list[float] = []
         self.recorder = Recorder()
         _register(self.recorder)
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.state = _State()
 
 
 _recorders: list[tuple[threading.Thread, Recorder]] = []
@@ -194,17 +203,15 @@ class stage:
         self._kind = self._waits, name
 
     def __enter__(self) -> None:
-        here, now = _here, time.perf_counter()
-        if here.open:
-            here.open[-1][1] += now - here.since
-        here.open.append([self._kind, 0.0])
-        here.since = now
+        state, now = _here.state, _clock()
+        state.around.append(state.own + now - state.since)
+        state.own, state.since = 0.0, now
 
     def __exit__(self, *_: object) -> None:
-        here, now = _here, time.perf_counter()
-        kind, own = here.open.pop()
-        here.recorder.time(kind, own + now - here.since)
-        here.since = now
+        state, now = _here.state, _clock()
+        own = state.own + now - state.since
+        state.own, state.since = state.around.pop(), now
+        state.recorder.time(self._kind, own)
 
 
 class waiting(stage):
@@ -226,28 +233,28 @@ def waited_for(results: Iterable[T], name: str) -> Iterator[T]:
 
 def count(name: str, number: int = 1) -> None:
     """Add to the count of that name."""
-    _here.recorder.count(name, number)
+    _here.state.recorder.count(name, number)
 
 
 @contextmanager
 def recording() -> Iterator[Recorder]:
     """Record what this thread does within by itself, and not with all that the process does."""
-    before, recorder = _here.recorder, Recorder()
-    _here.recorder = recorder
+    state, recorder = _here.state, Recorder()
+    before, state.recorder = state.recorder, recorder
     try:
         yield recorder
     finally:
-        _here.recorder = before
+        state.recorder = before
 
 
 def add(totals: Totals) -> None:
     """Add what was recorded elsewhere, as in a worker, to what this thread records."""
-    _here.recorder.add(totals)
+    _here.state.recorder.add(totals)
 
 
 def recorded_here(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which on whatever thread it is called records with the thread that asks now."""
-    recorder = _here.recorder
+    recorder = _here.state.recorder
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         with recording() as elsewhere:
