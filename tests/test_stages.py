@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.reading import handles
+from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime import stages
 from ocr_precompute.runtime.stages import (
     Recorder,
@@ -200,3 +202,37 @@ def test_the_command_says_where_the_time_went(dataset: Dataset, tmp_path: Path) 
     assert report["waits"]["workers"]["count"] > 0
     assert "recorded" not in report
     assert "s of work: " in done.stderr
+
+
+def test_reading_a_batch_is_two_stages_however_many_samples(
+    dataset: Dataset, settings: Settings
+) -> None:
+    shards = build("val", dataset.source, settings).shards
+    split = open_store(settings.store)["val"]
+    with recording() as first:
+        split.read(range(24), ("image", "prob", "thresh"))
+    times = {name: each.count for name, each in first.totals().stages.items()}
+    times.pop("compile", None)
+    assert times == {"open": shards, "checksum": 1, "decompress": 1}
+    counts = {"handle misses": shards, "handle hits": 24 - shards, "directory misses": shards}
+    assert first.totals().counts == counts
+    with recording() as again:
+        split.record(3)
+        split.record(4)
+        split.close()
+        split.read(range(24), ("image",))
+    times = {name: each.count for name, each in again.totals().stages.items()}
+    assert times == {"records": 1, "open": shards, "checksum": 1, "decompress": 1}
+    counts = {"handle misses": shards, "handle hits": 25 - shards, "directory hits": shards}
+    assert again.totals().counts == {**counts, "records misses": 1, "records hits": 1}
+
+
+def test_what_is_closed_for_others_is_counted(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = build("val", dataset.source, settings).shards
+    split = open_store(settings.store)["val"]
+    monkeypatch.setattr(handles, "most_open_files", lambda: 1)
+    with recording() as recorded:
+        split.read(range(24), ("image",))
+    assert recorded.totals().counts["handle evictions"] >= shards - 1 > 0

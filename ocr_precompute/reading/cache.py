@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Protocol, TypeVar
 
 from ocr_precompute.runtime.forks import undisturbed
+from ocr_precompute.runtime.stages import count
 
 
 class Sized(Protocol):
@@ -29,21 +30,26 @@ class BytesCache:
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes = most, 0
-        self._held: dict[Hashable, Sized] = {}
+        self._held: dict[tuple[str, Hashable], Sized] = {}
 
-    def get(self, key: Hashable, make: Callable[[], S]) -> S:
-        """The value of that key, made if it is not there. Raises as make does."""
-        found = self._held.get(key)
+    def get(self, kind: str, key: Hashable, make: Callable[[], S]) -> S:
+        """The value of that kind and key, made if it is not there. Raises as make does."""
+        found = self._held.get((kind, key))
         if found is None:
+            count(f"{kind} misses")
             found = make()
-            self._keep(key, found)
+            self._keep((kind, key), found)
+        else:
+            count(f"{kind} hits")
         return found  # type: ignore[return-value]
 
-    def _keep(self, key: Hashable, value: Sized) -> None:
+    def _keep(self, key: tuple[str, Hashable], value: Sized) -> None:
         with undisturbed:
             if key in self._held:
                 return
             self._held[key] = value
             self._bytes += value.nbytes
             while self._bytes > self._most and len(self._held) > 1:
-                self._bytes -= self._held.pop(next(iter(self._held))).nbytes
+                oldest = next(iter(self._held))
+                self._bytes -= self._held.pop(oldest).nbytes
+                count(f"{oldest[0]} evictions")

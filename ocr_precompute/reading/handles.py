@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ocr_precompute.reading.opened import OpenedShard
 from ocr_precompute.runtime.forks import undisturbed
+from ocr_precompute.runtime.stages import count
 
 Key = tuple[int, int]
 """A number of its own for each split, and the shard's in it."""
@@ -35,12 +36,15 @@ class Handles:
         """The shard of that key, opened if it is not. Raises as make does."""
         found = self._held.get(key)
         if found is None:
+            count("handle misses")
             found = make()
             with undisturbed:
                 self._held[key] = found
                 while len(self._held) > max(1, most_open_files()):
                     self._held.popitem(last=False)
+                    count("handle evictions")
         else:
+            count("handle hits")
             try:  # noqa: SIM105 - suppress takes as long again as all of this
                 self._held.move_to_end(key)
             except KeyError:  # closed meanwhile

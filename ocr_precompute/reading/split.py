@@ -284,7 +284,7 @@ class Split:
         """Open a shard; what is known of it is kept while its file is closed."""
 
         def known(file: Bytes) -> ShardIndex:
-            return self._cache.get(("index", number, file.size), lambda: read_index(file))
+            return self._cache.get("directory", (number, file.size), lambda: read_index(file))
 
         entry, parameters = self.manifest.shards[number], self.manifest.parameters
         path = shard_path(self.store, entry.key)
@@ -294,7 +294,7 @@ class Split:
         return shard
 
     def _records(self, shard: int) -> Records:
-        return self._cache.get(("records", shard), lambda: self._read_records(shard))
+        return self._cache.get("records", shard, lambda: self._read_records(shard))
 
     def _read_records(self, shard: int) -> Records:
         opened, samples = self._open(shard), self.manifest.shards[shard].samples
