@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -144,6 +146,25 @@ def test_the_process_knows_what_ended_threads_did_and_does_not_grow() -> None:
         thread.join()
     assert everything().stages["in threads"].count - before == 1200
     assert len(stages._recorders) <= threading.active_count() + 1
+
+
+def test_a_forked_process_begins_with_nothing() -> None:
+    script = """
+import os
+from ocr_precompute.runtime.stages import everything, stage
+with stage("before"):
+    pass
+with stage("around"):
+    child = os.fork()
+    if not child:
+        with stage("in the child"):
+            pass
+if not child:
+    os._exit(0 if list(everything().stages) == ["in the child", "around"] else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert list(everything().stages) == ["before", "around"]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @given(st.lists(st.floats(1e-7, 1e3), min_size=1), st.floats(0, 1))

@@ -16,6 +16,7 @@ from ocr.datasets.loader import BatchLoader
 from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset, has_text
 from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
+from ocr.datasets.trim import check_trim
 from ocr_precompute.errors import StoreError
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.settings import load_settings, parse_size
@@ -79,8 +80,7 @@ class DetectionData(lightning.LightningDataModule):
         self._splits = {"train": train, "val": val, "test": test or val}
         self._size = None if size is None else parse_size(size)
         self._recipe = recipe
-        if trim < 0 or trim % 32:
-            raise ValueError(f"trim is {trim}; it must be a multiple of 32, or 0 for none")
+        check_trim(trim)
         self._batch_size, self._trim, self._threads, self._seed = batch_size, trim, threads, seed
         self._augmentation = augmentation
         self._datasets: dict[str, SampleDataset] = {}

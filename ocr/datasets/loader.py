@@ -19,7 +19,7 @@ import torch.distributed
 from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import SampleDataset
-from ocr.datasets.trim import Groups, TrimmedSizes
+from ocr.datasets.trim import Groups, TrimmedSizes, check_trim
 
 # The fields besides maps that have one shape for all.
 _STACKED = {"matrix": (np.float64, (3, 3)), "original_size": (np.int64, (2,))}
@@ -101,8 +101,7 @@ class BatchLoader:
         for name, value in numbers.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if trim and (trim < 0 or trim % 32):
-            raise ValueError(f"trim is {trim}; it must be a multiple of 32, or 0 for none")
+        check_trim(trim or 0)
         if (rank is None) != (world_size is None):
             raise ValueError("give rank and world_size together, or neither")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:

@@ -22,6 +22,12 @@ class Groups:
     sizes: int = 0
 
 
+def check_trim(trim: int) -> None:
+    """Raises ValueError if sizes cannot be rounded up to multiples of this; 0 is for none."""
+    if trim < 0 or trim % 32:
+        raise ValueError(f"trim is {trim}; it must be a multiple of 32, or 0 for none")
+
+
 class TrimmedSizes:
     """The sizes of a dataset's samples without padding, rounded up to a multiple of `trim`.
 

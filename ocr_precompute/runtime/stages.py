@@ -13,6 +13,7 @@ be pickled and added, so those of many processes are sums.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -191,6 +192,20 @@ def _register(recorder: Recorder) -> None:
 
 
 _here = _Here()
+
+
+def _begin_anew() -> None:
+    """In a child process, whose totals are not to hold what its parent did before."""
+    global _ended
+    _recorders.clear()
+    _ended = Recorder()
+    around = len(_here.state.around)
+    _here.state = _State()
+    _here.state.around = [0.0] * around  # stages that the child may still leave
+    _here.state.since = _clock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class stage:
