@@ -26,10 +26,10 @@ from ocr.datasets.data_module import DetectionData
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import (
     FailureRelay,
+    Performance,
     PredictionWriter,
     ProgressLines,
     Resume,
-    StepTimes,
 )
 from ocr.lightning_modules.checkpoint_io import (
     WholeCheckpointIO,
@@ -64,7 +64,7 @@ class TrainCLI(LightningCLI):
     def __init__(
         self, args: ArgsType = None, *, run: bool = True, relay: FailureRelay | None = None
     ) -> None:
-        self._times, self._relay = StepTimes(), relay
+        self._times, self._relay = Performance(), relay
         callbacks: list[Callback] = [self._times, Resume(), ProgressLines()]
         super().__init__(
             TextDetector,

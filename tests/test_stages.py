@@ -177,6 +177,31 @@ def test_quantiles_are_right_to_an_eighth(durations: list[float], share: float) 
     assert found == pytest.approx(exact, rel=0.125)
 
 
+DURATIONS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(1e-7, 1e3)))
+
+
+@given(DURATIONS, DURATIONS)
+def test_what_came_later_is_the_difference(
+    earlier: list[tuple[str, float]], later: list[tuple[str, float]]
+) -> None:
+    def recorded(recorder: Recorder, durations: list[tuple[str, float]]) -> Totals:
+        for name, duration in durations:
+            recorder.time((name == "b", name), duration)
+            recorder.count(name, 2)
+        return recorder.totals()
+
+    recorder = Recorder()
+    before = recorded(recorder, earlier)
+    found, alone = recorded(recorder, later) - before, recorded(Recorder(), later)
+    assert found.counts == alone.counts
+    for has, expected in ((found.stages, alone.stages), (found.waits, alone.waits)):
+        assert set(has) == set(expected)
+        for name, times in expected.items():
+            assert (has[name].count, has[name].histogram) == (times.count, times.histogram)
+            assert has[name].seconds == pytest.approx(times.seconds, abs=1e-9)
+            assert times.longest <= has[name].longest * (1 + 1e-12) <= 1.25 * times.longest + 1e-9
+
+
 def test_nothing_recorded_has_no_quantile_and_nothing_timed_is_nothing() -> None:
     assert Times().quantile(0.5) == 0
     recorder = Recorder()

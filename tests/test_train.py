@@ -27,7 +27,8 @@ from train_once import BACKBONE, Record, train
 
 from ocr import train as command
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import progress_lines
+from ocr.lightning_modules.callbacks import Performance, progress_lines
+from ocr.lightning_modules.callbacks.performance import FILE_NAME
 from ocr.lightning_modules.checkpoint_io import read_checkpoint
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.keys import data_hash
@@ -348,6 +349,37 @@ def test_fit_writes_the_best_and_the_last(trained: Path) -> None:
     metrics = (trained.parent / "metrics.csv").read_text()
     for name in ("train/loss", "val/hmean", "val/precision", "time/loader_wait", "time/val_sample"):
         assert name in metrics.splitlines()[0]
+    for name in ("time/samples_per_second", "stage/forward/p50", "wait/loader/max"):
+        assert name in metrics.splitlines()[0]
+
+
+def test_each_epoch_says_where_its_time_and_memory_went(trained: Path) -> None:
+    lines = (trained.parent / "performance.jsonl").read_text().splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert [first["epoch"], second["epoch"]] == [0, 1]
+    for line in (first, second):
+        steps = line["stages"]["forward"]["count"]
+        assert steps == second["step"] - first["step"] == first["step"]
+        assert {line["stages"][name]["count"] for name in ("backward", "optimiser")} == {steps}
+        assert line["waits"]["loader"]["count"] > steps  # those of the validation too
+        assert line["stages"]["postprocess"]["count"] == line["samples"]["val"] > 0
+        assert line["stages"]["match"]["count"] == line["samples"]["val"]
+        assert line["stages"]["checkpoint"]["count"] >= 1
+        assert line["seconds"]["train"] > line["stages"]["backward"]["seconds"] > 0
+        assert line["memory"] > 10**7
+        assert line["device_memory"] is None
+        assert line["figures"]["samples_per_second"] * line["seconds"]["train"] == pytest.approx(
+            line["samples"]["train"]
+        )
+
+
+def test_a_training_goes_on_where_its_figures_cannot_be_written(tmp_path: Path) -> None:
+    performance = Performance()
+    performance._file = tmp_path / FILE_NAME
+    performance._file.mkdir()
+    with pytest.warns(UserWarning, match=r"performance\.jsonl: cannot be written \(Is a directory"):
+        performance._write({"epoch": 0})
+    performance._write({"epoch": 1})
 
 
 @pytest.mark.parametrize("subcommand", ["validate", "test"])

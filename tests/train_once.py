@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import BestAndLast, Resume, StepTimes
+from ocr.lightning_modules.callbacks import BestAndLast, Performance, Resume
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 
 BACKBONE = Path(__file__).with_name("backbone")  # a ResNet so small that a step takes no time
@@ -89,7 +89,7 @@ def train(
     defaults = {"backbone": str(BACKBONE), "channels": 16, "optimizer": optimizer}
     module = TextDetector(**{**defaults, **(model or {})})
     record = Record()
-    callbacks: list[lightning.Callback] = [record, StepTimes(), Resume()]
+    callbacks: list[lightning.Callback] = [record, Performance(), Resume()]
     if last:
         callbacks.append(BestAndLast(out))
     if checkpoint_every:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import joblib
 import lightning
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -19,6 +20,7 @@ from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.datasets.trim import check_trim
 from ocr_precompute.errors import StoreError
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.runtime.stages import stage
 from ocr_precompute.settings import load_settings, parse_size
 from ocr_precompute.understood import warning_lines
 
@@ -102,6 +104,11 @@ class DetectionData(lightning.LightningDataModule):
             self._say_what_is_odd()
         if stage == "predict" and self._images is None:
             self._datasets["predict"] = self._open("val", _EVALUATION)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """The batch on the device."""
+        with stage("transfer"):
+            return super().transfer_batch_to_device(batch, device, index)
 
     def _check_text(self) -> None:
         """Raises StoreError if nothing can be learnt; says so if nothing can be measured."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import SampleDataset
 from ocr.datasets.trim import Groups, TrimmedSizes, check_trim
+from ocr_precompute.runtime.stages import waited_for
 
 # The fields besides maps that have one shape for all.
 _STACKED = {"matrix": (np.float64, (3, 3)), "original_size": (np.int64, (2,))}
@@ -117,8 +117,6 @@ class BatchLoader:
         self._prefetch = prefetch
         self._place = None if rank is None or world_size is None else (rank, world_size)
         pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self.waited = 0.0
-        """Seconds that callers have waited for batches so far."""
         self._left_at: Mapping[str, int] = {}  # a loaded state
         self._begun = Groups()  # of the epoch that _seen belongs to
         self._seen = 0  # samples that all ranks together have been handed of this epoch
@@ -155,13 +153,11 @@ class BatchLoader:
             group = self._begun.group
         batches = order.batches(epoch, rank, world_size, self._seen, group)
         sizes = self._step_sizes(order.steps(epoch, world_size, self._seen, group))
-        asked = time.perf_counter()
-        for batch in self._run(self.dataset.at_epoch(epoch), batches, sizes):
+        coming = self._run(self.dataset.at_epoch(epoch), batches, sizes)
+        for batch in waited_for(coming, "loader"):
             self._seen = min(self._seen + self.batch_size * world_size, len(self.dataset))
-            self.waited += time.perf_counter() - asked
             yield batch
             del batch  # or it would be held while the next is made
-            asked = time.perf_counter()
         self.sampler.epoch = epoch + 1
         self._seen = 0
 

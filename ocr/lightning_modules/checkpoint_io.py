@@ -12,6 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from ocr.errors import CheckpointError
 from ocr_precompute.files import flush
+from ocr_precompute.runtime.stages import stage
 
 _OF_A_TRAINING = {
     "pytorch-lightning_version": str,
@@ -34,6 +35,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
         """Write a checkpoint. An older one of that name stays until this one is whole."""
+        with stage("checkpoint"):
+            self._save(checkpoint, path, storage_options)
+
+    def _save(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None
+    ) -> None:
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return

@@ -28,6 +28,7 @@ from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_m
 from ocr.models.dbnet import Norm
 from ocr.models.outline import outline
 from ocr_precompute.images.decoding import scaled_size
+from ocr_precompute.runtime.stages import stage, waiting
 
 Batch = dict[str, Any]
 _KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
@@ -150,7 +151,7 @@ class TextDetector(lightning.LightningModule):
             if self._offload
             else nullcontext()
         )
-        with offload:
+        with stage("forward"), offload:
             losses = self.loss(self.model(batch["image"]), batch)
         samples = len(batch["image"])
         self.log("train/loss", losses.total.detach(), prog_bar=True, batch_size=samples)
@@ -158,6 +159,16 @@ class TextDetector(lightning.LightningModule):
             value = getattr(losses, name).detach()
             self.log(f"train/{name}_loss", value, batch_size=samples)
         return losses.total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the loss."""
+        with stage("backward"):
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step of the optimiser, in which Lightning calls forward and backward."""
+        with stage("optimiser"):
+            super().optimizer_step(*args, **kwargs)
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule. Norms and biases do not decay, unless decay_norms is set."""
@@ -179,7 +190,7 @@ class TextDetector(lightning.LightningModule):
         for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True):
             self._pending.append(self._threads.submit(_evaluate, self.postprocess, prob, row))
         while len(self._pending) > _PENDING:
-            self.hmean.update(self._pending.popleft().result())
+            self._add_evaluated()
 
     test_step = validation_step
 
@@ -211,15 +222,22 @@ class TextDetector(lightning.LightningModule):
 
     def _log_metric(self, role: str) -> None:
         while self._pending:
-            self.hmean.update(self._pending.popleft().result())
-        for name, value in self.hmean.compute().items():  # summed over processes by the metric
-            self.log(f"{role}/{name}", value, prog_bar=name == "hmean")
-        self.hmean.reset()
+            self._add_evaluated()
+        with stage("metric"):
+            for name, value in self.hmean.compute().items():  # summed over processes by the metric
+                self.log(f"{role}/{name}", value, prog_bar=name == "hmean")
+            self.hmean.reset()
+
+    def _add_evaluated(self) -> None:
+        with waiting("postprocess"):
+            counts = self._pending.popleft().result()
+        self.hmean.update(counts)
 
     def _probabilities(self, batch: Batch) -> np.ndarray:
         """Probability maps of a batch, float32 (B, H, W)."""
-        prob = torch.sigmoid(self.model(batch["image"]).prob.float())
-        return prob.cpu().numpy()
+        with stage("inference"):
+            prob = torch.sigmoid(self.model(batch["image"]).prob.float())
+            return prob.cpu().numpy()
 
     @property
     def _threads(self) -> ThreadPoolExecutor:
@@ -278,12 +296,15 @@ def _rows(batch: Batch) -> list[Batch]:
 
 
 def _evaluate(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> MatchCounts:
-    found = postprocess(prob, _content(row))
-    return match_polygons(found.polygons, row["polygons"], row["ignore"])
+    with stage("postprocess"):
+        found = postprocess(prob, _content(row))
+    with stage("match"):
+        return match_polygons(found.polygons, row["polygons"], row["ignore"])
 
 
 def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detections:
-    return postprocess(prob, _content(row)).mapped(row["matrix"])
+    with stage("postprocess"):
+        return postprocess(prob, _content(row)).mapped(row["matrix"])
 
 
 def _content(row: Batch) -> tuple[int, int]:

@@ -51,6 +51,17 @@ class Times:
             _summed(self.histogram, other.histogram),
         )
 
+    def __sub__(self, earlier: Times) -> Times:
+        """What came after an earlier state of the same; the longest to a quarter, then."""
+        histogram = {
+            number: more
+            for number, times in self.histogram.items()
+            if (more := times - earlier.histogram.get(number, 0))
+        }
+        longest = min(_end(max(histogram)), self.longest) if histogram else 0.0
+        count, seconds = self.count - earlier.count, self.seconds - earlier.seconds
+        return Times(count, seconds, longest, histogram)
+
     def quantile(self, share: float) -> float:
         """Seconds below which that share of the durations lies, to an eighth; 0 if there is none.
 
@@ -89,6 +100,19 @@ class Totals:
             _summed(self.counts, other.counts),
         )
 
+    def __sub__(self, earlier: Totals) -> Totals:
+        """What came after an earlier state of the same, without what did not go on."""
+        stages, waits = (
+            {name: times - had.get(name, Times()) for name, times in has.items()}
+            for has, had in ((self.stages, earlier.stages), (self.waits, earlier.waits))
+        )
+        counts = {name: n - earlier.counts.get(name, 0) for name, n in self.counts.items()}
+        return Totals(
+            {name: times for name, times in stages.items() if times.count},
+            {name: times for name, times in waits.items() if times.count},
+            {name: number for name, number in counts.items() if number},
+        )
+
     @property
     def seconds(self) -> float:
         """Of all stages together, without waits."""
@@ -115,6 +139,11 @@ def _summed(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
 def _class_of(seconds: float) -> int:
     part, doublings = math.frexp(max(seconds, _LEAST))  # 0.5 <= part < 1
     return _PARTS * doublings + int(2 * _PARTS * part) - _PARTS
+
+
+def _end(number: int) -> float:
+    doublings, part = divmod(number, _PARTS)
+    return math.ldexp((part + 1 + _PARTS) / (2 * _PARTS), doublings)
 
 
 def _middle(number: int) -> float:
@@ -150,6 +179,11 @@ class Recorder:
         """Add what was recorded elsewhere; from any thread."""
         with undisturbed:
             self._other += totals
+
+    def waited(self, name: str) -> float:
+        """Seconds of that wait so far, without what was recorded elsewhere."""
+        found = self._times.get((True, name))
+        return found[1] if found is not None else 0.0
 
     def totals(self) -> Totals:
         """All that was recorded so far."""
@@ -244,6 +278,7 @@ def waited_for(results: Iterable[T], name: str) -> Iterator[T]:
             with waiting(name):
                 result = next(coming)
             yield result
+            del result  # or it would be held while the next is made
 
 
 def count(name: str, number: int = 1) -> None:
@@ -260,6 +295,11 @@ def recording() -> Iterator[Recorder]:
         yield recorder
     finally:
         state.recorder = before
+
+
+def waited_here(name: str) -> float:
+    """Seconds that this thread has waited so far in waits of that name."""
+    return _here.state.recorder.waited(name)
 
 
 def add(totals: Totals) -> None:

@@ -26,7 +26,7 @@ from common import add_out, environment, markdown_table, megabytes, write_report
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import StepTimes
+from ocr.lightning_modules.callbacks import Performance
 from ocr_precompute import Settings, Source, build
 
 SMALL = {
@@ -75,7 +75,7 @@ def trained(arguments: argparse.Namespace, store: Path, seed: int) -> Trained:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[StepTimes()],
+        callbacks=[Performance()],
     )
     data = DetectionData(
         str(store),

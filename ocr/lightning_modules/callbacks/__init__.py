@@ -2,10 +2,10 @@
 
 from ocr.lightning_modules.callbacks.checkpoints import BestAndLast
 from ocr.lightning_modules.callbacks.failures import FailureRelay
+from ocr.lightning_modules.callbacks.performance import Performance
 from ocr.lightning_modules.callbacks.predictions import PredictionWriter
 from ocr.lightning_modules.callbacks.progress_lines import ProgressLines
 from ocr.lightning_modules.callbacks.resume import Resume
-from ocr.lightning_modules.callbacks.step_times import StepTimes
 
 __all__ = [
     "BestAndLast",
@@ -13,5 +13,5 @@ __all__ = [
     "PredictionWriter",
     "ProgressLines",
     "Resume",
-    "StepTimes",
+    "Performance",
 ]

@@ -1,0 +1,204 @@
+"""Where the time of a training goes: loader, steps, gradient synchronisation, validation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch.nn.parallel import DistributedDataParallel
+
+from ocr.profiling import SyncTimes
+from ocr_precompute.reports.clock import resident_memory
+from ocr_precompute.runtime.stages import Times, Totals, everything, waited_here
+
+FILE_NAME = "performance.jsonl"
+_LOGGED = (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
+
+
+class Performance(lightning.Callback):
+    """Logs, an epoch, where time and memory went, and says the whole training's at its end.
+
+    Through Lightning's logger, of the first process: time/loader_wait and time/sync (shares of the
+    training time), time/samples_per_second, time/train_sample and time/val_sample (ms), and of each
+    stage and wait its median, 95th percentile and longest: stage/forward/p50, wait/loader/max (ms).
+    Of every process, in performance.jsonl of the run's folder (performance.1.jsonl for the second),
+    a line an epoch with all of it and memory.
+
+    time/loader_wait is the exposed wait: how long the training loop asked for a batch that was not
+    ready, the first of an epoch too. time/sync is the share of the time in which gradients were
+    under way between processes, most of it while the backward pass goes on.
+    """
+
+    def __init__(self) -> None:
+        self._sync: SyncTimes | None = None
+        self._total = dict.fromkeys(("train", "wait", "sync", "val"), 0.0)
+        self._samples = {"train": 0, "val": 0}
+        self._epoch = dict(self._total), dict(self._samples)
+        self._mark = self._mark_val = self._waited = 0.0
+        self._begun = self._told = Totals()
+        self._file: Path | None = None
+
+    @property
+    def trained(self) -> int:
+        """Samples that this process has trained on so far."""
+        return self._samples["train"]
+
+    def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Start the clocks; a training that goes on within an epoch does not start an epoch.
+
+        Count all-reduces, if there are processes to share gradients with.
+        """
+        self._begun = self._told = everything()
+        folder = trainer.log_dir if trainer.loggers else None  # asks all processes
+        if folder is not None:
+            name = Path(FILE_NAME)
+            if trainer.global_rank:
+                name = name.with_suffix(f".{trainer.global_rank}{name.suffix}")
+            self._file = Path(folder) / name
+        self._start()
+        if isinstance(trainer.strategy.model, DistributedDataParallel):
+            self._sync = SyncTimes(trainer.strategy.model)
+
+    def on_train_epoch_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Start the clocks of an epoch."""
+        self._start()
+
+    def _start(self) -> None:
+        self._epoch = dict(self._total), dict(self._samples)
+        self._mark, self._waited = perf_counter(), waited_here("loader")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        """Add a step."""
+        now, waited = perf_counter(), waited_here("loader")
+        self._total["train"] += now - self._mark
+        self._total["wait"] += waited - self._waited
+        self._total["sync"] += self._sync.take() if self._sync is not None else 0.0
+        self._samples["train"] += len(batch["image"])
+        self._mark, self._waited = now, waited
+
+    def on_validation_epoch_start(
+        self, trainer: Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Start the clock of a validation."""
+        self._mark_val = perf_counter()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        *_: Any,
+    ) -> None:
+        """Count what was validated."""
+        if not trainer.sanity_checking:
+            self._samples["val"] += len(batch["image"])
+
+    def on_validation_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Add a validation, post-processing and metric included."""
+        if trainer.sanity_checking:
+            return
+        self._total["val"] += perf_counter() - self._mark_val
+        self._mark, self._waited = perf_counter(), waited_here("loader")
+
+    def on_train_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Log the epoch's figures."""
+        before, samples = self._epoch
+        spent = {name: value - before[name] for name, value in self._total.items()}
+        seen = {name: value - samples[name] for name, value in self._samples.items()}
+        so_far = everything()
+        figures, totals = _figures(spent, seen), so_far - self._told
+        self._told = so_far  # what comes now, as a checkpoint of this epoch, is the next one's
+        self._write(
+            {
+                **{"epoch": trainer.current_epoch, "step": trainer.global_step},
+                **{"process": trainer.global_rank, "samples": seen, "seconds": spent},
+                **{"figures": figures, "memory": resident_memory()},
+                "device_memory": _device_memory(module.device),
+                **totals.as_dict(),
+            }
+        )
+        if not trainer.is_global_zero:
+            return
+        for name, value in figures.items():
+            module.log(f"time/{name}", value, rank_zero_only=True)
+        for kind, found in (("stage", totals.stages), ("wait", totals.waits)):
+            for name, times in found.items():
+                for label, share in _LOGGED:
+                    value = 1000 * (times.longest if share == 1 else times.quantile(share))
+                    module.log(f"{kind}/{name}/{label}", value, rank_zero_only=True)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            rank_zero_warn(f"{self._file}: cannot be written ({error.strerror}); training goes on")
+            self._file = None
+
+    def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Say what the training's time went to."""
+        figures = _figures(self._total, self._samples)
+        if not figures:
+            return
+        for line in _table(everything() - self._begun):
+            rank_zero_info(line)
+        who = f"each of {trainer.world_size} processes " if trainer.world_size > 1 else ""
+        line = (
+            f"{who}trained on {self._samples['train']} samples in {self._total['train']:.1f} s, "
+            f"{figures['train_sample']:.1f} ms each; "
+            f"waited for the loader {self._total['wait']:.2f} s, "
+            f"{100 * figures['loader_wait']:.2f} % of the time"
+        )
+        if self._sync is not None:
+            line += f"; gradients were under way {100 * figures['sync']:.1f} %"
+        if "val_sample" in figures:
+            line += f"; validation {figures['val_sample']:.1f} ms a sample"
+        hmean = trainer.callback_metrics.get("val/hmean")
+        rank_zero_info(line + (f"; val/hmean {float(hmean):.4f}" if hmean is not None else ""))
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if best:
+            rank_zero_info(f"best checkpoint: {best}")
+
+
+def _figures(spent: dict[str, float], samples: dict[str, int]) -> dict[str, float]:
+    found = {}
+    if samples["train"]:
+        found["train_sample"] = 1000 * spent["train"] / samples["train"]
+        found["samples_per_second"] = samples["train"] / spent["train"]
+        found["loader_wait"] = spent["wait"] / spent["train"]
+        found["sync"] = spent["sync"] / spent["train"]
+    if samples["val"]:
+        found["val_sample"] = 1000 * spent["val"] / samples["val"]
+    return found
+
+
+def _device_memory(device: torch.device) -> int | None:
+    """Most bytes that tensors have taken on the device so far; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def _table(totals: Totals) -> list[str]:
+    """Stages and waits as lines of a table, the longest first."""
+    rows = [(name, times) for name, times in totals.stages.items()]
+    rows += [(f"wait: {name}", times) for name, times in totals.waits.items()]
+    lines = [f"{'stage':<20}{'times':>8}{'seconds':>10}{'median':>12}{'95 %':>12}{'longest':>12}"]
+    for name, times in sorted(rows, key=lambda row: -row[1].seconds):
+        durations = "".join(f"{1000 * value:>9.2f} ms" for value in _durations(times))
+        lines.append(f"{name:<20}{times.count:>8}{times.seconds:>10.2f}{durations}")
+    return lines
+
+
+def _durations(times: Times) -> tuple[float, float, float]:
+    return times.quantile(0.5), times.quantile(0.95), times.longest
