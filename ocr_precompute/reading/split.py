@@ -41,6 +41,7 @@ from ocr_precompute.storage.store import sample_index, shard_path
 
 log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()  # of splits, for what is open of them
+_CHECKSUM, _DECOMPRESS = stage("checksum"), stage("decompress")
 _MOST_CACHED = 2**26  # bytes of indices and records of shards that a split keeps in memory
 
 
@@ -176,13 +177,13 @@ class Split:
             )
         shard, row = self._place(index)
         whole = np.empty(shape, dtype)
-        with stage("checksum"):
+        with _CHECKSUM:
             chunks = self._read(shard, row, [(field, whole)])
         if not chunks:
             out[...] = whole[start:stop]
             return
         try:
-            with stage("decompress"):
+            with _DECOMPRESS:
                 decompress_range(chunks[0].data, whole.nbytes, start * whole.strides[0], out)
         except ChunkError as error:
             raise self._damaged(shard, row, field, error) from error
@@ -244,7 +245,7 @@ class Split:
         chunks: list[Packed] = []
         targets: list[np.ndarray] = []
         places: list[tuple[int, int, str]] = []
-        with stage("checksum"):
+        with _CHECKSUM:
             for position, (shard, row) in enumerate([self._place(index) for index in indices]):
                 rows = [array[position] for array in arrays]
                 found = self._read(shard, row, list(zip(fields, rows, strict=True)))
@@ -253,7 +254,7 @@ class Split:
                     targets += rows
                     places += [(shard, row, field) for field in fields]
         try:
-            with stage("decompress"):
+            with _DECOMPRESS:
                 decompress(chunks, targets)
         except ChunkError as error:
             raise self._damaged(*places[error.position], error) from error

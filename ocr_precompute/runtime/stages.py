@@ -15,11 +15,13 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter as _clock
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from ocr_precompute.runtime.forks import undisturbed
 
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 _PARTS = 4  # of each doubling of a duration, in histograms
 _LEAST = 1e-9  # seconds; all that is shorter falls into one class
+_MOST_NEW = 512  # durations of a stage that are not sorted into classes yet
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Times:
     seconds: float = 0.0
     longest: float = 0.0
     histogram: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, durations: Sequence[float]) -> Times:
+        """Those of durations in seconds."""
+        if not durations:
+            return cls()
+        values = np.array(durations)
+        parts, doublings = np.frexp(np.maximum(values, _LEAST))  # 0.5 <= part < 1
+        classes = _PARTS * doublings + (2 * _PARTS * parts).astype(int) - _PARTS
+        numbers, counts = np.unique(classes, return_counts=True)
+        histogram = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+        return cls(len(durations), float(values.sum()), float(values.max()), histogram)
 
     def __add__(self, other: Times) -> Times:
         return Times(
@@ -136,11 +151,6 @@ def _summed(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
     return {**a, **{key: a[key] + value if key in a else value for key, value in b.items()}}
 
 
-def _class_of(seconds: float) -> int:
-    part, doublings = math.frexp(max(seconds, _LEAST))  # 0.5 <= part < 1
-    return _PARTS * doublings + int(2 * _PARTS * part) - _PARTS
-
-
 def _end(number: int) -> float:
     doublings, part = divmod(number, _PARTS)
     return math.ldexp((part + 1 + _PARTS) / (2 * _PARTS), doublings)
@@ -152,24 +162,34 @@ def _middle(number: int) -> float:
 
 
 class Recorder:
-    """What one thread records. Any thread may ask for its totals."""
+    """What one thread records. Any thread may ask for its totals.
+
+    Durations are kept as they are until there are some hundred, or somebody asks: to sort each one
+    in when it comes would take as long as the rest of a stage.
+    """
 
     def __init__(self) -> None:
-        self._times: dict[tuple[bool, str], list[Any]] = {}
+        self._new: dict[tuple[bool, str], list[float]] = {}
+        self._sorted: dict[tuple[bool, str], Times] = {}
         self._counts: dict[str, int] = {}
         self._other = Totals()
 
     def time(self, kind: tuple[bool, str], seconds: float) -> None:
         """Record a duration. kind: whether it is a wait, and its name."""
-        found = self._times.get(kind)
-        if found is None:
-            found = self._times[kind] = [0, 0.0, 0.0, {}]
-        found[0] += 1
-        found[1] += seconds
-        if seconds > found[2]:
-            found[2] = seconds
-        number, histogram = _class_of(seconds), found[3]
-        histogram[number] = histogram.get(number, 0) + 1
+        durations = self._new.get(kind)
+        if durations is None:
+            durations = self._new[kind] = []
+        durations.append(seconds)
+        if len(durations) >= _MOST_NEW:
+            self._sort(kind)
+
+    def _sort(self, kind: tuple[bool, str]) -> Times:
+        with undisturbed:
+            durations = self._new[kind][:]
+            del self._new[kind][: len(durations)]  # the thread may have added more meanwhile
+            found = self._sorted.get(kind, Times()) + Times.of(durations)
+            self._sorted[kind] = found
+            return found
 
     def count(self, name: str, number: int) -> None:
         """Add to a count."""
@@ -182,14 +202,14 @@ class Recorder:
 
     def waited(self, name: str) -> float:
         """Seconds of that wait so far, without what was recorded elsewhere."""
-        found = self._times.get((True, name))
-        return found[1] if found is not None else 0.0
+        kind = True, name
+        return self._sort(kind).seconds if kind in self._new else 0.0
 
     def totals(self) -> Totals:
         """All that was recorded so far."""
         kinds: tuple[dict[str, Times], dict[str, Times]] = {}, {}
-        for (waited, name), (count, seconds, longest, histogram) in list(self._times.items()):
-            kinds[waited][name] = Times(count, seconds, longest, dict(histogram))
+        for waited, name in list(self._new):
+            kinds[waited][name] = self._sort((waited, name))
         return Totals(*kinds, dict(self._counts)) + self._other
 
 
