@@ -29,6 +29,10 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
+# Seconds that idle workers are kept for the next build of this process. They end with it anyway, and
+# whoever hands out tasks just when idle workers end may wait for them for ever.
+_KEPT = 24 * 3600
+
 
 def run(
     function: Callable[[T], R],
@@ -60,6 +64,7 @@ def _in_workers(
 ) -> Iterator[R]:
     processes = {
         "inner_max_num_threads": 1,
+        "idle_worker_timeout": _KEPT,
         "initializer": _start_worker,
         "initargs": (os.getpid(),),
     }
