@@ -29,8 +29,8 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
-# Seconds that idle workers are kept for the next build of this process. They end with it anyway, and
-# whoever hands out tasks just when idle workers end may wait for them for ever.
+# Seconds that idle workers are kept for the next build of this process. They end with it anyway,
+# and whoever hands out tasks just when idle workers end may wait for them for ever.
 _KEPT = 24 * 3600
 
 
