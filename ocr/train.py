@@ -19,6 +19,7 @@ from lightning.pytorch.cli import (
     LRSchedulerCallable,
     OptimizerCallable,
 )
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ocr.datasets import SampleError
@@ -149,6 +150,16 @@ class TrainCLI(LightningCLI):
             raise PrecomputeError(str(error)) from error
 
 
+def _show_log() -> None:
+    """What is decided while a training runs, on the error stream, of the first process."""
+    ours = logging.getLogger("ocr")
+    if not ours.handlers:
+        screen = logging.StreamHandler()
+        screen.addFilter(lambda _: getattr(rank_zero_only, "rank", 0) == 0)
+        ours.addHandler(screen)
+    ours.setLevel(logging.INFO)
+
+
 def main() -> None:
     """Run the command. Exit status: 0 done, 2 bad input or usage."""
     # What Lightning recommends for loaders with worker processes; ours has threads.
@@ -163,6 +174,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "(?s).*Grad strides do not match bucket view strides.*")
     # Of a function that is named in the configuration, such as one that prunes.
     warnings.filterwarnings("ignore", "(?s).*Unable to serialize instance.*")
+    _show_log()
     relay = FailureRelay(_FAILURES)
     try:
         TrainCLI(relay=relay)

@@ -30,10 +30,13 @@ from torch.utils.data import DataLoader
 import ocr
 import ocr_precompute
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, SampleError, StoreDataset
+from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.folder import ImageFolder
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
+from ocr.datasets.tuning import Pace, Setting
+from ocr.datasets.under_way import make_batches
 from ocr_precompute.errors import DamagedImageWarning, InputError, StoreError
 from ocr_precompute.format import blosc
 from ocr_precompute.pipeline.build import build
@@ -418,8 +421,9 @@ def test_a_live_image_that_went_away_is_named(dataset: Dataset) -> None:
     (dataset.images / "page_009.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"page_007\.jpg: cannot be read: No such file"):
         live[7]
+    buffers, pace = BatchBuffers(live.layout, 2), Pace(Setting(1, 1))
     with pytest.raises(SampleError, match=r"sample 'page_009\.jpg': .* is not a JPEG, PNG"):
-        list(BatchLoader(live, 2)._run(live, [np.array([9])], [(64, 64)]))
+        list(make_batches(live, buffers, [np.array([9])], [(64, 64)], pace))
 
 
 def test_ctrl_c_ends_the_process_at_once(store: Path) -> None:

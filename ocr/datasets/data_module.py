@@ -46,6 +46,7 @@ class DetectionData(lightning.LightningDataModule):
         batch_size: int = 8,
         trim: int = 64,
         threads: int | None = None,
+        tune: bool = True,
         seed: int = 0,
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         images: str | None = None,
@@ -69,6 +70,9 @@ class DetectionData(lightning.LightningDataModule):
                 or moves pixels.
             threads: Loader threads of each process; by default the machine's cores, divided by the
                 processes that train on it.
+            tune: Search, in the first few hundred batches of a training, for the number of loader
+                threads, and of batches ahead, with which it is fastest, from `threads` on. Batches
+                and their order stay as they are.
             seed: Decides order and augmentation of every epoch.
             augmentation: How training samples are varied.
             images: Folder of images to predict on, instead of the split val; no store is needed.
@@ -83,7 +87,8 @@ class DetectionData(lightning.LightningDataModule):
         self._size = None if size is None else parse_size(size)
         self._recipe = recipe
         check_trim(trim)
-        self._batch_size, self._trim, self._threads, self._seed = batch_size, trim, threads, seed
+        self._batch_size, self._trim, self._seed = batch_size, trim, seed
+        self._threads, self._tune = threads, tune
         self._augmentation = augmentation
         self._datasets: dict[str, SampleDataset] = {}
         self._loader: BatchLoader | None = None
@@ -181,8 +186,10 @@ class DetectionData(lightning.LightningDataModule):
             self._batch_size,
             shuffle=True,
             trim=self._trim,
-            threads=self._own_threads(),
+            threads=self._threads,
             seed=self._seed,
+            cores=self._own_cores(),
+            tune=self._tune,
         )
         self._go_on()
         return self._loader
@@ -199,10 +206,8 @@ class DetectionData(lightning.LightningDataModule):
                 "they were, or start anew from the checkpoint's weights with --model.weights"
             ) from error
 
-    def _own_threads(self) -> int:
-        """Loader threads of this process."""
-        if self._threads is not None:
-            return self._threads
+    def _own_cores(self) -> int:
+        """The machine's, divided by the processes that train on it."""
         beside = self.trainer.num_devices if self.trainer else 1
         return max(1, int(joblib.cpu_count()) // beside)
 
@@ -233,7 +238,11 @@ class DetectionData(lightning.LightningDataModule):
 
     def _in_order(self, role: str) -> BatchLoader:
         return BatchLoader(
-            self._datasets[role], self._batch_size, trim=self._trim, threads=self._own_threads()
+            self._datasets[role],
+            self._batch_size,
+            trim=self._trim,
+            threads=self._threads,
+            cores=self._own_cores(),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections import deque
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import joblib
@@ -19,14 +16,9 @@ from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.order import BatchOrder
 from ocr.datasets.samples import SampleDataset
 from ocr.datasets.trim import Groups, TrimmedSizes, check_trim
+from ocr.datasets.tuning import Pace, Setting, TunedPace, most_setting
+from ocr.datasets.under_way import make_batches
 from ocr_precompute.runtime.stages import waited_for
-
-# The fields besides maps that have one shape for all.
-_STACKED = {"matrix": (np.float64, (3, 3)), "original_size": (np.int64, (2,))}
-
-
-class SampleError(RuntimeError):
-    """A sample could not be loaded; names it. The reason is also the exception's cause."""
 
 
 class EpochSampler:
@@ -38,15 +30,6 @@ class EpochSampler:
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
         self.epoch = epoch
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """A batch under way: its maps, the rest of each sample, and the work that fills both."""
-
-    maps: dict[str, torch.Tensor]
-    rest: list[dict[str, Any]]
-    work: list[Future[None]]
 
 
 class BatchLoader:
@@ -73,6 +56,7 @@ class BatchLoader:
     """
 
     batch_sampler = None  # Lightning looks for it beside `sampler`
+    _MEMORY = 2**31  # bytes that batches may take where their number is searched for
 
     def __init__(
         self,
@@ -87,17 +71,23 @@ class BatchLoader:
         rank: int | None = None,
         world_size: int | None = None,
         pin_memory: bool | None = None,
+        cores: int | None = None,
+        tune: bool = False,
     ) -> None:
         """Make a loader; nothing runs until it is iterated over.
 
         trim: to what height and width of batches are rounded up, a multiple of 32; none or 0 leaves
         all padding there. threads: one a core by default. prefetch: batches under way ahead of the
         one in use. rank, world_size: those of torch.distributed by default. pin_memory: page-locked
-        memory; by default if there is a CUDA device.
+        memory; by default if there is a CUDA device. cores: that this process may use; all by
+        default. tune: search, from threads and prefetch on, for those that suit best (see
+        ocr.datasets.tuning); the batches stay the same.
         Raises ValueError if a number is out of range.
         """
-        threads = joblib.cpu_count() if threads is None else threads
+        cores = int(joblib.cpu_count()) if cores is None else cores
+        threads = cores if threads is None else threads
         numbers = {"batch_size": batch_size, "threads": threads, "prefetch": prefetch}
+        numbers["cores"] = cores
         for name, value in numbers.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -108,19 +98,37 @@ class BatchLoader:
             raise ValueError(f"rank {rank} is not one of {world_size}")
         self.dataset = dataset
         self.batch_size = batch_size
-        self.threads = threads
         self.sampler = EpochSampler()
         self._seed = seed
         self._trim = trim or 0
         self._order = BatchOrder(len(dataset), batch_size, shuffle, seed)
         self._trimmed: dict[int, TrimmedSizes] = {}  # by what they are rounded to
-        self._prefetch = prefetch
+        self._pace = Pace(Setting(threads, prefetch))
         self._place = None if rank is None or world_size is None else (rank, world_size)
         pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._left_at: Mapping[str, int] = {}  # a loaded state
         self._begun = Groups()  # of the epoch that _seen belongs to
         self._seen = 0  # samples that all ranks together have been handed of this epoch
         self._buffers = BatchBuffers(dataset.layout, batch_size, pinned)
+        if tune:
+            sample = sum(dtype.itemsize * math.prod(s) for dtype, s in dataset.layout.values())
+            most = most_setting(cores, batch_size * sample, self._MEMORY)
+            self._pace = TunedPace(self._pace.setting, most, cores)
+
+    @property
+    def threads(self) -> int:
+        """Threads that fill batches, now."""
+        return self._pace.setting.threads
+
+    @property
+    def prefetch(self) -> int:
+        """Batches under way ahead of the one in use, now."""
+        return self._pace.setting.prefetch
+
+    @property
+    def settled(self) -> bool:
+        """Whether these stay as they are; false while they are searched for."""
+        return self._pace.settled
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, and so the order, of the next iteration.
@@ -153,7 +161,8 @@ class BatchLoader:
             group = self._begun.group
         batches = order.batches(epoch, rank, world_size, self._seen, group)
         sizes = self._step_sizes(order.steps(epoch, world_size, self._seen, group))
-        coming = self._run(self.dataset.at_epoch(epoch), batches, sizes)
+        dataset = self.dataset.at_epoch(epoch)
+        coming = make_batches(dataset, self._buffers, batches, sizes, self._pace)
         for batch in waited_for(coming, "loader"):
             self._seen = min(self._seen + self.batch_size * world_size, len(self.dataset))
             yield batch
@@ -209,97 +218,3 @@ class BatchLoader:
         if not self._trim:
             return [self.dataset.parameters.size] * len(steps)
         return [self._sizes(self._trim).largest(step) for step in steps]
-
-    def _run(
-        self,
-        dataset: SampleDataset,
-        batches: Sequence[np.ndarray],
-        sizes: Sequence[tuple[int, int]],
-    ) -> Iterator[dict[str, Any]]:
-        stop = threading.Event()
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="batch-loader")
-        try:
-            coming = (
-                self._start(
-                    pool, stop, dataset, indices.tolist(), size, self._parts(len(batches) - number)
-                )
-                for number, (indices, size) in enumerate(zip(batches, sizes, strict=False))
-            )
-            under_way = deque(itertools.islice(coming, self._prefetch))
-            while under_way:
-                first = self._finish(under_way.popleft())
-                under_way.extend(itertools.islice(coming, 1))
-                yield first
-                del first  # or the batch would be held while the next is made
-        finally:  # also when the caller stops in the middle, or is interrupted
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _parts(self, left: int) -> int:
-        """Into how many tasks a batch is cut when so many are left of the epoch.
-
-        As few as keep every thread busy, for the fewer there are, the less threads wait for each
-        other; at the end of an epoch that takes more.
-        """
-        return self.threads if left < self.threads else -(-self.threads // self._prefetch)
-
-    def _start(
-        self,
-        pool: ThreadPoolExecutor,
-        stop: threading.Event,
-        dataset: SampleDataset,
-        indices: list[int],
-        size: tuple[int, int],
-        parts: int,
-    ) -> _Batch:
-        maps = self._buffers.take(len(indices), size)
-        arrays = {field: tensor.numpy() for field, tensor in maps.items()}
-        rest: list[dict[str, Any]] = [{} for _ in indices]
-
-        def fill(part: slice) -> None:
-            if stop.is_set():
-                return
-            out = {field: array[part] for field, array in arrays.items()}
-            try:
-                rest[part] = dataset.fill(indices[part], out)
-            except Exception as error:
-                raise self._sample_error(dataset, indices[part], error) from error
-
-        parts = max(1, min(parts, len(indices)))
-        bounds = [len(indices) * part // parts for part in range(parts + 1)]
-        work = [pool.submit(fill, slice(*part)) for part in itertools.pairwise(bounds)]
-        return _Batch(maps, rest, work)
-
-    def _sample_error(
-        self, dataset: SampleDataset, indices: list[int], error: Exception
-    ) -> SampleError:
-        """What goes wrong with a batch, as an error of the sample at fault."""
-        for index in indices:
-            try:
-                dataset[index]
-            except Exception as reason:
-                failed = SampleError(f"sample {self._name(index)}: {reason}")
-                failed.__cause__ = reason
-                return failed
-        return SampleError(f"one of samples {indices}: {error}")
-
-    def _name(self, index: int) -> str:
-        try:
-            return repr(self.dataset.names[index])
-        except Exception:  # the names are damaged too; the error that is reported says how
-            return f"number {index}"
-
-    def _finish(self, batch: _Batch) -> dict[str, Any]:
-        for work in batch.work:
-            work.result()
-        return {
-            field: batch.maps[field] if field in batch.maps else self._gather(batch, field)
-            for field in self.dataset.fields
-        }
-
-    def _gather(self, batch: _Batch, field: str) -> Any:
-        values = [rest[field] for rest in batch.rest]
-        if field not in _STACKED:
-            return values
-        dtype, shape = _STACKED[field]
-        return torch.from_numpy(np.array(values, dtype).reshape(-1, *shape))

@@ -7,15 +7,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import joblib
 import lightning
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
+from ocr.datasets.tuning import advice
 from ocr.profiling import SyncTimes
 from ocr_precompute.reports.clock import resident_memory
-from ocr_precompute.runtime.stages import Times, Totals, everything, waited_here
+from ocr_precompute.runtime.stages import Times, Totals, everything, waited_here, waiting
 
 FILE_NAME = "performance.jsonl"
 _LOGGED = (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
@@ -33,6 +36,9 @@ class Performance(lightning.Callback):
     time/loader_wait is the exposed wait: how long the training loop asked for a batch that was not
     ready, the first of an epoch too. time/sync is the share of the time in which gradients were
     under way between processes, most of it while the backward pass goes on.
+
+    With PyTorch's own DataLoader the time between two steps counts as wait, what other callbacks do
+    there included, and the end says what to try if it is long.
     """
 
     def __init__(self) -> None:
@@ -43,6 +49,7 @@ class Performance(lightning.Callback):
         self._mark = self._mark_val = self._waited = 0.0
         self._begun = self._told = Totals()
         self._file: Path | None = None
+        self._wait: waiting | None = None  # for a DataLoader, which keeps no clock
 
     @property
     def trained(self) -> int:
@@ -68,10 +75,27 @@ class Performance(lightning.Callback):
     def on_train_epoch_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Start the clocks of an epoch."""
         self._start()
+        self._wait_begins(trainer)
 
     def _start(self) -> None:
         self._epoch = dict(self._total), dict(self._samples)
         self._mark, self._waited = perf_counter(), waited_here("loader")
+
+    def _wait_begins(self, trainer: Trainer) -> None:
+        if isinstance(trainer.train_dataloader, DataLoader) and self._wait is None:
+            self._wait = waiting("loader")
+            self._wait.__enter__()
+
+    def _wait_ends(self) -> None:
+        if self._wait is not None:
+            self._wait.__exit__()
+            self._wait = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, module: lightning.LightningModule, batch: Any, _: int
+    ) -> None:
+        """The batch is there."""
+        self._wait_ends()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, _: int
@@ -83,11 +107,13 @@ class Performance(lightning.Callback):
         self._total["sync"] += self._sync.take() if self._sync is not None else 0.0
         self._samples["train"] += len(batch["image"])
         self._mark, self._waited = now, waited
+        self._wait_begins(trainer)
 
     def on_validation_epoch_start(
         self, trainer: Trainer, module: lightning.LightningModule
     ) -> None:
         """Start the clock of a validation."""
+        self._wait_ends()
         self._mark_val = perf_counter()
 
     def on_validation_batch_end(
@@ -108,9 +134,11 @@ class Performance(lightning.Callback):
             return
         self._total["val"] += perf_counter() - self._mark_val
         self._mark, self._waited = perf_counter(), waited_here("loader")
+        self._wait_begins(trainer)  # more of the epoch may come
 
     def on_train_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Log the epoch's figures."""
+        self._wait_ends()
         before, samples = self._epoch
         spent = {name: value - before[name] for name, value in self._total.items()}
         seen = {name: value - samples[name] for name, value in self._samples.items()}
@@ -167,6 +195,11 @@ class Performance(lightning.Callback):
             line += f"; validation {figures['val_sample']:.1f} ms a sample"
         hmean = trainer.callback_metrics.get("val/hmean")
         rank_zero_info(line + (f"; val/hmean {float(hmean):.4f}" if hmean is not None else ""))
+        if isinstance(trainer.train_dataloader, DataLoader):
+            workers, cores = trainer.train_dataloader.num_workers, int(joblib.cpu_count())
+            tip = advice(workers, figures["loader_wait"], cores)
+            if tip:
+                rank_zero_info(tip)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
             rank_zero_info(f"best checkpoint: {best}")

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Does the loader's search for threads and batches ahead end where a loader is fastest?
+
+Three trainings are made up: one that does nothing with its batches, one that computes on the same
+cores, and one that computes elsewhere, as on a GPU (it sleeps). Each begins once with one thread
+and once with far too many, and trains until the search is over. Then what it found and fixed
+numbers of threads take turns, and the medians of their rates are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from common import (
+    SPLIT,
+    add_out,
+    argument_parser,
+    build_store,
+    environment,
+    markdown_table,
+    write_report,
+)
+
+from ocr.datasets import BatchLoader, StoreDataset
+from ocr.datasets.samples import TRAINING
+from ocr.datasets.transforms import Augmentation, AugmentedDataset
+from ocr.models.dbnet import DBNet
+from ocr_precompute.reports.clock import rate
+
+FIXED = (1, 2, 3, 4, 8, 16)
+STARTS = (1, 16)
+BATCH = 8
+BATCHES = 24  # of a turn, and before it as many as are under way
+AUGMENTATION = Augmentation(crop=320, rotation=5.0, scale=0.3, colour=0.2)
+
+Step = Callable[[dict[str, Any]], None]
+
+
+def nothing(batch: dict[str, Any]) -> None:
+    """A training that is done at once."""
+
+
+def on_the_cores() -> Step:
+    """A training of a small network on the cores that the loader has too."""
+    model = DBNet("resnet-18", channels=16)
+
+    def step(batch: dict[str, Any]) -> None:
+        output = model(batch["image"][:, ::4, ::4])
+        (output.prob.mean() + output.thresh.mean()).backward()
+
+    return step
+
+
+def elsewhere(batch: dict[str, Any]) -> None:
+    """A training that keeps another device busy for 20 ms."""
+    time.sleep(0.02)
+
+
+def for_ever(loader: BatchLoader) -> Iterator[dict[str, Any]]:
+    """Epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def trained(batches: Iterator[dict[str, Any]], step: Step, number: int) -> Iterator[int]:
+    """Train on so many batches; yields the samples of each."""
+    for batch in itertools.islice(batches, number):
+        step(batch)
+        yield len(batch["image"])
+
+
+def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tuple[str, ...]]:
+    """A row for each number of threads, and one for what each search found."""
+    loaders = {
+        f"{threads} fixed": BatchLoader(dataset, BATCH, shuffle=True, threads=threads)
+        for threads in FIXED
+    }
+    notes = dict.fromkeys(loaders, "")
+    for start in STARTS:
+        loader = BatchLoader(dataset, BATCH, shuffle=True, threads=start, tune=True)
+        batches, seen = for_ever(loader), 0
+        while not loader.settled:
+            seen += len(list(trained(batches, step, 1)))
+        batches.close()
+        name = f"searched from {start}"
+        loaders[name] = loader
+        notes[name] = f"{loader.threads} threads, {loader.prefetch} ahead, after {seen} batches"
+        print(f"{name}: {notes[name]}", file=sys.stderr)
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    for turn in range(rounds):
+        for name in list(loaders)[:: 1 if turn % 2 else -1]:
+            batches = for_ever(loaders[name])
+            list(trained(batches, step, loaders[name].prefetch))
+            rates[name].append(rate(trained(batches, step, BATCHES), math.inf))
+            batches.close()
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    best = max(medians[f"{threads} fixed"] for threads in FIXED)
+    for name, found in medians.items():
+        yield name, f"{found:,.0f}", f"{found / best:.3f}", notes[name]
+
+
+def report(arguments: argparse.Namespace) -> Iterable[str]:
+    """Tables."""
+    store, _ = build_store(arguments)
+    dataset = AugmentedDataset(
+        StoreDataset(store, SPLIT, (*TRAINING, "polygons", "ignore")), AUGMENTATION
+    )
+    yield "# The search for a loader's setting"
+    yield ""
+    yield from environment(("torch",))
+    for name, step in (
+        ("a training that does nothing", nothing),
+        ("one that computes elsewhere for 20 ms a batch", elsewhere),
+        ("one that computes on the same cores", on_the_cores()),
+    ):
+        print(name, file=sys.stderr)
+        rows = list(measured(dataset, step, arguments.rounds))
+        yield from ("", f"## {name}", "")
+        yield markdown_table(["threads", "samples/s", "of the best fixed", "found"], rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argument_parser(__doc__, samples=400)
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each; default: 11")
+    add_out(parser)
+    arguments = parser.parse_args()
+    write_report(report(arguments), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
