@@ -15,7 +15,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from common import (
@@ -63,7 +63,7 @@ def elsewhere(batch: dict[str, Any]) -> None:
     time.sleep(0.02)
 
 
-def for_ever(loader: BatchLoader) -> Iterator[dict[str, Any]]:
+def for_ever(loader: BatchLoader) -> Generator[dict[str, Any], None, None]:
     """Epoch after epoch."""
     while True:
         yield from loader
