@@ -373,6 +373,18 @@ def test_each_epoch_says_where_its_time_and_memory_went(trained: Path) -> None:
         )
 
 
+def test_tensorboard_gets_the_same_figures(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*quick(store, tmp_path), "--trainer.max_epochs", 1]
+    logger = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", tmp_path]
+    run(monkeypatch, "fit", *arguments, *logger)
+    events = next(tmp_path.rglob("events.out.tfevents.*"))
+    assert events.with_name("performance.jsonl").exists()
+    for name in (b"train/loss", b"time/loader_wait", b"stage/forward/p50", b"wait/loader/max"):
+        assert name in events.read_bytes()
+
+
 def test_a_training_goes_on_where_its_figures_cannot_be_written(tmp_path: Path) -> None:
     performance = Performance()
     performance._file = tmp_path / FILE_NAME

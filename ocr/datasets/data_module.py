@@ -127,7 +127,8 @@ class DetectionData(lightning.LightningDataModule):
 
     def _say_what_is_odd(self) -> None:
         """What `build` warned of, so that it is seen before the first step."""
-        for role in ("train", "val"):
+        one_split = self._splits["train"] == self._splits["val"]
+        for role in ("train",) if one_split else ("train", "val"):
             dataset = self._datasets[role]
             if isinstance(dataset, StoreDataset):
                 understood = dataset.split.manifest.understood
