@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from ocr_precompute.runtime.stages import stage
+
 
 class BatchBuffers:
     """Arrays for batches of up to batch_size samples, which may be cut to less than their size.
@@ -43,7 +45,8 @@ class BatchBuffers:
         shape = (samples, *size, *whole[2:])
         if self._pinned:
             torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
-            return torch.empty(shape, dtype=torch_dtype, pin_memory=True)
+            with stage("pin"):
+                return torch.empty(shape, dtype=torch_dtype, pin_memory=True)
         try:
             array = self._spare[field].pop()
         except IndexError:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ocr.datasets.tuning import advice
 from ocr.profiling import SyncTimes
 from ocr_precompute.reports.clock import resident_memory
-from ocr_precompute.runtime.stages import Times, Totals, everything, waited_here, waiting
+from ocr_precompute.runtime.stages import Times, Totals, add, everything, waited_here, waiting
 
 FILE_NAME = "performance.jsonl"
 _LOGGED = (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
@@ -104,7 +104,10 @@ class Performance(lightning.Callback):
         now, waited = perf_counter(), waited_here("loader")
         self._total["train"] += now - self._mark
         self._total["wait"] += waited - self._waited
-        self._total["sync"] += self._sync.take() if self._sync is not None else 0.0
+        if self._sync is not None:
+            under_way = self._sync.take()
+            self._total["sync"] += under_way
+            add(Totals(waits={"synchronisation": Times.of([under_way])}))
         self._samples["train"] += len(batch["image"])
         self._mark, self._waited = now, waited
         self._wait_begins(trainer)
