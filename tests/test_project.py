@@ -47,6 +47,7 @@ def test_import_rules(path: Path) -> None:
     assert "zarr" not in tops or path.parts[-2:] == ("reading", "foreign.py")
     assert "numcodecs" not in tops or path.name == "blosc.py"
     assert "numba" not in tops or path.name in {"compiled.py", "together.py"}
+    assert not {"psutil", "pynvml", "prometheus_client"} & tops or path.parent.name == "monitoring"
     assert not {"rich", "typer"} & tops or path.parent.name == "cli"
 
 
@@ -65,7 +66,7 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 LAYERS = [
     {"errors"},
     {"parameters", "samples", "files", "runtime"},
-    {"settings"},
+    {"settings", "monitoring"},
     {"images", "understood"},
     {"targets"},
     {"annotations", "format"},
@@ -136,7 +137,7 @@ def test_the_base_package_loads_lightly() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"torch", "zarr", "numba", "cv2", "joblib"} & set(loaded)
+    assert not {"torch", "zarr", "numba", "cv2", "joblib", "psutil"} & set(loaded)
 
 
 def test_reading_one_sample_needs_no_compiler() -> None:
