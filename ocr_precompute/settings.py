@@ -179,6 +179,28 @@ class Settings(Frozen):
         default=None, ge=1, description="workers; default: one a core, fewer for little work"
     )
     backend: Backend = "loky"
+    monitor: bool = Field(default=True, description="look at what a build uses, and raise alerts")
+    monitor_interval: float = Field(
+        default=1.0, ge=0.01, le=3600, description="seconds from look to look"
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="of this machine, for Prometheus; 0: any free one"
+    )
+    metrics_file: _Path | None = Field(
+        default=None, description="for node-exporter's textfile collector, NAME.prom"
+    )
+    fail_on_alert: bool = Field(
+        default=False, description="exit status 1 if an alert was raised; the build is done anyway"
+    )
+
+    @model_validator(mode="after")
+    def _monitored_if_asked_for(self) -> Settings:
+        asked = {"metrics_port": self.metrics_port, "metrics_file": self.metrics_file}
+        names = [name for name, value in asked.items() if value is not None]
+        names += ["fail_on_alert"] if self.fail_on_alert else []
+        if names and not self.monitor:
+            raise ValueError(f"monitor is off, which {' and '.join(names)} cannot do without")
+        return self
 
     @field_validator("size", mode="before")
     @classmethod

@@ -22,7 +22,7 @@ from ocr_precompute.cli.options import (
     source_to_build,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
-from ocr_precompute.cli.screen import print_damaged, progress_bar, say, warn
+from ocr_precompute.cli.screen import byte_size, print_damaged, progress_bar, say, warn
 from ocr_precompute.errors import printable
 from ocr_precompute.files import json_bytes, replace_file, writing
 from ocr_precompute.parameters import Decode
@@ -39,6 +39,7 @@ from ocr_precompute.understood import Understood, summary_lines, warning_lines
 
 if TYPE_CHECKING:
     from ocr_precompute.format.manifest import Damaged, Skipped
+    from ocr_precompute.monitoring.resources import Resources
     from ocr_precompute.pipeline.encode import ShardResult
     from ocr_precompute.pipeline.plan import Plan
     from ocr_precompute.pipeline.report import BuildReport
@@ -80,6 +81,35 @@ ReportOption = Annotated[
     Path | None,
     typer.Option("--report", help="Write all that was understood, every name, as JSON."),
 ]
+MonitorOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--monitor/--no-monitor",
+        help="Look at what the build uses and raise alerts, as it does by default.",
+    ),
+]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=0,
+        max=65535,
+        help="Show Prometheus metrics at http://127.0.0.1:PORT/metrics; 0 takes a free port.",
+    ),
+]
+MetricsFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-file", help="Write them, for node-exporter's textfiles: FOLDER/NAME.prom."
+    ),
+]
+FailOnAlertOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--fail-on-alert/--no-fail-on-alert",
+        help="End with status 1 if an alert was raised; the build is done anyway.",
+    ),
+]
 
 
 class BuildCommand(typer.core.TyperCommand):
@@ -108,6 +138,10 @@ def build(
     skip_bad: SkipBadOption = None,
     strict: StrictOption = False,
     report_file: ReportOption = None,
+    monitor: MonitorOption = None,
+    metrics_port: MetricsPortOption = None,
+    metrics_file: MetricsFileOption = None,
+    fail_on_alert: FailOnAlertOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
@@ -122,8 +156,10 @@ def build(
     with reporting(as_json, verbose):
         from ocr_precompute.pipeline import build as building
 
-        given = {"store": store, "recipe": recipe, "size": size, "decode": decode}
-        settings = load_settings(config, {**given, "jobs": jobs, "backend": backend})
+        given: dict[str, Any] = {"store": store, "recipe": recipe, "size": size, "decode": decode}
+        given |= {"jobs": jobs, "backend": backend, "monitor": monitor}
+        given |= {"metrics_port": metrics_port, "metrics_file": metrics_file}
+        settings = load_settings(config, {**given, "fail_on_alert": fail_on_alert})
         if report_file:
             check_local(report_file, "--report")
         source = source_to_build(settings, split, images, annotations, format_name)
@@ -142,6 +178,8 @@ def build(
         print_build(report, settings)
         if as_json:
             print_json(report.as_dict())
+        if settings.fail_on_alert and report.alerts:
+            raise typer.Exit(1)
 
 
 class BuildScreen(Progress):
@@ -212,6 +250,14 @@ def work_line(recorded: Totals) -> str:
     return f"{recorded.seconds:.1f} s of work: {parts}"
 
 
+def resources_line(used: Resources) -> str:
+    """What the build used of its machine."""
+    return (
+        f"memory {byte_size(used.memory_peak)} at most, processor {used.cpu_share:.0%}, "
+        f"{byte_size(used.read_bytes)} read from disk, {byte_size(used.written_bytes)} written"
+    )
+
+
 def print_build(report: BuildReport, settings: Settings) -> None:
     """The result of a build, in a few lines; what is probably not meant in colour."""
     counts = f"{report.samples} samples in {report.shards} shards"
@@ -225,6 +271,10 @@ def print_build(report: BuildReport, settings: Settings) -> None:
         )
     if report.built and not report.dry_run:
         say(work_line(report.recorded))
+    if report.resources and report.built and not report.dry_run:
+        say(resources_line(report.resources))
+    for alert in report.alerts:
+        warn(f"alert after {alert.raised:.0f} s: {alert.rule}: {alert.detail}")
     for line in summary_lines(report.understood, settings.parameters):
         say(line)
     for line in warning_lines(report.understood, settings.parameters):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ocr_precompute.errors import one_line
 from ocr_precompute.monitoring.resources import Gpu
+from ocr_precompute.runtime.forks import undisturbed
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Gpus(NoGpus):
         self._nvml: Any = None
         self._handles: list[tuple[str, Any]] = []
         try:
-            import pynvml
+            with undisturbed:
+                import pynvml
 
             pynvml.nvmlInit()
             self._nvml = pynvml

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ocr_precompute.monitoring.cgroup import Bound, cores, memory_groups
 from ocr_precompute.monitoring.gpu import NoGpus
 from ocr_precompute.monitoring.resources import Reading
+from ocr_precompute.runtime.forks import undisturbed
 
 if TYPE_CHECKING:
     import psutil
@@ -44,7 +45,8 @@ class Machine:
 
     def __init__(self, folder: Path, gpus: NoGpus) -> None:
         """folder: in the file system that the run writes to; it need not be there yet."""
-        import psutil  # costs some ten milliseconds, which not every command is to pay
+        with undisturbed:
+            import psutil  # costs some ten milliseconds, which not every command is to pay
 
         self._psutil = psutil
         self._folder = folder.absolute()

@@ -18,6 +18,7 @@ from ocr_precompute.pipeline.publish import publish
 from ocr_precompute.pipeline.report import BuildReport
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import scan_request
+from ocr_precompute.pipeline.watching import BuildWatch
 from ocr_precompute.runtime.stages import recording, stage
 from ocr_precompute.settings import (
     SPLIT_NAME_RULE,
@@ -55,7 +56,11 @@ def build(
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     watcher = progress or Progress()
-    with writable(settings.store, dry_run), recording() as recorded:
+    with (
+        writable(settings.store, dry_run),
+        recording() as recorded,
+        BuildWatch(settings, split, recorded.totals) as watch,
+    ):
         request = Request(
             split=split,
             source=_ruled(source, settings, skip_bad),
@@ -66,6 +71,7 @@ def build(
             dry_run=dry_run,
             every_name=every_name,
             progress=watcher,
+            watch=watch,
         )
         with stage("scan"):
             scanned = scan_request(request)
@@ -77,7 +83,7 @@ def build(
             manifest, up_to_date = publish(request, planned)
     seconds, totals = time.perf_counter() - started, recorded.totals()
     return BuildReport.of(
-        manifest, planned, results, totals, up_to_date=up_to_date, seconds=seconds
+        manifest, planned, results, totals, watch.seen, up_to_date=up_to_date, seconds=seconds
     )
 
 

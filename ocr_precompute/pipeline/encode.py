@@ -68,18 +68,21 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
     Returns the plan that holds in the end, and the result of each shard that was built, by key.
     Raises StoreError, InputError or WorkerError; finished shards stay.
     """
-    settings = request.settings
+    settings, watch = request.settings, request.watch
     results: dict[str, ShardResult] = {}
     while True:
         forget_unnamed(settings.store, [shard.key for shard in planned.shards])
         bad: list[tuple[str, str]] = []
         tasks, jobs = _tasks(request, planned), settings.jobs or _useful_workers(planned)
-        for result in run(encode_shard, tasks, jobs, settings.backend, request.progress.notice):
+        watch.encoding()
+        notice = request.progress.notice
+        for result in run(encode_shard, tasks, jobs, settings.backend, notice, watch.crowded):
             _log_result(result)
             add(result.recorded)
             bad += result.bad
             if not result.bad:
                 results[result.key] = result
+            watch.encoded(result.computed + result.copied)
             request.progress.encoded(result)
         if not bad:
             return planned, results

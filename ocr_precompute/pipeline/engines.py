@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 import joblib
+from joblib.externals import loky
 
 from ocr_precompute.errors import WorkerError
 from ocr_precompute.runtime import compiled
@@ -40,11 +42,13 @@ def run(
     jobs: int,
     backend: Backend,
     notice: Callable[[str], None],
+    crowded: Callable[[], bool] = lambda: False,
 ) -> Iterator[R]:
     """Results as they come. The function and the tasks can be pickled.
 
     notice: called with something worth a line on the screen. What a worker process logs is handled
-    here once its task is done.
+    here once its task is done. crowded: whether memory is short; half of the workers do the rest
+    then, half of these again if it still is once each has had a task, and at last this process.
     Raises what a task raises, or WorkerError if a worker is lost.
     """
     jobs = min(jobs, len(tasks))
@@ -52,7 +56,7 @@ def run(
         log.info("%d shards to build, in this process", len(tasks))
         return map(function, tasks)
     log.info("%d shards to build, %d workers of %s", len(tasks), jobs, backend)
-    return _in_workers(function, tasks, jobs, backend, notice)
+    return _in_workers(function, tasks, jobs, backend, notice, crowded)
 
 
 def _in_workers(
@@ -61,28 +65,24 @@ def _in_workers(
     jobs: int,
     backend: Backend,
     notice: Callable[[str], None],
+    crowded: Callable[[], bool],
 ) -> Iterator[R]:
-    processes = {
-        "inner_max_num_threads": 1,
-        "idle_worker_timeout": _KEPT,
-        "initializer": _start_worker,
-        "initargs": (os.getpid(),),
-    }
     with stage("compile"), recording():  # of an image without anything on it
         compile_kernel()  # once here, so that workers find it on the disk
-    done = 0
+    done, left = 0, deque(tasks)
     work = partial(_in_process, os.getcwd(), level()) if backend == "loky" else _in_thread
     try:
-        with (
-            _quiet_resource_trackers(),
-            joblib.parallel_config(backend, **(processes if backend == "loky" else {})),
-        ):
-            parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
-            results = parallel(joblib.delayed(work)(function, task) for task in tasks)
+        while left and jobs > 1:
+            handed = _until_crowded(left, jobs, crowded)
+            results = _parallel(partial(work, function), handed, jobs, backend)
             for result, lines in waited_for(results, "workers"):
                 handle_kept(lines)
                 done += 1
                 yield result
+            if left:
+                jobs //= 2
+                _end_workers(backend)
+                notice(f"memory is short: {jobs} at a time from here on, {len(left)} shards left")
     except BrokenProcessPool as error:
         raise WorkerError(
             "a worker process was lost (killed, or out of memory); nothing was published, and "
@@ -93,7 +93,40 @@ def _in_workers(
         if done:
             raise
         notice(f"workers cannot be started ({error}); working in this process instead")
-        yield from map(function, tasks)
+        left = deque(tasks)
+    yield from map(function, left)
+
+
+def _until_crowded(left: deque[T], most: int, crowded: Callable[[], bool]) -> Iterator[T]:
+    """Take tasks from those left until memory is short; so many in any case."""
+    handed = 0
+    while left and (handed < most or not crowded()):
+        handed += 1
+        yield left.popleft()
+
+
+def _parallel(
+    work: Callable[[T], tuple[R, Lines]], tasks: Iterator[T], jobs: int, backend: Backend
+) -> Iterator[tuple[R, Lines]]:
+    """Results as they come, with what was logged. Tasks are taken on as others are done."""
+    processes = {
+        "inner_max_num_threads": 1,
+        "idle_worker_timeout": _KEPT,
+        "initializer": _start_worker,
+        "initargs": (os.getpid(),),
+    }
+    with (
+        _quiet_resource_trackers(),
+        joblib.parallel_config(backend, **(processes if backend == "loky" else {})),
+    ):
+        parallel = joblib.Parallel(jobs, return_as="generator_unordered", batch_size=1)
+        yield from parallel(joblib.delayed(work)(task) for task in tasks)
+
+
+def _end_workers(backend: Backend) -> None:
+    """Have idle worker processes give back their memory; the next to be started are new."""
+    if backend == "loky":
+        loky.get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def _in_process(folder: str, lowest: int, function: Callable[[T], R], task: T) -> tuple[R, Lines]:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ocr_precompute.format.manifest import Damaged, Manifest
+from ocr_precompute.monitoring.monitor import Seen
+from ocr_precompute.monitoring.resources import Resources
+from ocr_precompute.monitoring.rules import Alert
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.pipeline.plan import Plan
 from ocr_precompute.runtime.stages import Totals
@@ -19,7 +22,8 @@ class BuildReport:
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
     left out. understood: what the annotations came to. damaged: samples whose images are damaged.
-    seconds: wall clock. recorded: where the time of all workers together went.
+    seconds: wall clock. recorded: where the time of all workers together went. resources: what they
+    used; None if nobody looked. alerts: that were raised.
     """
 
     split: str
@@ -37,11 +41,15 @@ class BuildReport:
     dry_run: bool
     seconds: float
     recorded: Totals = field(default=Totals(), compare=False)
+    resources: Resources | None = field(default=None, compare=False)
+    alerts: tuple[Alert, ...] = field(default=(), compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with stages, waits and counts as Totals has them."""
+        """For JSON, with stages, waits and counts as Totals has them, and resources."""
         plain = asdict(replace(self, recorded=Totals()))
         del plain["recorded"]
+        plain["resources"] = self.resources and self.resources.as_dict()
+        plain["alerts"] = [alert.as_dict() for alert in self.alerts]
         return plain | self.recorded.as_dict()
 
     @classmethod
@@ -51,11 +59,14 @@ class BuildReport:
         planned: Plan,
         results: Mapping[str, ShardResult] | None,
         recorded: Totals,
+        seen: Seen,
         *,
         up_to_date: bool,
         seconds: float,
     ) -> BuildReport:
-        """The report of a build. results: of the shards that were built; None for a dry run."""
+        """The report of a build. results: of the shards that were built; None for a dry run.
+        seen: by the build's monitor.
+        """
         done = _would_do(planned) if results is None else _has_done(planned, results)
         built, computed, copied = done
         return cls(
@@ -74,6 +85,8 @@ class BuildReport:
             dry_run=results is None,
             seconds=round(seconds, 3),
             recorded=recorded,
+            resources=seen.total if seen.total.seconds else None,
+            alerts=seen.alerts,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.progress import Progress
+from ocr_precompute.pipeline.watching import BuildWatch
 from ocr_precompute.settings import Settings, Source
 
 
@@ -16,7 +17,7 @@ class Request:
 
     source: with the rules that hold. published: the split's manifest, if it has one to go by.
     strict: refuse what is legal and probably not meant. every_name: understand with all names.
-    progress: who watches.
+    progress: who watches. watch: what is used, and whether memory is short.
     """
 
     split: str
@@ -28,3 +29,4 @@ class Request:
     dry_run: bool
     every_name: bool
     progress: Progress
+    watch: BuildWatch
