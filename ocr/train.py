@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveFloat
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -30,6 +31,7 @@ from ocr.lightning_modules.callbacks import (
     Performance,
     PredictionWriter,
     ProgressLines,
+    ResourceMonitor,
     Resume,
 )
 from ocr.lightning_modules.checkpoint_io import (
@@ -39,6 +41,7 @@ from ocr.lightning_modules.checkpoint_io import (
 )
 from ocr.lightning_modules.detector import saved_settings
 from ocr_precompute.errors import PrecomputeError
+from ocr_precompute.monitoring.monitor import INTERVAL
 
 # As TextDetector has them by itself, in the form that a configuration overrides.
 _OPTIMIZER = {
@@ -46,6 +49,17 @@ _OPTIMIZER = {
     "init_args": {"lr": 1e-3, "weight_decay": 1e-4},
 }
 _LR_SCHEDULER = {"class_path": "ocr.lightning_modules.schedule.WarmupPolynomialLR"}
+
+_MONITORING: tuple[tuple[str, Any, Any, str], ...] = (
+    ("monitor", bool, True, "Look at what the run uses of its machine, and raise alerts."),
+    ("monitor_interval", PositiveFloat, INTERVAL, "Seconds from look to look."),
+    (
+        *("metrics_port", int | None, None),
+        "Show Prometheus metrics at http://127.0.0.1:PORT/metrics; process N of the machine takes "
+        "PORT + N.",
+    ),
+    ("fail_on_alert", bool, False, "End with status 1 if an alert was raised."),
+)
 
 rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
@@ -66,6 +80,7 @@ class TrainCLI(LightningCLI):
         self, args: ArgsType = None, *, run: bool = True, relay: FailureRelay | None = None
     ) -> None:
         self._times, self._relay = Performance(), relay
+        self._resources: ResourceMonitor | None = None
         callbacks: list[Callback] = [self._times, Resume(), ProgressLines()]
         super().__init__(
             TextDetector,
@@ -89,6 +104,8 @@ class TrainCLI(LightningCLI):
         ):
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
             parser.link_arguments(name, f"model.{name}")
+        for name, given, start, text in _MONITORING:
+            parser.add_argument(f"--{name}", type=given, default=start, help=text)
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -111,6 +128,7 @@ class TrainCLI(LightningCLI):
         chosen = self.config.get(subcommand, {})
         if subcommand in _EVALUATIONS and not (path or chosen.model.weights):
             raise PrecomputeError(f"{subcommand} needs a trained model; name one with --ckpt_path")
+        _check_monitoring(chosen)
         if "ckpt_path" in chosen:
             chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code
         if subcommand == "predict":
@@ -136,11 +154,28 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, which writes whole checkpoints unless told how to write them."""
         trainer: Trainer = super().instantiate_trainer(**kwargs)
+        chosen = self.config.get(self.subcommand or "", {})
+        if chosen.get("monitor"):
+            self._resources = ResourceMonitor(
+                self._times,
+                interval=chosen.monitor_interval,
+                metrics_port=chosen.metrics_port,
+            )
+            callbacks: list[Callback] = vars(trainer)["callbacks"]
+            callbacks.insert(0, self._resources)  # before Performance, which writes it
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self._relay is not None and trainer.world_size > 1:
             self._relay.watch()
         return trainer
+
+    @property
+    def alerted(self) -> list[str]:
+        """Rules whose alerts are to count, and were raised in the first process."""
+        chosen = self.config.get(self.subcommand or "", {})
+        if self._resources is None or not chosen.fail_on_alert or not self.trainer.is_global_zero:
+            return []
+        return sorted({alert.rule for alert in self._resources.alerts})
 
     def instantiate_classes(self) -> None:
         """Make the objects. Raises PrecomputeError for a setting that an object refuses."""
@@ -160,8 +195,19 @@ def _show_log() -> None:
     ours.setLevel(logging.INFO)
 
 
+def _check_monitoring(chosen: Any) -> None:
+    """Raises PrecomputeError for settings of the monitor that make no sense together."""
+    port = chosen.get("metrics_port")
+    if port is not None and not 0 <= port <= 65535:
+        raise PrecomputeError(f"metrics_port is {port}; give a port from 0 to 65535")
+    asked = [] if port is None else ["metrics_port"]
+    asked += ["fail_on_alert"] if chosen.get("fail_on_alert") else []
+    if asked and not chosen.get("monitor"):
+        raise PrecomputeError(f"monitor is off, which {' and '.join(asked)} cannot do without")
+
+
 def main() -> None:
-    """Run the command. Exit status: 0 done, 2 bad input or usage."""
+    """Run the command. Exit status: 0 done, 1 an alert that was to count, 2 bad input or usage."""
     # What Lightning recommends for loaders with worker processes; ours has threads.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     rank_zero_log.addFilter(lambda record: "Tip: " not in record.getMessage())  # advertising
@@ -169,7 +215,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
     # The metric is summed over processes already; times are those of the first process.
-    warnings.filterwarnings("ignore", r".*self\.log\('(val|test|time)/.*sync_dist=True.*")
+    warnings.filterwarnings("ignore", r".*self\.log\('(val|test|time|resources)/.*sync_dist=True.*")
     # Of the one-channel layer at the end of each head, whose copy costs nothing.
     warnings.filterwarnings("ignore", "(?s).*Grad strides do not match bucket view strides.*")
     # Of a function that is named in the configuration, such as one that prunes.
@@ -177,7 +223,7 @@ def main() -> None:
     _show_log()
     relay = FailureRelay(_FAILURES)
     try:
-        TrainCLI(relay=relay)
+        alerted = TrainCLI(relay=relay).alerted
     except _FAILURES as error:
         relay.end(error)
     except SIGTERMException:
@@ -187,6 +233,9 @@ def main() -> None:
         if not relay.failed:
             raise
         relay.end()  # what was raised here follows from another process's failure
+    if alerted:
+        print(f"alerts were raised: {', '.join(alerted)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

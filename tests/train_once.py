@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import BestAndLast, Performance, Resume
+from ocr.lightning_modules.callbacks import BestAndLast, Performance, ResourceMonitor, Resume
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 
 BACKBONE = Path(__file__).with_name("backbone")  # a ResNet so small that a step takes no time
@@ -80,6 +80,8 @@ def train(
     checkpoint_every: int | None = None,
     ckpt_path: str | None = None,
     last: bool = False,
+    monitor: dict[str, Any] | None = None,
+    more: list[lightning.Callback] | None = None,
 ) -> Record:
     """One training; everything in it is decided by its arguments."""
     torch.set_num_threads(1)  # so small a network gains nothing from more
@@ -89,7 +91,10 @@ def train(
     defaults = {"backbone": str(BACKBONE), "channels": 16, "optimizer": optimizer}
     module = TextDetector(**{**defaults, **(model or {})})
     record = Record()
-    callbacks: list[lightning.Callback] = [record, Performance(), Resume()]
+    times = Performance()
+    callbacks: list[lightning.Callback] = [record, times, Resume(), *(more or [])]
+    if monitor is not None:
+        callbacks.insert(0, ResourceMonitor(times, **monitor))
     if last:
         callbacks.append(BestAndLast(out))
     if checkpoint_every:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -101,11 +101,15 @@ class Monitor(NoMonitor):
         interval: float = INTERVAL,
         work: Callable[[], Work] = Work,
         gpus: NoGpus | None = None,
+        apart: Collection[int] = (),
         sinks: Sequence[Sink] = (),
     ) -> None:
-        """folder: what the run writes to. interval: seconds. work: says how far the run is."""
+        """folder: what the run writes to. interval: seconds. work: says how far the run is.
+
+        apart: ids of processes that this one has started and that look at themselves.
+        """
         self._folder, self._interval, self._work = folder, interval, work
-        self._gpus = gpus or NoGpus()
+        self._gpus, self._apart = gpus or NoGpus(), apart
         self._sinks = list(sinks)
         self._seen = Seen(alarm=Alarm.of(rules))
         self._span = Resources()
@@ -117,7 +121,7 @@ class Monitor(NoMonitor):
 
     def __enter__(self) -> Monitor:
         try:
-            self._machine = Machine(self._folder, self._gpus)
+            self._machine = Machine(self._folder, self._gpus, self._apart)
             reading = self._machine.read()
         except Exception as error:  # no /proc, not allowed: whatever keeps this from working
             self._give_up(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -43,14 +44,17 @@ class Machine:
     Raises OSError or psutil.Error if the system does not tell even what this process uses.
     """
 
-    def __init__(self, folder: Path, gpus: NoGpus) -> None:
-        """folder: in the file system that the run writes to; it need not be there yet."""
+    def __init__(self, folder: Path, gpus: NoGpus, apart: Collection[int] = ()) -> None:
+        """folder: in the file system that the run writes to; it need not be there yet.
+
+        apart: ids of processes that this one has started and that look at themselves.
+        """
         with undisturbed:
             import psutil  # costs some ten milliseconds, which not every command is to pay
 
         self._psutil = psutil
         self._folder = folder.absolute()
-        self._gpus = gpus
+        self._gpus, self._apart = gpus, frozenset(apart)
         self._self = psutil.Process()
         self._tree_found, self._look_again = [self._self], 0.0
         self._living: dict[tuple[int, float], _Counters] = {}
@@ -103,10 +107,20 @@ class Machine:
         started = perf_counter()
         if started >= self._look_again:
             with suppress(self._psutil.NoSuchProcess):  # one that ended meanwhile
-                self._tree_found = [self._self, *self._self.children(recursive=True)]
+                self._tree_found = [self._self, *self._own(self._self.children(recursive=True))]
             now = perf_counter()
             self._look_again = now + _RARER * (now - started)
         return self._tree_found
+
+    def _own(self, started: list[psutil.Process]) -> list[psutil.Process]:
+        """Those that are not apart, nor started by one that is, which comes before them."""
+        apart, own = set(self._apart), []
+        for process in started:
+            if process.pid in apart or (apart and process.ppid() in apart):
+                apart.add(process.pid)
+            else:
+                own.append(process)
+        return own
 
     def _counters(self, process: psutil.Process) -> tuple[_Counters, int]:
         """Of one process, and bytes of memory that it has to itself."""

@@ -69,18 +69,19 @@ class Resources:
     """What was used in a stretch of time; stretches that follow each other can be added.
 
     seconds: how long it was. core_seconds: that could have been used of the processor, and
-    cpu_seconds that were. memory_peak: most bytes that the processes had to themselves, without
-    mapped files, where somebody looked. memory_share: the largest share that was taken of what the
-    machine and the cgroup have. read_bytes, written_bytes: from and to disks. reads, writes: calls.
-    read_call_bytes: bytes that these reads gave, from wherever. major_faults: pages that had to
-    come from a disk first. received_bytes, sent_bytes: of the machine's network, without loopback.
-    gpu_seconds: in which GPUs were looked at, and gpu_busy_seconds in which they worked, both a
-    mean over GPUs. gpu_memory_peak: most bytes taken on one, by all processes.
+    cpu_seconds that were. processes: most at a time. memory_peak: most bytes that they had to
+    themselves, without mapped files, whenever somebody looked. memory_share: the largest share that
+    was taken of what the machine and the cgroup have. read_bytes, written_bytes: from and to disks.
+    reads, writes: calls. read_call_bytes: bytes that these reads gave, from wherever. major_faults:
+    pages that had to come from a disk first. received_bytes, sent_bytes: of the machine's network,
+    without loopback. gpu_seconds: in which GPUs were looked at, and gpu_busy_seconds in which they
+    worked, both a mean over GPUs. gpu_memory_peak: most bytes taken on one, by all processes.
     """
 
     seconds: float = 0.0
     core_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    processes: int = 0
     memory_peak: int = 0
     memory_share: float = 0.0
     read_bytes: int = 0
@@ -131,7 +132,7 @@ class Resources:
         return plain if share is None else {**plain, "gpu_share": round(share, 4)}
 
 
-_PEAKS = {"memory_peak", "memory_share", "gpu_memory_peak"}
+_PEAKS = {"processes", "memory_peak", "memory_share", "gpu_memory_peak"}
 
 
 def used(before: Reading, after: Reading) -> Resources:
@@ -148,6 +149,7 @@ def used(before: Reading, after: Reading) -> Resources:
         seconds=seconds,
         core_seconds=seconds * after.cores,
         cpu_seconds=float(more("cpu")),
+        processes=max(before.processes, after.processes),
         memory_peak=max(before.memory, after.memory),
         memory_share=max(before.memory_share, after.memory_share),
         read_bytes=more("read"),

@@ -5,6 +5,7 @@ from ocr.lightning_modules.callbacks.failures import FailureRelay
 from ocr.lightning_modules.callbacks.performance import Performance
 from ocr.lightning_modules.callbacks.predictions import PredictionWriter
 from ocr.lightning_modules.callbacks.progress_lines import ProgressLines
+from ocr.lightning_modules.callbacks.resources import ResourceMonitor
 from ocr.lightning_modules.callbacks.resume import Resume
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "FailureRelay",
     "PredictionWriter",
     "ProgressLines",
+    "ResourceMonitor",
     "Resume",
     "Performance",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from ocr.datasets.tuning import advice
 from ocr.profiling import SyncTimes
+from ocr_precompute.monitoring.rules import Work
 from ocr_precompute.reports.clock import resident_memory
 from ocr_precompute.runtime.stages import Times, Totals, add, everything, waited_here, waiting
 
@@ -50,6 +52,13 @@ class Performance(lightning.Callback):
         self._begun = self._told = Totals()
         self._file: Path | None = None
         self._wait: waiting | None = None  # for a DataLoader, which keeps no clock
+        self._work = Work()
+        self.beside: Callable[[], dict[str, Any]] = dict  # gives what else goes into a line
+
+    @property
+    def work(self) -> Work:
+        """How far the training is, as of its last step; from any thread."""
+        return self._work
 
     @property
     def trained(self) -> int:
@@ -111,6 +120,7 @@ class Performance(lightning.Callback):
         self._samples["train"] += len(batch["image"])
         self._mark, self._waited = now, waited
         self._wait_begins(trainer)
+        self._work = Work(self._samples["train"], self._total["train"], self._total["wait"])
 
     def on_validation_epoch_start(
         self, trainer: Trainer, module: lightning.LightningModule
@@ -155,6 +165,7 @@ class Performance(lightning.Callback):
                 **{"figures": figures, "memory": resident_memory()},
                 "device_memory": _device_memory(module.device),
                 **totals.as_dict(),
+                **self.beside(),
             }
         )
         if not trainer.is_global_zero:

@@ -1,0 +1,329 @@
+"""A training that is looked at: the same losses, its figures, alerts, metrics, a clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+from conftest import Dataset
+from prometheus_client.parser import text_string_to_metric_families
+from test_monitor import PATIENCE, Samples, refused, threads
+from train_once import BACKBONE, Record, train
+
+from ocr import train as command
+from ocr.lightning_modules.callbacks import Performance, ResourceMonitor, resources
+from ocr_precompute.monitoring.exporter import MetricsPort
+from ocr_precompute.monitoring.processes import Machine
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """12 pages as splits train and val, at 64 px."""
+    made = Dataset(tmp_path_factory.mktemp("data"), count=12)
+    settings = Settings(
+        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
+    )
+    for split in ("train", "val"):
+        build(split, made.source, settings)
+    return str(settings.store)
+
+
+def once(out: Path, store: str, monitor: dict[str, Any] | None, **trainer: Any) -> Record:
+    data = {"store": store, "batch_size": 4, "threads": 2, "augmentation": {"crop": 48}}
+    return train(str(out), data, trainer=trainer, monitor=monitor)
+
+
+def test_losses_are_the_same_bit_for_bit(store: str, tmp_path: Path) -> None:
+    off = once(tmp_path / "off", store, None, max_epochs=2)
+    on = once(tmp_path / "on", store, {"interval": 0.001, "metrics_port": 0}, max_epochs=2)
+    assert len(on.losses) == 6
+    assert on.losses == off.losses
+    assert on.metrics["val/hmean"] == off.metrics["val/hmean"]
+    assert on.metrics["resources/memory_peak"] > 10**7
+    assert not {name for name in off.metrics if name.startswith("resources/")}
+
+
+def held() -> tuple[int, int]:
+    """Threads and open files, without shards: these are open as long as their dataset is there."""
+    folder, files = Path("/proc/self/fd"), 0
+    for descriptor in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # that of the folder itself
+            files += not os.readlink(folder / descriptor).endswith(".zip")
+    return threading.active_count(), files
+
+
+@pytest.mark.proc
+def test_threads_and_open_files_do_not_grow_over_epochs(store: str, tmp_path: Path) -> None:
+    counts: list[tuple[int, int]] = []
+
+    class Counting(lightning.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            (looking,) = (c for c in trainer.callbacks if isinstance(c, ResourceMonitor))
+            with looking._monitor._lock:  # so that it has no file open just now
+                counts.append(held())
+
+    monitor = {"interval": 0.001, "metrics_port": 0}
+    once(tmp_path / "first", store, monitor)  # loads what is loaded late
+    before = held()
+    record = train(
+        str(tmp_path / "ten"),
+        {"store": store, "batch_size": 4, "threads": 2},
+        trainer={"max_epochs": 10},
+        monitor=monitor,
+        more=[Counting()],
+    )
+    assert len(record.losses) == 30
+    assert len(counts) == 10
+    assert len(set(counts[2:])) == 1  # the same after the third epoch as after the tenth
+    now = held()
+    assert now[0] <= before[0]
+    assert now[1] <= before[1]
+    assert threads() == []
+
+
+@pytest.mark.parametrize("name", ["taken port", "no /proc", "no driver"])
+def test_a_monitor_that_fails_never_stops_a_training(
+    name: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monitor: dict[str, Any] = {"interval": 0.001}
+        if name == "taken port":
+            monitor["metrics_port"] = taken.getsockname()[1]
+        elif name == "no /proc":
+            monkeypatch.setattr(Machine, "read", refused)
+        else:
+            monkeypatch.setitem(sys.modules, "pynvml", None)
+            monkeypatch.setattr(resources, "_gpus", lambda device: resources.Gpus())
+        assert len(once(tmp_path, store, monitor).losses) == 3
+    lines = [r.getMessage() for r in caplog.records if r.name.startswith("ocr_precompute")]
+    warned = [line for line in lines if "the run goes on without it" in line]
+    assert len(warned) == (name != "no driver"), lines
+
+
+def test_the_thread_ends_with_a_training_that_is_interrupted(store: str, tmp_path: Path) -> None:
+    data = {"store": store, "batch_size": 4, "threads": 2}
+    monitor = {"interval": 0.001, "metrics_port": 0}
+    cut = train(str(tmp_path), data, monitor=monitor, stop_after=2)
+    assert len(cut.losses) == 2
+    assert threads() == []
+
+
+def fit(store: str, out: Path, *arguments: object) -> list[str]:
+    return [
+        *("ocr-train", "fit", "--config", str(ROOT / "configs" / "train.yaml")),
+        *("--data.store", store, "--data.batch_size", "4", "--data.augmentation.crop", "48"),
+        *("--model.backbone", str(BACKBONE), "--model.channels", "16"),
+        *("--trainer.default_root_dir", str(out), "--trainer.logger.init_args.save_dir", str(out)),
+        *("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"),
+        *("--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1"),
+        *map(str, arguments),
+    ]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.main()
+
+
+def lines(out: Path, name: str = "performance.jsonl") -> list[dict[str, Any]]:
+    (path,) = out.rglob(name)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_epoch_says_what_it_used(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, fit(store, tmp_path))
+    for line in lines(tmp_path):
+        used = line["resources"]
+        assert used["memory_peak"] > 10**7
+        assert used["cpu_seconds"] > 0
+        assert line["alerts"] == []
+    (metrics,) = tmp_path.rglob("metrics.csv")
+    header = metrics.read_text().splitlines()[0].split(",")
+    for name in ("cpu_share", "memory_peak", "read_bytes", "major_faults"):
+        assert f"resources/{name}" in header
+    assert threads() == []
+
+
+def test_monitor_false_is_off(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(*_: object) -> None:
+        raise AssertionError("somebody looks")
+
+    monkeypatch.setattr(ResourceMonitor, "setup", looked)
+    run(monkeypatch, fit(store, tmp_path, "--monitor", "false", "--trainer.max_epochs", 1))
+    (line,) = lines(tmp_path)
+    assert "resources" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--metrics_port", 70000], "metrics_port is 70000; give a port from 0 to 65535"),
+        (
+            ["--monitor", "false", "--metrics_port", 1, "--fail_on_alert", "true"],
+            "monitor is off, which metrics_port and fail_on_alert cannot do without",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense(
+    arguments: list[object],
+    told: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, fit(store, tmp_path, *arguments))
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("counts", ["true", "false"])
+def test_alerts_decide_about_the_exit_status_if_they_are_to(
+    counts: str,
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read, samples = Machine.read, Samples(lambda seen: bool(seen.alerts))
+    monkeypatch.setattr(
+        Machine, "read", lambda self: replace(read(self), memory_used=9, memory_size=10)
+    )
+    make = resources.Monitor
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        return make(*arguments, **{**named, "interval": 0.001, "sinks": [samples]})
+
+    monkeypatch.setattr(resources, "Monitor", watched)
+    start = ResourceMonitor.on_train_start
+
+    def waiting(self: ResourceMonitor, *arguments: Any) -> None:
+        start(self, *arguments)
+        assert samples.reached.wait(PATIENCE)
+
+    monkeypatch.setattr(ResourceMonitor, "on_train_start", waiting)
+    arguments = fit(store, tmp_path, "--fail_on_alert", counts)
+    if counts == "true":
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, arguments)
+        assert ended.value.code == 1
+        assert "alerts were raised: memory" in capsys.readouterr().err
+    else:
+        run(monkeypatch, arguments)
+    first, second = lines(tmp_path)
+    assert [alert["rule"] for alert in first["alerts"]] == ["memory"]
+    assert second["alerts"] == []  # told once
+    assert caplog.text.count("alert: memory: 90% of the memory") == 1
+    assert list(tmp_path.rglob("last.ckpt"))  # the training is done anyway
+
+
+def test_metrics_of_a_running_training(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports, texts, opened = [], [], MetricsPort.open
+
+    def recorded(self: MetricsPort, seen: Any) -> None:
+        opened(self, seen)
+        ports.append(self.port)
+
+    monkeypatch.setattr(MetricsPort, "open", recorded)
+
+    class Asking(lightning.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            url = f"http://127.0.0.1:{ports[0]}/metrics"
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                texts.append(answer.read().decode())
+
+    data = {"store": store, "batch_size": 4, "threads": 2}
+    monitor = {"interval": 3600.0, "metrics_port": 0}
+    train(str(tmp_path), data, trainer={"max_epochs": 2}, monitor=monitor, more=[Asking()])
+    found = {
+        (sample.name, sample.labels.get("stage", sample.labels.get("wait", ""))): sample
+        for family in text_string_to_metric_families(texts[-1])
+        for sample in family.samples
+    }
+    assert found["ocr_samples_total", ""].value == 24
+    assert found["ocr_samples_total", ""].labels == {"run": "fit", "process": "0"}
+    assert found["ocr_stage_runs_total", "forward"].value >= 6
+    assert found["ocr_wait_seconds_total", "loader"].value >= 0
+    assert found["ocr_work_seconds_total", ""].value > 0
+
+
+def test_two_processes_report_each_for_itself(store: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--metrics_port", port)
+    script = str(ROOT / "ocr" / "train.py")
+    done = subprocess.run(
+        [sys.executable, script, *fit(store, tmp_path, *two, "--trainer.max_epochs", 1)[1:]],
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank, name in enumerate(("performance.jsonl", "performance.1.jsonl")):
+        (line,) = lines(tmp_path, name)
+        assert line["process"] == rank
+        used = line["resources"]
+        assert used["memory_peak"] > 10**7
+        assert used["processes"] == 1  # each for itself
+
+
+def test_further_processes_take_the_ports_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def made(port: int, *_: object) -> Samples:
+        taken.append(port)
+        return Samples()
+
+    monkeypatch.setattr(resources, "MetricsPort", made)
+
+    class Process:
+        loggers = ()
+        default_root_dir = "."
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = self.local_rank = rank
+            self.strategy = lightning.Trainer(
+                accelerator="cpu", logger=False, enable_checkpointing=False
+            ).strategy
+
+    for port in (9000, 0):
+        for rank in range(2):
+            callback = ResourceMonitor(Performance(), metrics_port=port)
+            callback.setup(Process(rank), None, "fit")  # type: ignore[arg-type]
+            callback.teardown(Process(rank), None, "fit")  # type: ignore[arg-type]
+    assert taken == [9000, 9001, 0, 0]
+    assert threads() == []
