@@ -60,6 +60,10 @@ def _proc() -> str:
     return "" if Path("/proc/self/stat").exists() else "the system shows no processes there"
 
 
+def _promtool() -> str:
+    return "" if shutil.which("promtool") else "promtool, of Prometheus, is not installed"
+
+
 def _time() -> str:
     return "" if "time" in _required() else f"{_REQUIRED}=time grants it"
 
@@ -71,6 +75,7 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "namespaces": ("user, mount and network namespaces of Linux", _namespaces),
     "cluster": ("a cluster engine, Dask or Ray", _cluster),
     "proc": ("processes shown in /proc", _proc),
+    "promtool": ("promtool, which comes with Prometheus", _promtool),
     "time": ("minutes", _time),
 }
 """For each marker what it stands for, and what says why it is missing (empty: it is not)."""

@@ -196,7 +196,7 @@ def test_the_compilers_config_loads() -> None:
     assert {"train", "val"} <= set(settings.splits)
     # all others belong to ocr-train, and are loaded where that is tested
     others = {path.parent.name for path in (ROOT / "configs").rglob("*.yaml")}
-    assert others == {"configs", "experiment"}
+    assert others == {"configs", "experiment", "monitoring"}
 
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -257,6 +257,7 @@ def test_scripts_are_executable() -> None:
         "scripts/environment",
         "scripts/lowest",
         ".ci/run",
+        ".ci/promtool",
     ):
         assert (ROOT / name).stat().st_mode & 0o111
     checked = (ROOT / ".ci" / "run").read_text()
