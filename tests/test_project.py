@@ -275,6 +275,9 @@ def test_lower_bounds_can_be_pinned() -> None:
     """As scripts/lowest does, with the extras that it tests."""
     command = [sys.executable, ROOT / "scripts" / "lowest.py", "requirements"]
     shown = subprocess.run(
-        [*command, "plot", "remote", "sample"], capture_output=True, text=True, check=True
+        [*command, "monitor", "plot", "remote", "sample"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     assert {line.split("==")[0] for line in shown} >= {"numpy", "joblib", "typer", "fsspec"}
