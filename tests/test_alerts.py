@@ -68,7 +68,14 @@ def test_single_spikes_say_nothing() -> None:
 )
 def test_a_disk_that_is_nearly_full(free: float, size: float, on: bool) -> None:
     samples = [Observed(disk_free=int(free), disk_size=int(size))] * 5
-    assert seen(DiskNearlyFull(), samples).on == (("disk",) if on else ())
+    alarm = seen(DiskNearlyFull(), samples)
+    assert alarm.on == (("disk",) if on else ())
+
+
+def test_what_is_said_of_a_disk() -> None:
+    samples = [Observed(disk_free=9_500_000, disk_size=2 * 10**9)] * 3
+    (alert,) = seen(DiskNearlyFull(), samples).alerts
+    assert alert.detail == "9.5 MB of 2.0 GB are free in the file system that is written to"
 
 
 def working(*rates: float, waiting: float = 0.0, gpu: float | None = None) -> list[Observed]:

@@ -160,7 +160,7 @@ def lines(out: Path, name: str = "performance.jsonl") -> list[dict[str, Any]]:
 def test_each_epoch_says_what_it_used(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, fit(store, tmp_path))
+    run(monkeypatch, fit(store, tmp_path, "--monitor_interval", 3600))
     for line in lines(tmp_path):
         used = line["resources"]
         assert used["memory_peak"] > 10**7
@@ -304,11 +304,14 @@ def test_two_processes_report_each_for_itself(store: str, tmp_path: Path) -> Non
 def test_further_processes_take_the_ports_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
-    def made(port: int, *_: object) -> Samples:
-        taken.append(port)
-        return Samples()
+    class Port(Samples):
+        url = ""
 
-    monkeypatch.setattr(resources, "MetricsPort", made)
+        def __init__(self, port: int, *_: object) -> None:
+            super().__init__()
+            taken.append(port)
+
+    monkeypatch.setattr(resources, "MetricsPort", Port)
 
     class Process:
         loggers = ()

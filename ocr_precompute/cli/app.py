@@ -17,7 +17,7 @@ from ocr_precompute.cli.verify import verify
 
 app = typer.Typer(
     help="Compile a text-detection dataset once; train from it for ever.",
-    epilog="Exit status: 0 done, 1 verify found a problem or an alert was to count, 2 bad input or usage.",
+    epilog="Exit status: 0 done, 1 verify found a problem or an alert counts, 2 bad input.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -97,7 +97,12 @@ class MetricsPort:
             raise PrecomputeError(f"metrics port {self.port} cannot be used: {reason}") from error
         self.port = self._server.server_port
         _listening.append(self)
-        log.info("metrics at http://%s:%d/metrics", HOST, self.port)
+        log.info("metrics at %s", self.url)
+
+    @property
+    def url(self) -> str:
+        """Where metrics are shown; empty while they are not."""
+        return "" if self._server is None else f"http://{HOST}:{self.port}/metrics"
 
     def show(self, seen: Seen) -> None:
         """Whoever wants to know asks."""

@@ -127,6 +127,10 @@ class MemoryShort:
         return f"{window.last.memory:.0%} of the memory of the machine or the cgroup is taken"
 
 
+def _amount(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 @dataclass(frozen=True)
 class DiskNearlyFull:
     """Less is free than a share of the file system, and less than so many bytes."""
@@ -145,8 +149,8 @@ class DiskNearlyFull:
 
     def detail(self, window: Window) -> str:
         """See Rule."""
-        free, size = window.last.disk_free / 1e9, window.last.disk_size / 1e9
-        return f"{free:.1f} GB are free of the {size:.1f} GB of the file system written to"
+        free, size = _amount(window.last.disk_free), _amount(window.last.disk_size)
+        return f"{free} of {size} are free in the file system that is written to"
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ class ResourceMonitor(lightning.Callback):
             sinks=sinks,
         )
         self._monitor.__enter__()
+        if sinks and sinks[0].url:
+            rank_zero_info(f"metrics at {sinks[0].url}")
 
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Leave out of the first epoch what was used before it."""
