@@ -156,6 +156,32 @@ def test_it_ends_with_a_run_that_fails(tmp_path: Path) -> None:
         assert samples.closed == 1
 
 
+def test_a_system_that_does_not_answer_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(monitoring, "_ENDS_WITHIN", SOON)
+    read, hung, answers = Machine.read, threading.Event(), threading.Event()
+
+    def waiting(self: Machine) -> Reading:
+        if threading.current_thread().name == "monitor":
+            hung.set()
+            assert answers.wait(PATIENCE)
+        return read(self)
+
+    monkeypatch.setattr(Machine, "read", waiting)
+    with Monitor(tmp_path, [], interval=SOON) as monitor:
+        thread = monitor._thread
+        assert hung.wait(PATIENCE)
+        assert monitor.take() is None
+        assert monitor.take() is None
+    answers.set()
+    assert thread is not None
+    thread.join(PATIENCE)
+    assert threads() == []
+    assert len(caplog.records) == 1
+    assert "the system does not say what is used" in caplog.text
+
+
 @pytest.mark.proc
 def test_threads_and_open_files_do_not_grow(tmp_path: Path) -> None:
     def counted() -> tuple[int, int]:

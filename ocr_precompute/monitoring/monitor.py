@@ -22,7 +22,7 @@ INTERVAL = 1.0
 """Seconds from sample to sample, unless something else is asked for."""
 
 _LINE_EVERY = 60.0  # seconds from line to line of the log
-_ENDS_WITHIN = 10.0  # seconds that a sample may still take when the run is over
+_ENDS_WITHIN = 10.0  # seconds that a sample may take while the run itself waits for it
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,14 @@ class Monitor(NoMonitor):
         """What was used since this was last asked; None if that is not known."""
         if self._machine is None or self._elsewhere:
             return None
-        with self._lock:
+        if not self._lock.acquire(timeout=_ENDS_WITHIN):  # a driver or a disk does not answer
+            self._give_up(TimeoutError("the system does not say what is used"))
+            return None
+        try:
             self._sample(judged=False)
             taken, self._span = self._span, Resources()
+        finally:
+            self._lock.release()
         return taken
 
     def close(self) -> None:
@@ -184,11 +189,11 @@ class Monitor(NoMonitor):
 
     def _sample(self, *, judged: bool) -> None:
         """judged: whether rules look at it too, for which it must come at the interval."""
-        if self._machine is None:
+        before, machine = self._seen, self._machine
+        if machine is None:
             return
-        before = self._seen
         try:
-            reading, work = self._machine.read(), self._work()
+            reading, work = machine.read(), self._work()
         except Exception as error:
             self._give_up(error)
             return
@@ -218,7 +223,9 @@ class Monitor(NoMonitor):
 
     def _give_up(self, error: Exception) -> None:
         log.warning("monitoring: %s; the run goes on without it", one_line(error))
-        self._close_machine()
+        self._machine = None
+        if not isinstance(error, TimeoutError):  # or closing would wait for the same
+            self._gpus.close()
 
     def _close_machine(self) -> None:
         self._machine = None
