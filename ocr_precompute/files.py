@@ -12,7 +12,7 @@ import socket
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -80,6 +80,54 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         beside.unlink(missing_ok=True)
     flush(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give a folder beside path to fill, and have it take path's place once all is done.
+
+    is_ours: whether what is at path may be replaced; an empty folder may. Of what was there, only
+    files are deleted, and folders that are empty then. Raises StoreError if it may not be replaced;
+    then, and if the work fails, path is as it was.
+    """
+    path = Path(os.path.realpath(path))  # a link stays a link
+    _check_replaceable(path, is_ours)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (path.with_name(temporary_name(f".{path.name[:100]}")) for _ in range(2))
+    beside.mkdir()
+    try:
+        yield beside
+        flush(beside)
+        _check_replaceable(path, is_ours)
+        if path.exists():
+            path.rename(old)
+        try:
+            beside.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        flush(path.parent)
+    finally:
+        for leftover in (beside, old):
+            _delete_shallow(leftover)
+
+
+def _check_replaceable(path: Path, is_ours: Callable[[Path], bool]) -> None:
+    if not os.path.lexists(path):
+        return
+    if path.is_dir() and (is_ours(path) or not any(path.iterdir())):
+        return
+    raise StoreError(f"{path}: exists and was not made here, or not only; name another place")
+
+
+def _delete_shallow(folder: Path) -> None:
+    """Delete a folder's files, those of its folders, and what is empty then."""
+    with contextlib.suppress(OSError):
+        for path in [*folder.glob("*/*"), *folder.glob("*")]:
+            with contextlib.suppress(OSError):
+                path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
+        folder.rmdir()
 
 
 @contextlib.contextmanager

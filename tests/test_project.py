@@ -160,7 +160,7 @@ def test_what_the_package_exports(name: str) -> None:
 def test_type_hints_are_for_users_too() -> None:
     assert (ROOT / "ocr_precompute" / "py.typed").exists()
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert packaged["package-data"] == {"ocr_precompute": ["py.typed"]}
+    assert packaged["package-data"] == {"ocr_precompute": ["py.typed", "reports/pages/*"]}
 
 
 def public_objects() -> list[tuple[str, object]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,29 +16,143 @@ from ocr_precompute.cli.options import (
     VerboseOption,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
-from ocr_precompute.cli.screen import say
-from ocr_precompute.settings import check_local, load_settings
+from ocr_precompute.cli.screen import byte_size, progress_bar, say
+from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.settings import Settings, check_local, load_settings
+
+if TYPE_CHECKING:
+    from ocr_precompute.reports.gallery import GalleryReport
+
+_PICTURES = 8
+_SHOWN = 5  # suspicious samples on the screen
+
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        help="Write a gallery to look through in a browser. A path that ends in .html becomes one "
+        "file of at most 300 samples and 50 MB, which can be sent to somebody; any other path a "
+        "folder of any number, to be opened by its index.html. An earlier gallery is replaced.",
+        show_default=False,
+    ),
+]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        help="With --html: compare labels with these predictions, the predictions.json of "
+        "`ocr-train predict`. Where they disagree the annotation may be wrong.",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder for pictures: one for each sample, with its maps beside it, and contact "
+        "sheets. `preview` by default, unless --html is given.",
+        show_default=False,
+    ),
+]
+CountOption = Annotated[
+    int | None,
+    typer.Option(
+        "--count",
+        min=1,
+        help="How many samples. By default 8 pictures, spread over the split; in a gallery, where "
+        "the most suspicious are taken first, 300 in a file and all in a folder.",
+        show_default=False,
+    ),
+]
 
 
 def preview(
     split: SplitOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("preview"),
-    count: Annotated[int, typer.Option("--count", min=1, help="How many samples.")] = 8,
+    html: HtmlOption = None,
+    predictions: PredictionsOption = None,
+    out: OutOption = None,
+    count: CountOption = None,
     sample: Annotated[
-        list[str] | None, typer.Option("--sample", help="Show this sample; may be repeated.")
+        list[str] | None,
+        typer.Option("--sample", help="Show this sample; may be repeated.", show_default=False),
     ] = None,
     config: ConfigOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
-    """Write pictures of stored samples: image with polygons, and its four label maps."""
+    """Show stored samples: a gallery for a browser, or pictures with contact sheets.
+
+    A gallery shows polygons, don't-care and label maps over each image, filters by name, by what
+    was found and by the number of polygons, and begins with what is suspicious: signs that are rare
+    in the split, such as overlaps, labels that vanished, text outside the page or of unusual shape,
+    and with --predictions all that labels and predictions disagree about.
+
+    Example: ocr-precompute preview --split val --html val.html
+    """
     with reporting(as_json, verbose):
         from ocr_precompute.reports.preview import write_previews
 
-        check_local(out, "--out")
+        for path, option in ((out, "--out"), (html, "--html"), (predictions, "--predictions")):
+            if path:
+                check_local(path, option)
+        if predictions and not html:
+            reason = "is for a gallery; give --html PATH too"
+            raise InputError([Problem("config", "command line", "--predictions", reason)])
         settings = load_settings(config, {"store": store})
-        written = write_previews(settings.store, split, out, count, sample or [])
-        say(f"{len(written)} pictures in {out}")
+        document: dict[str, Any] = {}
+        if html:
+            report = _gallery(settings, split, html, count, sample or [], predictions)
+            document["gallery"] = asdict(report)
+        if out or not html:
+            folder = out or Path("preview")
+            written = write_previews(
+                settings.store, split, folder, count or _PICTURES, sample or []
+            )
+            say(f"{len(written)} pictures in {folder}")
+            document["pictures"] = [str(path) for path in written]
         if as_json:
-            print_json({"pictures": [str(path) for path in written]})
+            print_json(document)
+
+
+def _gallery(
+    settings: Settings,
+    split: str,
+    html: Path,
+    count: int | None,
+    names: list[str],
+    predictions: Path | None,
+) -> GalleryReport:
+    """Write a gallery, with progress, and say what is in it."""
+    from ocr_precompute.reports.gallery import write_gallery
+
+    progress = progress_bar()
+    task = progress.add_task("looking", total=None, detail="")
+
+    def told(what: str, done: int, total: int) -> None:
+        progress.update(task, description=what, completed=done, total=total)
+
+    with progress:
+        report = write_gallery(
+            settings.store,
+            split,
+            html,
+            count=count,
+            names=names,
+            predictions=predictions,
+            told=told,
+        )
+    print_gallery(report)
+    return report
+
+
+def print_gallery(report: GalleryReport) -> None:
+    """What was written, and the most suspicious samples, in a few lines."""
+    from ocr_precompute.reports.suspicion import SIGNS
+
+    say(f"{report.path}: {report.samples} of {report.of} samples, {byte_size(report.bytes)}")
+    if report.predictions is not None:
+        say(f"compared with predictions for {report.predictions} samples")
+    for each in report.suspicious[:_SHOWN]:
+        reasons = ", ".join(SIGNS.get(reason, reason) for reason in each.reasons)
+        say(f"worth a look: {each.name} ({each.score:.2f}: {reasons})")

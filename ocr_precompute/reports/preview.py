@@ -42,7 +42,7 @@ def write_previews(
     """
     split = open_store(store).split(split_name)
     written = []
-    for index in _chosen(split, count, names):
+    for index in chosen_samples(split, count, names):
         sample = split[index]
         path = out / f"{index:06d}-{safe_name(sample.name)}.png"
         with writing(path):
@@ -52,7 +52,11 @@ def write_previews(
     return written
 
 
-def _chosen(split: Split, count: int, names: list[str]) -> list[int]:
+def chosen_samples(split: Split, count: int, names: list[str]) -> list[int]:
+    """Numbers of the samples of those names; if none are given, of count samples spread over it.
+
+    Raises StoreError for an unknown name.
+    """
     if not names:
         spread = np.linspace(0, len(split) - 1, min(count, len(split)))
         return [int(index) for index in spread.round()]

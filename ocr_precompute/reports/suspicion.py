@@ -70,7 +70,8 @@ def forms(polygons: Polygons) -> np.ndarray:
     high = quarter - np.sqrt(np.maximum(quarter**2 - shapes.areas, 0))
     high = np.maximum(high, 0.1)
     long = np.maximum(2 * quarter - high, high)
-    return np.log(np.stack([high, long / high]))
+    logarithms: np.ndarray = np.log(np.stack([high, long / high]))
+    return logarithms
 
 
 def signs(
