@@ -12,7 +12,7 @@ from ocr_precompute.files import flush, new_folder, replace_file, writing
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports import entries
-from ocr_precompute.reports.page import asset, embedded, page
+from ocr_precompute.reports.page import asset, embedded, mark, page
 from ocr_precompute.reports.predictions import labels_of, read_predictions
 from ocr_precompute.reports.preview import chosen_samples
 from ocr_precompute.reports.survey import Survey, Told, look, survey
@@ -22,7 +22,7 @@ MOST_IN_A_FILE = 300  # samples
 MOST_BYTES = 50_000_000  # of a gallery that is one file
 _MOST_SAMPLE = 400_000  # bytes of a sample's file in a folder
 _LISTED = 50  # samples that a report names
-_MARK = '<meta name="application-name" content="ocr-precompute gallery">'
+_KIND = "gallery"
 _INDEX, _SAMPLES = "index.html", "samples"
 
 
@@ -166,7 +166,7 @@ def is_gallery(folder: Path) -> bool:
     """Whether a folder holds a gallery that was written here, and nothing else."""
     try:
         with (folder / _INDEX).open("rb") as index:
-            marked = _MARK.encode() in index.read(4096)
+            marked = mark(_KIND).encode() in index.read(4096)
         found = [*folder.iterdir(), *(folder / _SAMPLES).iterdir()]
     except OSError:
         return False
@@ -197,8 +197,9 @@ def _details(
 
 def _document(split: Split, blocks: list[tuple[str, Any]], scripts_beside: bool) -> str:
     return page(
+        _KIND,
         f"{split.manifest.split}: gallery",
-        f"{_MARK}\n{asset('gallery.html')}",
+        asset("gallery.html"),
         asset("base.css") + asset("gallery.css"),
         asset("gallery.js"),
         blocks,

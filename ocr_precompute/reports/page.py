@@ -15,8 +15,6 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-GENERATOR = "ocr-precompute"
-
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -31,7 +29,13 @@ def embedded(data: Any) -> str:
     return text.translate(_ESCAPES)
 
 
+def mark(kind: str) -> str:
+    """What every page of that kind has near its beginning."""
+    return f'<meta name="generator" content="ocr-precompute {kind}">'
+
+
 def page(
+    kind: str,
     title: str,
     body: str,
     style: str,
@@ -41,9 +45,9 @@ def page(
 ) -> str:
     """A whole HTML document.
 
-    title: text, escaped here. body, style, script: of this package, as they are. blocks: id and
-    content, which `embedded` gave, of each block of data. scripts_beside: whether the page may load
-    scripts from its own folder.
+    kind: what it is a page of, one word. title: text, escaped here. body, style, script: of this
+    package, as they are. blocks: id and content, which `embedded` gave, of each block of data.
+    scripts_beside: whether the page may load scripts from its own folder.
     """
     beside = " 'self' file:" if scripts_beside else ""
     policy = "; ".join(
@@ -60,8 +64,8 @@ def page(
         "<!doctype html>",
         '<html lang="en">',
         '<meta charset="utf-8">',
-        f'<meta name="generator" content="{GENERATOR}">',
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">',
+        mark(kind),
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy, quote=False)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         '<link rel="icon" href="data:,">',

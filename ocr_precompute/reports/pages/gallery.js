@@ -383,6 +383,7 @@
     ];
     if (index.predictions !== null) facts.push(`compared with predictions for ${many(index.predictions, "sample")}`);
     byId("facts").textContent = facts.join(" · ");
+    byId("keys").textContent = `Arrow keys move, Enter opens, Esc closes, 1 to ${offered.length} switch layers`;
     offerKinds();
     for (const fieldset of document.querySelectorAll("[data-layers]")) offerLayers(fieldset);
     for (const [key] of offered.slice(0, offered.length - 4)) setLayer(key, true);
