@@ -22,7 +22,7 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 _REQUIRED = "OCR_REQUIRE"
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _left_out, _refused = pytest.StashKey[str](), pytest.StashKey[str]()
 
 
@@ -38,9 +38,15 @@ def _gpu() -> str:
     return "" if torch.cuda.is_available() else "PyTorch finds no CUDA device"
 
 
+def browser() -> str | None:
+    """The command of the system's browser; None if there is none that tests can drive."""
+    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+
+
 def _browser() -> str:
-    found = any(shutil.which(name) for name in _BROWSERS)
-    return "" if found else f"none of {', '.join(_BROWSERS)} is installed"
+    if importlib.util.find_spec("playwright") is None:
+        return "Playwright is not installed"
+    return "" if browser() else f"none of {', '.join(_BROWSERS)} is installed"
 
 
 def _namespaces() -> str:
@@ -71,7 +77,7 @@ def _time() -> str:
 NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "data": ("receipts, photographs and golden labels beside the repository", _data),
     "gpu": ("a CUDA device", _gpu),
-    "browser": ("a web browser", _browser),
+    "browser": ("a Chromium browser, and Playwright to drive it", _browser),
     "namespaces": ("user, mount and network namespaces of Linux", _namespaces),
     "cluster": ("a cluster engine, Dask or Ray", _cluster),
     "proc": ("processes shown in /proc", _proc),

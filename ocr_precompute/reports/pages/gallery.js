@@ -29,6 +29,7 @@
   let shown = samples;
   let first = 0;
   let current = 0; // place in `shown` of the card that the keyboard is at
+  let viewed = 0; // place of the sample in the viewer
   let zoom = 1;
 
   function make(tag, className, text) {
@@ -281,18 +282,19 @@
 
   async function view(place) {
     turnTo(place, false);
-    const sample = shown[current];
+    viewed = current;
+    const sample = shown[viewed];
     byId("viewed").textContent = sample.name;
-    byId("place").textContent = `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
-    byId("previous").disabled = current === 0;
-    byId("next").disabled = current === shown.length - 1;
+    byId("place").textContent = `${(viewed + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
+    byId("previous").disabled = viewed === 0;
+    byId("next").disabled = viewed === shown.length - 1;
     byId("score").replaceChildren(make("p", "numbers", `${percent(sample.score)} of 100`), meter(sample));
     const said = sample.reasons.map((kind) => make("li", "small", reason(sample, kind)));
     byId("reasons").replaceChildren(...(said.length ? said : [make("li", "small quiet", "nothing that is rare in this split")]));
     if (!viewer.open) viewer.showModal();
     zoom = 1;
     const data = await fill(stage, sample);
-    if (!data || shown[current] !== sample) return;
+    if (!data || shown[viewed] !== sample) return;
     resize();
     about(sample, data);
     const odd = data.polygons.filter(([, fate, signs]) => signs !== 0 || layerOf(fate) !== "text");
@@ -341,7 +343,7 @@
     if (viewer.open) {
       const scrolls = zoom > 1 && event.target === stage;
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (step && !scrolls && shown[current + step]) view(current + step);
+      if (step && !scrolls && shown[viewed + step]) view(viewed + step);
       if (event.key === "+" || event.key === "=") zoomTo(zoom * 1.5);
       if (event.key === "-") zoomTo(zoom / 1.5);
     } else if (STEPS[event.key] && event.target.closest?.(".card")) {
@@ -391,12 +393,12 @@
     byId("controls").addEventListener("submit", (event) => event.preventDefault());
     byId("before").addEventListener("click", () => turnTo(first - PAGE, true));
     byId("after").addEventListener("click", () => turnTo(first + PAGE, true));
-    byId("previous").addEventListener("click", () => view(current - 1));
-    byId("next").addEventListener("click", () => view(current + 1));
+    byId("previous").addEventListener("click", () => view(viewed - 1));
+    byId("next").addEventListener("click", () => view(viewed + 1));
     byId("larger").addEventListener("click", () => zoomTo(zoom * 1.5));
     byId("smaller").addEventListener("click", () => zoomTo(zoom / 1.5));
     byId("close").addEventListener("click", () => viewer.close());
-    viewer.addEventListener("close", () => turnTo(current, true));
+    viewer.addEventListener("close", () => turnTo(viewed, true)); // the browser goes back to the first
     grid.addEventListener("click", (event) => {
       const chosen = event.target.closest(".card");
       if (chosen) view(Number(chosen.dataset.place));
