@@ -150,8 +150,10 @@ def test_previews_show_the_sample(split: Split, settings: Settings, tmp_path: Pa
     out = tmp_path / "pictures"
     result = run("preview", "--store", settings.store, "--split", "val", "--out", out, "--json")
     assert result.returncode == 0, result.stderr
-    pictures = json.loads(result.stdout)["pictures"]
+    document = json.loads(result.stdout)
+    pictures = document["pictures"]
     assert len(pictures) == 8
+    assert document["sheets"] == [str(out / "contact-sheet-001.png")]
     picture = cv2.imread(pictures[0])
     assert picture.shape == (64, 320, 3)
     assert (picture[:, 64:128, 0] == split[0].prob * 255).all()

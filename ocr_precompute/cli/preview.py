@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -106,13 +108,31 @@ def preview(
             document["gallery"] = asdict(report)
         if out or not html:
             folder = out or Path("preview")
-            written = write_previews(
-                settings.store, split, folder, count or _PICTURES, sample or []
-            )
-            say(f"{len(written)} pictures in {folder}")
-            document["pictures"] = [str(path) for path in written]
+            with _shown_progress() as told:
+                written = write_previews(
+                    settings.store, split, folder, count or _PICTURES, sample or [], told
+                )
+            say(f"{len(written.pictures)} pictures and {_sheets(written.sheets)} in {folder}")
+            document |= {name: [str(p) for p in paths] for name, paths in asdict(written).items()}
         if as_json:
             print_json(document)
+
+
+def _sheets(sheets: Sequence[Path]) -> str:
+    return f"{len(sheets)} contact sheet" + "s" * (len(sheets) != 1)
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Give what shows how far the work is, by what is done, how much of it, and of how much."""
+    progress = progress_bar()
+    task = progress.add_task("opening", total=None, detail="")
+
+    def told(what: str, done: int, total: int) -> None:
+        progress.update(task, description=what, completed=done, total=total)
+
+    with progress:
+        yield told
 
 
 def _gallery(
@@ -126,13 +146,7 @@ def _gallery(
     """Write a gallery, with progress, and say what is in it."""
     from ocr_precompute.reports.gallery import write_gallery
 
-    progress = progress_bar()
-    task = progress.add_task("looking", total=None, detail="")
-
-    def told(what: str, done: int, total: int) -> None:
-        progress.update(task, description=what, completed=done, total=total)
-
-    with progress:
+    with _shown_progress() as told:
         report = write_gallery(
             settings.store,
             split,

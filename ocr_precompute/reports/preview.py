@@ -1,17 +1,20 @@
-"""Pictures of stored samples: image with its polygons, and the four label maps beside it."""
+"""Pictures of stored samples: image with its polygons and the four label maps; contact sheets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.files import safe_name, writing
+from ocr_precompute.files import replace_file, safe_name, writing
 from ocr_precompute.images.pictures import outlined, png_bytes
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
+from ocr_precompute.reports.contact import ON_A_SHEET, sheet, tile
 from ocr_precompute.samples import CanonicalSample
 
 
@@ -32,24 +35,49 @@ def render(sample: CanonicalSample) -> np.ndarray:
     return np.hstack([picture, *grey])
 
 
-def write_previews(
-    store: Path, split_name: str, out: Path, count: int, names: list[str]
-) -> list[Path]:
-    """Write one PNG a sample into the folder out, and return their paths.
+@dataclass(frozen=True)
+class Previews:
+    """Files that were written: a picture for each sample, and contact sheets of them."""
 
-    names: which samples; if none are given, count samples spread over the split.
+    pictures: tuple[Path, ...]
+    sheets: tuple[Path, ...]
+
+
+def write_previews(
+    store: Path,
+    split_name: str,
+    out: Path,
+    count: int,
+    names: list[str],
+    told: Callable[[str, int, int], None] = lambda *_: None,
+) -> Previews:
+    """Write one PNG for each sample into the folder out, and contact sheets, samples in order.
+
+    names: which samples; if none are given, count samples spread over the split. told: hears how
+    far it is.
     Raises StoreError for an unknown split or sample, or if a picture cannot be written.
     """
     split = open_store(store).split(split_name)
-    written = []
-    for index in chosen_samples(split, count, names):
+    chosen = chosen_samples(split, count, names)
+    pictures: list[Path] = []
+    sheets: list[Path] = []
+    tiles: list[np.ndarray] = []
+    for done, index in enumerate(chosen, 1):
         sample = split[index]
-        path = out / f"{index:06d}-{safe_name(sample.name)}.png"
-        with writing(path):
-            out.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png_bytes(render(sample)))
-        written.append(path)
-    return written
+        pictures.append(out / f"{index:06d}-{safe_name(sample.name)}.png")
+        _write(pictures[-1], render(sample))
+        tiles.append(tile(sample))
+        if len(tiles) == ON_A_SHEET or done == len(chosen):
+            sheets.append(out / f"contact-sheet-{len(sheets) + 1:03d}.png")
+            _write(sheets[-1], sheet(tiles))
+            tiles.clear()
+        told("drawing", done, len(chosen))
+    return Previews(tuple(pictures), tuple(sheets))
+
+
+def _write(path: Path, picture: np.ndarray) -> None:
+    with writing(path):
+        replace_file(path, png_bytes(picture))
 
 
 def chosen_samples(split: Split, count: int, names: list[str]) -> list[int]:
