@@ -29,8 +29,8 @@ def tile(sample: CanonicalSample) -> np.ndarray:
     idle = sample.fate != Fate.TRAINS
     picture = outlined(content, [polygon * scale for polygon in sample.polygons], idle)
     made = np.full((_SIDE + _CAPTION, _SIDE, 3), _PAPER, np.uint8)
-    top, left = _SIDE - size[1], (_SIDE - size[0]) // 2
-    made[top:_SIDE, left : left + size[0]] = picture
+    top = _SIDE - size[1]
+    made[top:_SIDE, : size[0]] = picture
     _write(made, fitted_text(printable(sample.name), 0.5), _SIDE + 20, 0.5, _INK)
     _write(made, _counts(idle), _SIDE + 40, 0.42, _QUIET)
     return made
