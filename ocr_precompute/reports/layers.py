@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from base64 import b64encode
 from dataclasses import dataclass
 
@@ -11,7 +13,8 @@ import numpy as np
 from ocr_precompute.samples import CanonicalSample
 
 MAPS = ("prob", "prob_mask", "thresh", "thresh_mask")
-_LEVELS = 8  # of the threshold map: more are not told apart, and take room
+# Of a pixel. More levels of the threshold map are not told apart, and take room.
+_BITS = {"prob": 1, "prob_mask": 1, "thresh": 4, "thresh_mask": 1}
 
 # Red, green, blue and opacity at most, of what each map marks.
 _COLOURS = {
@@ -53,7 +56,7 @@ def layers(sample: CanonicalSample, content: tuple[int, int], quality: Quality) 
     picture = _fitted(sample.image[:height, :width], quality.picture)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality.jpeg])[1]
-    urls = {"picture": _data_url("image/jpeg", jpeg)}
+    urls = {"picture": _data_url("image/jpeg", jpeg.tobytes())}
     for name in MAPS:
         marked = _marked(name, getattr(sample, name)[:height, :width])
         if marked.any():
@@ -74,17 +77,41 @@ def _marked(name: str, values: np.ndarray) -> np.ndarray:
     return ((values - low) * (255 / (high - low))).astype(np.uint8)
 
 
-def _coloured(name: str, marked: np.ndarray) -> np.ndarray:
+def _coloured(name: str, marked: np.ndarray) -> bytes:
     """A PNG file of one colour, opaque as far as marked."""
-    red, green, blue, most = _COLOURS[name]
-    levels = _LEVELS if name == "thresh" else 2
-    steps = np.rint(marked / 255.0 * (levels - 1))
-    opacity = np.rint(steps * (most / (levels - 1))).astype(np.uint8)
-    picture = np.zeros((*marked.shape, 4), np.uint8)
-    picture[opacity > 0, :3] = blue, green, red
-    picture[..., 3] = opacity
-    png: np.ndarray = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1]
-    return png
+    *colour, most = _COLOURS[name]
+    last = (1 << _BITS[name]) - 1
+    opacity = bytes(round(most * level / last) for level in range(last + 1))
+    levels = np.rint(marked * np.float32(last / 255)).astype(np.uint8)
+    return indexed_png(levels, _BITS[name], bytes(colour) * (last + 1), opacity)
+
+
+def indexed_png(levels: np.ndarray, bits: int, palette: bytes, opacity: bytes) -> bytes:
+    """A PNG file of few colours.
+
+    levels: uint8 (H, W), each a number of a colour. bits: 1, 2 or 4, of a pixel. palette: three
+    bytes a colour. opacity: a byte a colour. OpenCV would write four bytes a pixel, and
+    compress those.
+    """
+    height, width = levels.shape
+    shifts = np.arange(bits - 1, -1, -1, dtype=np.uint8)
+    spread = (levels[..., None] >> shifts & 1).reshape(height, width * bits)
+    rows = np.packbits(spread, axis=1)
+    lines = np.zeros((height, rows.shape[1] + 1), np.uint8)  # each begins with its filter: none
+    lines[:, 1:] = rows
+    header = struct.pack(">IIBBBBB", width, height, bits, 3, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"PLTE", palette),
+        (b"tRNS", opacity),
+        (b"IDAT", zlib.compress(lines.tobytes(), 6)),
+        (b"IEND", b""),
+    )
+    written = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
 def _fitted(pixels: np.ndarray, longest: int) -> np.ndarray:
@@ -98,5 +125,5 @@ def _fitted(pixels: np.ndarray, longest: int) -> np.ndarray:
     return shrunk
 
 
-def _data_url(kind: str, data: np.ndarray) -> str:
-    return f"data:{kind};base64,{b64encode(data.tobytes()).decode()}"
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{b64encode(data).decode()}"

@@ -39,22 +39,26 @@ class Overlaps:
         return np.asarray(self.shared / np.maximum(self.areas, 1e-9))
 
 
-def overlaps(first: Polygons, second: Polygons, least: float) -> Overlaps:
+def overlaps(first: Polygons, second: Polygons | None, least: float) -> Overlaps:
     """Pairs of one polygon each of which the smaller box may be covered by more than a share.
 
-    least: that share. What two rectangles along the axes share is exact; other polygons are drawn,
-    small, which is right to a few hundredths. Of very many pairs those of the largest boxes are
-    looked at.
+    second: the others; if none are given, pairs among the first, each pair once. least: that share.
+    What two rectangles along the axes share is exact; other polygons are drawn, small, which is
+    right to a few hundredths. Of very many pairs those of the largest boxes are looked at.
     """
-    shapes, others = measured(first), measured(second)
+    shapes = measured(first)
+    others = shapes if second is None else measured(second)
     a, b, boxes = _candidates(shapes, others, least)
+    if second is None:
+        once = a < b
+        a, b, boxes = a[once], b[once], boxes[once]
     if len(a) > _MOST_DRAWN:
         kept = np.sort(np.argsort(-boxes, kind="stable")[:_MOST_DRAWN])
         a, b, boxes = a[kept], b[kept], boxes[kept]
     areas = np.stack([shapes.areas[a], others.areas[b]])
     shared = boxes.copy()
     upright = shapes.upright[a] & others.upright[b]
-    lists = first.as_list(), second.as_list()
+    lists = first.as_list(), (second or first).as_list()
     for pair in np.flatnonzero(~upright).tolist():
         shared[pair], areas[:, pair] = drawn(lists[0][a[pair]], lists[1][b[pair]])
     return Overlaps(a, b, shared, areas)

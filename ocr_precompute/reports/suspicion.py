@@ -103,10 +103,9 @@ def _overlapping(polygons: Polygons, text: np.ndarray) -> np.ndarray:
     """Which texts cover, or are covered by, another one."""
     flags = np.zeros(len(text), bool)
     which = np.flatnonzero(text)
-    chosen = polygons.chosen(which)
-    found = overlaps(chosen, chosen, _COVERED)
-    real = (found.covered.max(axis=0) > _COVERED) & (found.first != found.second)
-    flags[which[found.first[real]]] = True
+    found = overlaps(polygons.chosen(which), None, _COVERED)
+    real = found.covered.max(axis=0) > _COVERED
+    flags[which[found.first[real]]] = flags[which[found.second[real]]] = True
     return flags
 
 
