@@ -33,7 +33,9 @@ class Galleries:
 
 @pytest.fixture(scope="module")
 def galleries(tmp_path_factory: pytest.TempPathFactory) -> Galleries:
-    """60 pages: 000 and a hostile name are suspicious, 002 has don't-care, 004 no words."""
+    """60 pages: 000 and a hostile name are suspicious, 002 has don't-care, 004 no words, and in 005
+    a text is predicted that is not labelled.
+    """
     root = tmp_path_factory.mktemp("gallery")
     dataset = Dataset(root / "data", SAMPLES)
     (dataset.images / HOSTILE).parent.mkdir(parents=True)
@@ -47,6 +49,7 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> Galleries:
     dataset.save()
     settings = Settings(store=root / "store", size=128, backend="sequential")
     build("val", dataset.source, settings)
+    images["page_005.jpg"]["words"]["0009"] = {"points": points(2, 80, 70, 9)}  # after the build
     predictions = root / "predictions.json"
     predictions.write_text(json.dumps(dataset.document))
     made = Galleries(root / "val.html", root / "val")
@@ -163,7 +166,7 @@ def test_filters(page: Any) -> None:
 
 
 def test_sorting(page: Any) -> None:
-    assert set(names(page)[:2]) == {"page_000.jpg", HOSTILE}
+    assert set(names(page)[:3]) == {"page_000.jpg", "page_005.jpg", HOSTILE}
     scores = [int(text) for text in page.locator(".card .score").all_text_contents()]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > scores[-1]
@@ -267,7 +270,14 @@ def test_a_sample_says_why(page: Any) -> None:
     assert "overlapping another" in page.locator("#reasons").text_content()
     page.locator("#odd .row").first.hover()
     assert page.locator("#stage .polygon.pointed").count() == 1
-    assert "96" in page.locator("#about").text_content()
+    assert "80 × 96" in page.locator("#about").text_content()
+    page.locator("#close").click()
+    page.locator("#name").fill("page_005")
+    page.locator(".card").click()
+    row = page.locator("#odd .row").first
+    assert row.text_content() == "predicted but not labelled"
+    row.focus()
+    assert page.locator("#stage .predicted .polygon.odd.pointed").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -22,8 +22,8 @@ _UNUSUAL = 4.0  # spreads from the middle of the split's texts
 _LEAST_SPREAD = 0.15  # of logarithms: texts that differ by less are alike
 
 SIGNS = {
-    "unlabelled": "predicted, and not labelled",
-    "unpredicted": "labelled, and not predicted",
+    "unlabelled": "predicted but not labelled",
+    "unpredicted": "labelled but not predicted",
     "vanished": "left without a label",
     "outside": "outside the page",
     "overlap": "overlapping another",

@@ -2,6 +2,7 @@
 // What comes from the data set enters the page through textContent and attributes of SVG alone.
 (() => {
   const PAGE = 48;
+  const ROWS = 200; // polygons listed beside an open sample
   const KEPT = 240; // samples whose pictures stay in memory
   const SVG = "http://www.w3.org/2000/svg";
   const LAYERS = [
@@ -110,11 +111,12 @@
       svg.append(groups[name]);
     }
     for (const [number, fate, signs, ...points] of data.polygons) {
-      groups[layerOf(fate)].append(polygon(points, signs !== 0, number));
+      const layer = layerOf(fate);
+      groups[layer].append(polygon(points, signs !== 0 && layer === "text", number));
     }
-    for (const [alone, ...points] of data.predictions ?? []) {
-      groups.predicted.append(polygon(points, alone !== 0));
-    }
+    (data.predictions ?? []).forEach(([alone, ...points], place) => {
+      groups.predicted.append(polygon(points, alone !== 0, `p${place}`));
+    });
     return svg;
   }
 
@@ -248,36 +250,56 @@
     stage.querySelector(`.polygon[data-number="${id}"]`)?.classList.toggle("pointed", on);
   }
 
-  function row([id, fate, signs]) {
-    const layer = layerOf(fate);
+  function row(id, label, layer, text) {
     const button = make("button", "row");
     button.type = "button";
     const swatch = make("span", `swatch shade-${layer}${layer === "text" ? "" : " dashed"}`);
-    const said = index.signs.filter((_, place) => signs & (1 << place)).map((sign) => texts.get(sign));
-    const what = layer === "text" ? said : [texts.get(index.fates[fate]), ...said];
-    button.append(swatch, make("span", "numbers", `#${id + 1}`), make("span", "", what.join("; ") || "trains"));
+    button.append(swatch, make("span", "numbers", label), make("span", "", text));
     for (const event of ["pointerenter", "focus"]) button.addEventListener(event, () => point(id, true));
     for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => point(id, false));
     return button;
   }
 
-  function fact(list, term, value) {
-    list.push(make("dt", "", term), make("dd", "numbers", value));
+  function labelRow([id, fate, signs]) {
+    const layer = layerOf(fate);
+    const implied = layer === "lost" ? ["tiny", "vanished"] : [];
+    const found = index.signs.filter((sign, place) => signs & (1 << place) && !implied.includes(sign));
+    const said = found.map((sign) => texts.get(sign));
+    if (layer !== "text") said.unshift(texts.get(index.fates[fate]));
+    return row(id, `#${id + 1}`, layer, said.join("; ") || "trains");
+  }
+
+  function predictionRows(data) {
+    return (data.predictions ?? []).flatMap(([alone], place) =>
+      alone ? [() => row(`p${place}`, "", "predicted", texts.get("unlabelled"))] : [],
+    );
+  }
+
+  function list(element, rows) {
+    const made = rows.slice(0, ROWS).map((each) => each());
+    const left = rows.length - made.length;
+    if (!made.length) made.push(make("p", "small quiet", "none"));
+    if (left) made.push(make("p", "small quiet", `and ${many(left, "more polygon")}`));
+    element.replaceChildren(...made);
+  }
+
+  function fact(facts, term, value) {
+    facts.push(make("dt", "", term), make("dd", "numbers", value));
   }
 
   function about(sample, data) {
-    const list = [];
-    fact(list, "Polygons", sample.polygons.toLocaleString("en"));
+    const facts = [];
+    fact(facts, "Polygons", sample.polygons.toLocaleString("en"));
     for (const [kind, count] of sample.counts) {
       const [, text, group] = index.kinds[kind];
-      if (group === "fate") fact(list, `… ${text}`, count.toLocaleString("en"));
-      if (group === "image") fact(list, "Image", text);
+      if (group === "fate") fact(facts, `… ${text}`, count.toLocaleString("en"));
+      if (group === "image") fact(facts, "Image", text);
     }
-    fact(list, "Original", `${data.original[1]} × ${data.original[0]} px`);
-    fact(list, "Canonical", `${data.size[1]} × ${data.size[0]} px`);
-    if (data.damage) fact(list, "Damage", data.damage);
-    if (data.left) fact(list, "Not drawn", `${many(data.left, "polygon")}, for lack of room`);
-    byId("about").replaceChildren(...list);
+    fact(facts, "Original, px", `${data.original[1]} × ${data.original[0]}`);
+    fact(facts, "Canonical, px", `${data.size[1]} × ${data.size[0]}`);
+    if (data.damage) fact(facts, "Damage", data.damage);
+    if (data.left) fact(facts, "Not drawn", `${many(data.left, "polygon")}, for lack of room`);
+    byId("about").replaceChildren(...facts);
   }
 
   async function view(place) {
@@ -299,10 +321,10 @@
     about(sample, data);
     const odd = data.polygons.filter(([, fate, signs]) => signs !== 0 || layerOf(fate) !== "text");
     const plain = data.polygons.filter(([, fate, signs]) => signs === 0 && layerOf(fate) === "text");
-    byId("odd").replaceChildren(...(odd.length ? odd.map(row) : [make("p", "small quiet", "none")]));
+    list(byId("odd"), [...predictionRows(data), ...odd.map((label) => () => labelRow(label))]);
     byId("rest").hidden = plain.length === 0;
     byId("rest").querySelector("summary").textContent = many(plain.length, "other polygon");
-    byId("plain").replaceChildren(...plain.map(row));
+    list(byId("plain"), plain.map((label) => () => labelRow(label)));
   }
 
   // ------------------------------------------------------------------ layers and keys
