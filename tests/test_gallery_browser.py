@@ -270,7 +270,7 @@ def test_a_sample_says_why(page: Any) -> None:
     assert "overlapping another" in page.locator("#reasons").text_content()
     page.locator("#odd .row").first.hover()
     assert page.locator("#stage .polygon.pointed").count() == 1
-    assert "80 × 96" in page.locator("#about").text_content()
+    assert "80 \u00d7 96" in page.locator("#about").text_content()
     page.locator("#close").click()
     page.locator("#name").fill("page_005")
     page.locator(".card").click()

@@ -502,6 +502,8 @@ def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
         "--config": ["inspect", "--config", "gs://bucket/config.yaml"],
         "--report": ["build", *here, "--report", "s3://bucket/report.json"],
         "--out": ["preview", "--split", "val", "--out", "hf://datasets/x"],
+        "--html": ["preview", "--split", "val", "--html", "s3://bucket/val.html"],
+        "--predictions": ["preview", "--split", "val", "--html", "x", "--predictions", "s3://b/p"],
         "--plot": ["bench", "--split", "val", "--plot", "memory://x.png"],
     }.items():
         refused = CliRunner().invoke(app, list(map(str, arguments)))
