@@ -386,6 +386,26 @@ def test_a_store_that_no_build_wrote_is_an_error(split: Split) -> None:
             look(replace(record, polygons=polygons), (64, 64), usual, None)
 
 
+def test_what_a_build_found_odd_about_images_is_suspicious(
+    dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    file = dataset.images / "page_002.jpg"
+    file.write_bytes(file.read_bytes()[:-200])
+    dataset.document["images"]["page_006.jpg"] |= {"img_w": 500, "img_h": 40}
+    dataset.save()
+    build("val", dataset.source, settings)
+    seen = survey(open_store(settings.store)["val"])
+    assert set(seen.scores.order()[:2].tolist()) == {2, 6}
+    assert "damaged" in seen.scores.reasons(2)
+    assert "declared-size" in seen.scores.reasons(6)
+    write_gallery(settings.store, "val", tmp_path / "val.html")
+    blocks = blocks_of(tmp_path / "val.html")
+    texts = {kind[0]: kind[1] for kind in json.loads(blocks["index"])["kinds"]}
+    assert texts["damaged"] == "damaged image"
+    assert json.loads(blocks["sample-2"])["damage"].startswith("is damaged: ")
+    assert json.loads(blocks["sample-6"])["damage"] == ""
+
+
 def test_the_split_is_looked_at_without_reading_pixels(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,15 @@ from ocr_precompute.format.records import SampleRecord
 from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reports.predictions import Comparison, compared, labels_of
-from ocr_precompute.reports.suspicion import SIGNS, Scores, Usual, forms, score, signs
+from ocr_precompute.reports.suspicion import (
+    OF_PREDICTIONS,
+    SIGNS,
+    Scores,
+    Usual,
+    forms,
+    score,
+    signs,
+)
 from ocr_precompute.samples import Fate, Polygons
 from ocr_precompute.understood import SUSPICIONS
 
@@ -95,7 +103,7 @@ def survey(
     """
     size, samples = split.manifest.parameters.size, len(split)
     usual = _usual(split, told)
-    asked = [sign for sign in SIGNS if predicted is not None or not sign.startswith("un")]
+    asked = [sign for sign in SIGNS if predicted is not None or sign not in OF_PREDICTIONS]
     counts = {kind: np.zeros(samples, np.int32) for kind in (*FATES.values(), *asked)}
     of = {sign: np.zeros(samples, np.int32) for sign in asked}
     polygons = np.zeros(samples, np.int32)

@@ -32,7 +32,9 @@ SIGNS = {
 }
 """What may be said of a polygon that is worth a look."""
 
-_WEIGHTS = {"unlabelled": 1.0, "unpredicted": 0.95}
+OF_PREDICTIONS = {"unlabelled": 1.0, "unpredicted": 0.95}
+"""Signs that need predictions, and their weights."""
+
 _ALONE, _BESIDE = 0.8, 0.3  # weight of the other signs, without and with predictions
 NOTED = 0.9  # weight of what the build found suspicious about a whole image
 
@@ -159,9 +161,9 @@ def score(
     noted about whole images, bool (n,) each. Where predictions are compared with labels, the other
     signs count for little: a page of small print is no wrong annotation.
     """
-    others = _BESIDE if _WEIGHTS.keys() & shown.keys() else _ALONE
+    others = _BESIDE if OF_PREDICTIONS.keys() & shown.keys() else _ALONE
     parts = {
-        sign: _WEIGHTS.get(sign, others) * surprise(np.asarray(each), np.asarray(of[sign]))
+        sign: OF_PREDICTIONS.get(sign, others) * surprise(np.asarray(each), np.asarray(of[sign]))
         for sign, each in shown.items()
     }
     parts |= {kind: NOTED * np.asarray(flags, float) for kind, flags in noted.items()}

@@ -1,7 +1,7 @@
 "use strict";
 // What comes from the data set enters the page through textContent and attributes of SVG alone.
 (() => {
-  const PAGE = 48;
+  const PAGE = 60; // fills rows of two to six
   const ROWS = 200; // polygons listed beside an open sample
   const KEPT = 240; // samples whose pictures stay in memory
   const SVG = "http://www.w3.org/2000/svg";
