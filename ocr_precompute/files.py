@@ -87,12 +87,13 @@ def new_folder(path: Path, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
     """Give a folder beside path to fill, and have it take path's place once all is done.
 
     is_ours: whether what is at path may be replaced; an empty folder may. Of what was there, only
-    files are deleted, and folders that are empty then. Raises StoreError if it may not be replaced;
-    then, and if the work fails, path is as it was.
+    files are deleted, and folders that are empty then. What killed processes left beside it goes.
+    Raises StoreError if it may not be replaced; then, and if the work fails, path is as it was.
     """
     path = Path(os.path.realpath(path))  # a link stays a link
     _check_replaceable(path, is_ours)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_beside(path)
     beside, old = (path.with_name(temporary_name(f".{path.name[:100]}")) for _ in range(2))
     beside.mkdir()
     try:
@@ -119,6 +120,17 @@ def _check_replaceable(path: Path, is_ours: Callable[[Path], bool]) -> None:
     if path.is_dir() and (is_ours(path) or not any(path.iterdir())):
         return
     raise StoreError(f"{path}: exists and was not made here, or not only; name another place")
+
+
+def _sweep_beside(path: Path) -> None:
+    """Delete the folders that `new_folder` gave to processes of this machine that are gone."""
+    wanted = (f".{path.name[:100]}", _machine())
+    for each in path.parent.iterdir():
+        match = _TEMPORARY.fullmatch(each.name)
+        if match is None or (match[1], match[2]) != wanted or _is_running(int(match[3])):
+            continue
+        if each.is_dir() and not each.is_symlink():
+            _delete_shallow(each)
 
 
 def _delete_shallow(folder: Path) -> None:

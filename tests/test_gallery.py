@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from conftest import Dataset, run, tree_bytes
 
 from ocr_precompute.errors import InputError, StoreError
+from ocr_precompute.files import temporary_name
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
@@ -274,6 +277,20 @@ def test_what_fails_leaves_the_place_as_it_was(
         with pytest.raises(StoreError, match=r"val.*: cannot be written: No space left"):
             write_gallery(split.store, "val", path)
     assert tree_bytes(tmp_path) == before
+
+
+def test_what_a_killed_process_left_is_swept(split: Split, tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    running = temporary_name(".val")
+    left = running.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+    other = left.replace(".val-", ".value-")
+    for name in (running, left, other):
+        (tmp_path / name / "samples").mkdir(parents=True)
+        (tmp_path / name / "samples" / "1.js").write_text("")
+    write_gallery(split.store, "val", tmp_path / "val", count=1)
+    assert {p.name for p in tmp_path.iterdir()} >= {running, other}
+    assert not (tmp_path / left).exists()
 
 
 def test_a_link_stays_a_link(split: Split, tmp_path: Path) -> None:
