@@ -30,6 +30,7 @@ from ocr.lightning_modules.callbacks import (
     FailureRelay,
     Performance,
     PredictionWriter,
+    Profile,
     ProgressLines,
     ResourceMonitor,
     Resume,
@@ -59,6 +60,7 @@ _MONITORING: tuple[tuple[str, Any, Any, str], ...] = (
         "PORT + N.",
     ),
     ("fail_on_alert", bool, False, "End with status 1 if an alert was raised."),
+    ("profile", bool, False, "Profile some steps of fit, and say what the training is bound by."),
 )
 
 rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -163,6 +165,8 @@ class TrainCLI(LightningCLI):
             )
             callbacks: list[Callback] = vars(trainer)["callbacks"]
             callbacks.insert(0, self._resources)  # before Performance, which writes it
+        if chosen.get("profile") and self.subcommand == "fit":
+            vars(trainer)["callbacks"].append(Profile(self._times))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self._relay is not None and trainer.world_size > 1:

@@ -21,7 +21,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.callbacks import BestAndLast, Performance, ResourceMonitor, Resume
+from ocr.lightning_modules.callbacks import (
+    BestAndLast,
+    Performance,
+    Profile,
+    ResourceMonitor,
+    Resume,
+)
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 
 BACKBONE = Path(__file__).with_name("backbone")  # a ResNet so small that a step takes no time
@@ -81,6 +87,7 @@ def train(
     ckpt_path: str | None = None,
     last: bool = False,
     monitor: dict[str, Any] | None = None,
+    profile: dict[str, Any] | None = None,
     more: list[lightning.Callback] | None = None,
 ) -> Record:
     """One training; everything in it is decided by its arguments."""
@@ -95,6 +102,8 @@ def train(
     callbacks: list[lightning.Callback] = [record, times, Resume(), *(more or [])]
     if monitor is not None:
         callbacks.insert(0, ResourceMonitor(times, **monitor))
+    if profile is not None:
+        callbacks.append(Profile(times, **profile))
     if last:
         callbacks.append(BestAndLast(out))
     if checkpoint_every:

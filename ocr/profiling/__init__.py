@@ -1,5 +1,7 @@
 """What the time of a training goes to."""
 
 from ocr.profiling.sync_times import SyncTimes
+from ocr.profiling.verdict import Evidence, Verdict, verdict
+from ocr.profiling.window import Profiled, ProfiledWindow
 
-__all__ = ["SyncTimes"]
+__all__ = ["Evidence", "Profiled", "ProfiledWindow", "SyncTimes", "Verdict", "verdict"]

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ocr_precompute.errors import ImageError, Problem
 from ocr_precompute.images.decoding import check_image, memory_limit
+from ocr_precompute.runtime.stages import stage
 
 
 def read_image(path: Path, max_pixels: int) -> bytes:
     """An image file's bytes. Raises OSError if it cannot be read, ImageError if it is no image."""
     look_at(path, max_pixels)
-    return path.read_bytes()
+    with stage("read"):
+        return path.read_bytes()
 
 
 def displayed_size(path: Path, max_pixels: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from ocr.lightning_modules.callbacks.checkpoints import BestAndLast
 from ocr.lightning_modules.callbacks.failures import FailureRelay
 from ocr.lightning_modules.callbacks.performance import Performance
 from ocr.lightning_modules.callbacks.predictions import PredictionWriter
+from ocr.lightning_modules.callbacks.profile import Profile
 from ocr.lightning_modules.callbacks.progress_lines import ProgressLines
 from ocr.lightning_modules.callbacks.resources import ResourceMonitor
 from ocr.lightning_modules.callbacks.resume import Resume
@@ -13,6 +14,7 @@ __all__ = [
     "FailureRelay",
     "PredictionWriter",
     "ProgressLines",
+    "Profile",
     "ResourceMonitor",
     "Resume",
     "Performance",

@@ -60,6 +60,14 @@ class Performance(lightning.Callback):
         """How far the training is, as of its last step; from any thread."""
         return self._work
 
+    def so_far(self) -> tuple[dict[str, float], Totals]:
+        """Seconds of train, wait (part of it), sync and val; and all stages since the start."""
+        return dict(self._total), everything() - self._begun
+
+    def skip(self) -> None:
+        """What was done since the last step does not count for the next."""
+        self._mark, self._waited = perf_counter(), waited_here("loader")
+
     @property
     def trained(self) -> int:
         """Samples that this process has trained on so far."""

@@ -1,0 +1,212 @@
+"""A profile of a training: a trace of some steps, and a page that says what it is bound by."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import joblib
+import lightning
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from ocr.lightning_modules.callbacks.performance import Performance
+from ocr.profiling import Evidence, Profiled, ProfiledWindow, Verdict, verdict
+from ocr_precompute.errors import one_line
+from ocr_precompute.runtime.stages import Totals
+
+FOLDER = "profile"
+_AFTER, _STEPS = 10, 10  # steps before the first that is profiled, and how many are
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """How far a process was at an instant."""
+
+    spent: dict[str, float]
+    totals: Totals
+    clock: float
+    processor: float
+    faults: int
+
+    def since(self, earlier: _Mark) -> _Mark:
+        """What came after an earlier one."""
+        return _Mark(
+            {name: value - earlier.spent[name] for name, value in self.spent.items()},
+            self.totals - earlier.totals,
+            self.clock - earlier.clock,
+            self.processor - earlier.processor,
+            self.faults - earlier.faults,
+        )
+
+    def __add__(self, other: _Mark) -> _Mark:
+        return _Mark(
+            {name: value + other.spent[name] for name, value in self.spent.items()},
+            self.totals + other.totals,
+            self.clock + other.clock,
+            self.processor + other.processor,
+            self.faults + other.faults,
+        )
+
+
+class Profile(lightning.Callback):
+    """Writes, of each process, `profile/` in the run's folder: trace.json of some steps, which
+    opens in Perfetto, and report.md and report.json, which say what the training was bound by.
+
+    The steps that are profiled take longer than others, so they do not count for the verdict.
+    Whatever fails here is one warning, and the training goes on.
+    """
+
+    def __init__(self, times: Performance, *, after: int = _AFTER, steps: int = _STEPS) -> None:
+        """times: knows how far the training is. after: steps before the first that is profiled."""
+        self._times, self._after, self._steps = times, after, steps
+        self._done = 0
+        self._window: ProfiledWindow | None = None
+        self._profiled: Profiled | None = None
+        self._folder: Path | None = None
+        self._marks: list[_Mark] = []  # begin and end of stretches that count
+
+    def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Begin to look."""
+        folder = trainer.log_dir if trainer.loggers else None  # asks all processes
+        name = FOLDER if not trainer.global_rank else f"{FOLDER}.{trainer.global_rank}"
+        self._folder = Path(folder or trainer.default_root_dir) / name
+        self._marks = [self._mark()]
+
+    def _mark(self) -> _Mark:
+        spent, totals = self._times.so_far()
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        return _Mark(spent, totals, perf_counter(), process_time(), faults)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        """Start and stop the profiler between steps."""
+        self._done += 1
+        if self._done == self._after:
+            self._attempt(lambda: self._start(module))
+        elif self._done == self._after + self._steps:
+            self._attempt(self._stop)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # another profiler runs, a full disk: whatever it is
+            rank_zero_warn(f"profile: {one_line(error)}; the training goes on without it")
+            self._window = None
+            if len(self._marks) % 2 == 0:  # what comes now counts again
+                self._marks.append(self._mark())
+        self._times.skip()
+
+    def _start(self, module: lightning.LightningModule) -> None:
+        self._marks.append(self._mark())
+        self._window = ProfiledWindow(module.device)
+        self._window.start()
+
+    def _stop(self) -> None:
+        window, self._window = self._window, None
+        if window is None or self._folder is None:
+            return
+        self._profiled = window.stop(self._steps, self._folder / "trace.json")
+        self._times.skip()
+        self._marks.append(self._mark())
+
+    def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Write the report, and say what the training was bound by."""
+        self._attempt(self._tell)
+
+    def _tell(self) -> None:
+        if self._window is not None:  # too few steps: profile those that there were
+            self._steps = self._done - self._after
+            self._stop()
+        self._marks.append(self._mark())
+        starts, ends = self._marks[::2], self._marks[1::2]
+        stretches = [end.since(start) for start, end in zip(starts, ends, strict=False)]
+        found = stretches[0]
+        for stretch in stretches[1:]:
+            found += stretch
+        seen = _evidence(found, self._profiled, self._done)
+        if self._folder is None or not seen.seconds:
+            return
+        said = verdict(seen)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(report(said, seen, self._profiled)) + "\n"
+        (self._folder / "report.md").write_text(text, encoding="utf-8")
+        data = {"verdict": said.as_dict(), "parts": seen.parts(), **seen.totals.as_dict()}
+        data["profiled"] = self._profiled and {**asdict(self._profiled), "trace": "trace.json"}
+        (self._folder / "report.json").write_text(json.dumps(data, indent=2), encoding="utf-8")
+        rank_zero_info(f"{said.line} ({self._folder / 'report.md'})")
+
+
+def _evidence(found: _Mark, profiled: Profiled | None, steps: int) -> Evidence:
+    cores = int(joblib.cpu_count())
+    return Evidence(
+        training=found.spent["train"],
+        validation=found.spent["val"],
+        waited=found.spent["wait"],
+        synchronising=found.spent["sync"],
+        totals=found.totals,
+        processor=min(1.0, found.processor / (found.clock * cores)) if found.clock else 0.0,
+        faults=found.faults,
+        device=profiled.device if profiled else None,
+        steps=steps,
+    )
+
+
+def report(said: Verdict, seen: Evidence, profiled: Profiled | None) -> Iterator[str]:
+    """The page, Markdown."""
+    yield f"# Bound by {said.bottleneck}"
+    yield ""
+    yield (
+        f"{100 * said.share:.0f} % of the time. Without it the training would be at most "
+        f"{said.gain:.2g} times as fast; what is second then bounds it."
+    )
+    yield from ("", "## Evidence", "", *(f"- {line}" for line in said.evidence))
+    yield from (
+        "",
+        "## What to try",
+        "",
+        *(f"{n}. {line}" for n, line in enumerate(said.advice, 1)),
+    )
+    yield from ("", f"## The loop's {seen.seconds:.2f} s", "")
+    yield from _table(
+        ("part", "seconds", "share"),
+        (
+            (name, f"{seconds:.2f}", f"{100 * seconds / seen.seconds:.1f} %")
+            for name, seconds in seen.parts().items()
+        ),
+    )
+    yield from ("", "## Stages, on all threads", "")
+    stages = sorted(seen.totals.stages.items(), key=lambda item: -item[1].seconds)
+    yield from _table(
+        ("stage", "times", "seconds", "median"),
+        (
+            (name, times.count, f"{times.seconds:.2f}", f"{1000 * times.quantile(0.5):.2f} ms")
+            for name, times in stages
+        ),
+    )
+    if profiled is None:
+        yield from ("", "No step was profiled: the training was too short.")
+        return
+    yield from ("", f"## Operations that took longest in {profiled.steps} steps", "")
+    yield from _table(
+        ("operation", "calls", "own time"),
+        (
+            (f"`{each.name}`", each.calls, f"{1000 * each.seconds:.1f} ms")
+            for each in profiled.operations
+        ),
+    )
+    yield from ("", f"`{profiled.trace.name}` shows these steps; open it at ui.perfetto.dev.")
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    head = tuple(head)
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
