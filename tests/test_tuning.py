@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader, StoreDataset
-from ocr.datasets.tuning import Setting, TunedPace, Window, advice, most_setting, search
+from ocr.datasets.tuning import Search, Setting, TunedPace, Window, advice, most_setting, search
 from ocr.lightning_modules.callbacks import Performance
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
@@ -135,22 +135,31 @@ def stored(dataset: Dataset, settings: Settings) -> StoreDataset:
     return StoreDataset(settings.store, "val", ("image", "prob", "name"))
 
 
+def restless(start: Setting, most: Setting) -> Search:
+    """A search that never keeps to a setting."""
+    while True:
+        for threads in (start.threads, 1, most.threads):
+            for prefetch in (1, 5, 2):
+                yield Setting(threads, prefetch)
+
+
 def test_the_batches_stay_the_same(stored: StoreDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TunedPace, "_BATCHES", (1, 1))  # changes its mind all the time
+    monkeypatch.setattr("ocr.datasets.tuning.search", restless)
+    monkeypatch.setattr(TunedPace, "_BATCHES", (1, 1))
     monkeypatch.setattr(TunedPace, "_LAST", 1)
     options = {"batch_size": 2, "shuffle": True, "seed": 3}
     plain = BatchLoader(stored, **options)
-    for start in (1, 8):
-        tuned = BatchLoader(stored, threads=start, tune=True, cores=4, **options)
-        used = set()
-        for epoch in range(6):
-            plain.set_epoch(epoch)
-            for batch, expected in zip(tuned, plain, strict=True):
-                used.add(tuned.threads)
-                assert batch["name"] == expected["name"]
-                assert torch.equal(batch["image"], expected["image"])
-                assert torch.equal(batch["prob"], expected["prob"])
-        assert len(used) > 1
+    tuned = BatchLoader(stored, threads=3, tune=True, cores=4, **options)
+    used = set()
+    for epoch in range(6):
+        plain.set_epoch(epoch)
+        for batch, expected in zip(tuned, plain, strict=True):
+            used.add((tuned.threads, tuned.prefetch))
+            assert batch["name"] == expected["name"]
+            assert torch.equal(batch["image"], expected["image"])
+            assert torch.equal(batch["prob"], expected["prob"])
+    assert {threads for threads, _ in used} == {1, 3, 8}
+    assert {prefetch for _, prefetch in used} == {1, 2, 5}
 
 
 class Mean(lightning.LightningModule):
