@@ -171,7 +171,7 @@ assert list(everything().stages) == ["before", "around"]
 def test_quantiles_are_right_to_an_eighth(durations: list[float], share: float) -> None:
     recorder = Recorder()
     for duration in durations:
-        recorder.time((False, "work"), duration)
+        recorder.durations[(False, "work")].append(duration)
     found = recorder.totals().stages["work"].quantile(share)
     exact = float(np.quantile(durations, share, method="inverted_cdf"))
     assert found == pytest.approx(exact, rel=0.125)
@@ -186,7 +186,7 @@ def test_what_came_later_is_the_difference(
 ) -> None:
     def recorded(recorder: Recorder, durations: list[tuple[str, float]]) -> Totals:
         for name, duration in durations:
-            recorder.time((name == "b", name), duration)
+            recorder.durations[(name == "b", name)].append(duration)
             recorder.count(name, 2)
         return recorder.totals()
 
@@ -205,7 +205,7 @@ def test_what_came_later_is_the_difference(
 def test_nothing_recorded_has_no_quantile_and_nothing_timed_is_nothing() -> None:
     assert Times().quantile(0.5) == 0
     recorder = Recorder()
-    recorder.time((False, "work"), 0.0)
+    recorder.durations[(False, "work")].append(0.0)
     assert recorder.totals().stages["work"].quantile(0.5) == 0
 
 

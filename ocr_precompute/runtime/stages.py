@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -164,29 +165,22 @@ def _middle(number: int) -> float:
 class Recorder:
     """What one thread records. Any thread may ask for its totals.
 
-    Durations are kept as they are until there are some hundred, or somebody asks: to sort each one
-    in when it comes would take as long as the rest of a stage.
+    durations: seconds, by whether they are a wait and the name, in lists to append to. They are
+    kept as they are until somebody asks, or sorts those of a kind because there are some hundred:
+    to sort each one in when it comes would take as long as the rest of a stage.
     """
 
     def __init__(self) -> None:
-        self._new: dict[tuple[bool, str], list[float]] = {}
+        self.durations: defaultdict[tuple[bool, str], list[float]] = defaultdict(list)
         self._sorted: dict[tuple[bool, str], Times] = {}
         self._counts: dict[str, int] = {}
         self._other = Totals()
 
-    def time(self, kind: tuple[bool, str], seconds: float) -> None:
-        """Record a duration. kind: whether it is a wait, and its name."""
-        durations = self._new.get(kind)
-        if durations is None:
-            durations = self._new[kind] = []
-        durations.append(seconds)
-        if len(durations) >= _MOST_NEW:
-            self._sort(kind)
-
-    def _sort(self, kind: tuple[bool, str]) -> Times:
+    def sort(self, kind: tuple[bool, str]) -> Times:
+        """Sort durations of a kind into classes. Returns all of that kind so far."""
         with undisturbed:
-            durations = self._new[kind][:]
-            del self._new[kind][: len(durations)]  # the thread may have added more meanwhile
+            durations = self.durations[kind][:]
+            del self.durations[kind][: len(durations)]  # the thread may have added more meanwhile
             found = self._sorted.get(kind, Times()) + Times.of(durations)
             self._sorted[kind] = found
             return found
@@ -203,13 +197,13 @@ class Recorder:
     def waited(self, name: str) -> float:
         """Seconds of that wait so far, without what was recorded elsewhere."""
         kind = True, name
-        return self._sort(kind).seconds if kind in self._new else 0.0
+        return self.sort(kind).seconds if kind in self.durations else 0.0
 
     def totals(self) -> Totals:
         """All that was recorded so far."""
         kinds: tuple[dict[str, Times], dict[str, Times]] = {}, {}
-        for waited, name in list(self._new):
-            kinds[waited][name] = self._sort((waited, name))
+        for waited, name in list(self.durations):
+            kinds[waited][name] = self.sort((waited, name))
         return Totals(*kinds, dict(self._counts)) + self._other
 
 
@@ -280,7 +274,10 @@ class stage:
         state, now = _here.state, _clock()
         own = state.own + now - state.since
         state.own, state.since = state.around.pop(), now
-        state.recorder.time(self._kind, own)
+        durations = state.recorder.durations[self._kind]
+        durations.append(own)
+        if len(durations) >= _MOST_NEW:
+            state.recorder.sort(self._kind)
 
 
 class waiting(stage):
