@@ -90,7 +90,8 @@ class TrainCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             parser_kwargs={
                 "prog": "ocr-train",
-                "description": "Train a DBNet text detector from a store.",
+                "description": "Train a DBNet text detector from a store. `ocr-train report "
+                "RUN_DIR` writes a page about a training; it has a --help of its own.",
             },
             trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,

@@ -57,8 +57,12 @@ def test_import_rules(path: Path) -> None:
 def test_import_rules_of_the_trainer(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     assert not tops & {"zarr", "numcodecs"}
-    if path.parent.name in {"models", "metrics", "monitoring", "profiling"}:
+    if path.parent.name in {"models", "metrics", "monitoring", "profiling", "reports"}:
         assert not tops & {"lightning"}
+    if path.parent.name == "reports":  # reads a run folder on a machine that does not train
+        assert not tops & {"torch", "torchmetrics", "shapely", "cv2"}
+        rooms = {name.split(".")[1] for name in imports(path) if name.startswith("ocr.")}
+        assert rooms <= {"reports"}
     if path.parent.name in {"models", "metrics"}:
         assert not {name for name in imports(path) if name.startswith("ocr_precompute.reading")}
 
@@ -140,6 +144,15 @@ def test_the_base_package_loads_lightly() -> None:
     assert not {"torch", "zarr", "numba", "cv2", "joblib", "psutil"} & set(loaded)
 
 
+def test_a_report_needs_no_training_environment() -> None:
+    code = "import sys, ocr.command, ocr.reports.command; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "ocr.reports.report" in loaded
+    assert not {"torch", "lightning", "cv2", "zarr", "numba", "joblib", "pydantic"} & set(loaded)
+
+
 def test_reading_one_sample_needs_no_compiler() -> None:
     code = "import sys, ocr_precompute.reading.split; print(*sys.modules)"
     loaded = subprocess.run(
@@ -160,7 +173,10 @@ def test_what_the_package_exports(name: str) -> None:
 def test_type_hints_are_for_users_too() -> None:
     assert (ROOT / "ocr_precompute" / "py.typed").exists()
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert packaged["package-data"] == {"ocr_precompute": ["py.typed", "reports/pages/*"]}
+    assert packaged["package-data"] == {
+        "ocr": ["reports/pages/*"],
+        "ocr_precompute": ["py.typed", "reports/pages/*"],
+    }
 
 
 def public_objects() -> list[tuple[str, object]]:

@@ -18,9 +18,9 @@ from typing import Any
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def asset(name: str) -> str:
-    """The text of a file in `pages/`, such as `base.css`."""
-    return (files("ocr_precompute.reports") / "pages" / name).read_text("utf-8")
+def asset(name: str, package: str = "ocr_precompute.reports") -> str:
+    """The text of a file in a package's `pages/`, such as `base.css`."""
+    return (files(package) / "pages" / name).read_text("utf-8")
 
 
 def embedded(data: Any) -> str:

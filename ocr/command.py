@@ -1,0 +1,20 @@
+"""The command `ocr-train`: Lightning's subcommands, and those that need no Lightning."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command. Exit status: 0 done, 1 an alert that was to count, 2 bad input or usage."""
+    if sys.argv[1:2] == ["report"]:
+        from ocr.reports.command import main as report
+
+        sys.exit(report(sys.argv[2:]))
+    from ocr.train import main as train
+
+    train()
+
+
+if __name__ == "__main__":
+    main()

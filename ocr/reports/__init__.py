@@ -1,0 +1,1 @@
+"""What a training leaves in its run folder, shown as a page; needs no Lightning and no torch."""
