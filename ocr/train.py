@@ -34,6 +34,8 @@ from ocr.lightning_modules.callbacks import (
     ProgressLines,
     ResourceMonitor,
     Resume,
+    RunReport,
+    ValidationRecord,
 )
 from ocr.lightning_modules.checkpoint_io import (
     WholeCheckpointIO,
@@ -61,6 +63,10 @@ _MONITORING: tuple[tuple[str, Any, Any, str], ...] = (
     ),
     ("fail_on_alert", bool, False, "End with status 1 if an alert was raised."),
     ("profile", bool, False, "Profile some steps of fit, and say what the training is bound by."),
+    (
+        *("report", bool, True),
+        "Keep what validations find, and write report.html into the run's folder at the end.",
+    ),
 )
 
 rank_zero_log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -158,16 +164,18 @@ class TrainCLI(LightningCLI):
         """Make the trainer, which writes whole checkpoints unless told how to write them."""
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         chosen = self.config.get(self.subcommand or "", {})
+        callbacks: list[Callback] = vars(trainer)["callbacks"]
+        if chosen.get("report"):
+            callbacks[:0] = [ValidationRecord(), RunReport()]
         if chosen.get("monitor"):
             self._resources = ResourceMonitor(
                 self._times,
                 interval=chosen.monitor_interval,
                 metrics_port=chosen.metrics_port,
             )
-            callbacks: list[Callback] = vars(trainer)["callbacks"]
             callbacks.insert(0, self._resources)  # before Performance, which writes it
         if chosen.get("profile") and self.subcommand == "fit":
-            vars(trainer)["callbacks"].append(Profile(self._times))
+            callbacks.append(Profile(self._times))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if self._relay is not None and trainer.world_size > 1:

@@ -47,7 +47,7 @@ A, B, C = box(0, 0, 10, 10), box(20, 0, 10, 10), box(40, 0, 10, 10)
     ],
 )
 def test_by_hand(detected: list, annotated: list, ignore: list, counts: tuple) -> None:
-    assert match_polygons(detected, annotated, ignore) == counts
+    assert match_polygons(detected, annotated, ignore).counts == counts
 
 
 def brute_force(detected: list, annotated: list, ignore: list) -> tuple[int, int, int]:
@@ -92,7 +92,9 @@ def test_against_brute_force(seed: int) -> None:
     detected = polygons(random.integers(0, 5))
     detected += [p + random.normal(0, 1, p.shape) for p in annotated if random.random() < 0.7]
     ignore = (random.random(len(annotated)) < 0.3).tolist()
-    assert match_polygons(detected, annotated, ignore) == brute_force(detected, annotated, ignore)
+    found = match_polygons(detected, annotated, ignore)
+    assert found.counts == brute_force(detected, annotated, ignore)
+    assert found.detected.sum() == found.annotated.sum() == found.counts.matched
 
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
@@ -153,7 +155,7 @@ def test_against_the_official_rules_on_whole_numbers() -> None:
         polygons = [
             [box(x, y, r - x, b - y) for x, y, r, b in part] for part in (detected, annotated)
         ]
-        counts = match_polygons(*polygons, ignore)
+        counts = match_polygons(*polygons, ignore).counts
         assert counts == official(detected, annotated, ignore), (detected, annotated, ignore)
         halves += any(
             3 * common_area(d, g) == area(d) + area(g) for d in detected for g in annotated

@@ -22,7 +22,8 @@ from torch import Tensor
 from ocr.errors import CheckpointError
 from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
 from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
-from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
+from ocr.metrics import DetectionHmean, match_polygons
+from ocr.metrics.outcomes import Judged, Outcomes
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
@@ -99,7 +100,8 @@ class TextDetector(lightning.LightningModule):
         self._decay_norms, self._offload = decay_norms, offload_activations
         self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: deque[Future[MatchCounts]] = deque()
+        self._pending: deque[Future[Judged]] = deque()
+        self.outcomes: Outcomes | None = None  # where each validated image goes, if anybody asks
         if weights is not None:
             self._load_weights(Path(weights))
 
@@ -187,8 +189,10 @@ class TextDetector(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Start to find and match the polygons of a batch, on threads."""
-        for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True):
-            self._pending.append(self._threads.submit(_evaluate, self.postprocess, prob, row))
+        images = batch["image"] if self.outcomes is not None else [None] * len(batch["image"])
+        for prob, row, image in zip(self._probabilities(batch), _rows(batch), images, strict=True):
+            arguments = self.postprocess, prob, row, image, self.outcomes
+            self._pending.append(self._threads.submit(_evaluate, *arguments))
         while len(self._pending) > _PENDING:
             self._add_evaluated()
 
@@ -230,8 +234,10 @@ class TextDetector(lightning.LightningModule):
 
     def _add_evaluated(self) -> None:
         with waiting("postprocess"):
-            counts = self._pending.popleft().result()
-        self.hmean.update(counts)
+            judged = self._pending.popleft().result()
+        self.hmean.update(judged.matching.counts)
+        if self.outcomes is not None:
+            self.outcomes.add(judged)
 
     def _probabilities(self, batch: Batch) -> np.ndarray:
         """Probability maps of a batch, float32 (B, H, W)."""
@@ -295,11 +301,23 @@ def _rows(batch: Batch) -> list[Batch]:
     return [dict(zip(given, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _evaluate(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> MatchCounts:
+def _evaluate(
+    postprocess: PostProcess,
+    prob: np.ndarray,
+    row: Batch,
+    image: Tensor | None,
+    outcomes: Outcomes | None,
+) -> Judged:
+    size = _content(row)
     with stage("postprocess"):
-        found = postprocess(prob, _content(row))
+        found = postprocess(prob, size)
     with stage("match"):
-        return match_polygons(found.polygons, row["polygons"], row["ignore"])
+        matching = match_polygons(found.polygons, row["polygons"], row["ignore"])
+    judged = Judged(row.get("name", ""), size, found, row["polygons"], matching)
+    if image is None or outcomes is None or not outcomes.wants(judged):
+        return judged
+    with stage("record"):
+        return judged.pictured(image.cpu().numpy())
 
 
 def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detections:

@@ -6,6 +6,7 @@ Source: Karatzas et al. 2015, ICDAR 2015 Competition on Robust Reading, task 4.1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +26,29 @@ class MatchCounts(NamedTuple):
     detected: int
 
 
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """What became of each of one image's polygons, bool (N,) each.
+
+    detected, annotated: whether it is one of a matched pair. left_out: detections that lie in
+    don't-care. ignored: annotated polygons that are don't-care.
+    """
+
+    detected: np.ndarray
+    annotated: np.ndarray
+    left_out: np.ndarray
+    ignored: np.ndarray
+
+    @property
+    def counts(self) -> MatchCounts:
+        """How many there are."""
+        matched, wanted, found = self.annotated.sum(), ~self.ignored, ~self.left_out
+        return MatchCounts(int(matched), int(wanted.sum()), int(found.sum()))
+
+
 def match_polygons(
     detected: Sequence[np.ndarray], annotated: Sequence[np.ndarray], ignore: Sequence[bool]
-) -> MatchCounts:
+) -> Matching:
     """Match one image's detections with its annotation.
 
     Polygons are (V, 2), xy in the same pixels. A detection that lies by more than half in one
@@ -51,7 +72,10 @@ def match_polygons(
         if row not in taken_rows and column not in taken_columns:
             taken_rows.add(row)
             taken_columns.add(column)
-    return MatchCounts(len(taken_rows), int((~ignored).sum()), int((~dont_care).sum()))
+    matched = np.zeros(len(found), bool), np.zeros(len(wanted), bool)
+    matched[0][list(taken_columns)] = True
+    matched[1][list(taken_rows)] = True
+    return Matching(*matched, dont_care, ignored)
 
 
 def _shapes(polygons: Sequence[np.ndarray]) -> np.ndarray:

@@ -53,16 +53,20 @@ def layers(sample: CanonicalSample, content: tuple[int, int], quality: Quality) 
     `prob_mask` where the loss does not look, the others where they are not at their least.
     """
     height, width = content
-    picture = _fitted(sample.image[:height, :width], quality.picture)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality.jpeg])[1]
-    urls = {"picture": _data_url("image/jpeg", jpeg.tobytes())}
+    jpeg = small_jpeg(sample.image[:height, :width], quality.picture, quality.jpeg)
+    urls = {"picture": _data_url("image/jpeg", jpeg)}
     for name in MAPS:
         marked = _marked(name, getattr(sample, name)[:height, :width])
         if marked.any():
             png = _coloured(name, _fitted(marked, quality.maps))
             urls[name] = _data_url("image/png", png)
     return urls
+
+
+def small_jpeg(image: np.ndarray, longest: int, quality: int) -> bytes:
+    """A JPEG file of an image, uint8 (H, W, 3) RGB, shrunk so that no side is longer."""
+    bgr = cv2.cvtColor(_fitted(image, longest), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _marked(name: str, values: np.ndarray) -> np.ndarray:

@@ -6,8 +6,10 @@ from ocr.lightning_modules.callbacks.performance import Performance
 from ocr.lightning_modules.callbacks.predictions import PredictionWriter
 from ocr.lightning_modules.callbacks.profile import Profile
 from ocr.lightning_modules.callbacks.progress_lines import ProgressLines
+from ocr.lightning_modules.callbacks.report import RunReport
 from ocr.lightning_modules.callbacks.resources import ResourceMonitor
 from ocr.lightning_modules.callbacks.resume import Resume
+from ocr.lightning_modules.callbacks.validation import ValidationRecord
 
 __all__ = [
     "BestAndLast",
@@ -18,4 +20,6 @@ __all__ = [
     "ResourceMonitor",
     "Resume",
     "Performance",
+    "RunReport",
+    "ValidationRecord",
 ]
