@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +325,27 @@ def test_precision_against_recall(tmp_path: Path) -> None:
     assert chart["said"] == "At min_score 0.2: H-mean 0.7273. Best here at 0.26: 0.8889."
 
 
+def test_where_nothing_matches_there_is_no_curve(tmp_path: Path) -> None:
+    outcomes = gathered([judged("a", 1, 2)])
+    keep(tmp_path, written(outcomes), 0, outcomes)
+    data = shown(write_report(tmp_path))
+    assert "matches a text, whatever min_score asks for" in said(data)
+    nothing = gathered([])
+    keep(tmp_path, written(nothing), 0, nothing)
+    again = shown(write_report(tmp_path))
+    assert "had no text, and none was found" in said(again)
+    assert "No mistake in any of 0 images." in said(again)
+
+
+def test_the_best_validation_is_drawn_beside_the_last(tmp_path: Path) -> None:
+    outcomes, better = gathered([judged("a", 1, 2, 3)]), gathered([judged("a", 0, 0, 4)])
+    best = (0, 4, 1.0, better.counts)
+    keep(tmp_path, replace(written(outcomes), best=best), 0, outcomes)
+    chart = part(shown(write_report(tmp_path)), "scores", "Precision against recall")
+    assert [curve["name"] for curve in chart["curves"]] == ["last validation", "best, epoch 1"]
+    assert chart["curves"][1]["points"][0] == [1, 1]
+
+
 BROKEN: dict[str, Any] = {
     "name of another folder": {"picture": "../../etc/passwd"},
     "absolute name": {"picture": "/etc/passwd"},
@@ -453,6 +477,34 @@ def test_a_training_ends_with_a_report_of_the_right_numbers(
     # made again from the same files, it is the same
     again = shown(write_report(page.parent, tmp_path / "again.html"))
     assert again == data
+
+
+def test_two_processes_write_and_the_page_has_both(store: str, tmp_path: Path) -> None:
+    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.max_epochs", 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "ocr.command", *fit(store, tmp_path, *two)[1:]],
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (page,) = tmp_path.rglob("report.html")
+    assert page.with_name("validation.1.json").exists()
+    both, notes = read_validations(page.parent)
+    assert notes == []
+    assert both is not None
+    assert (both.images, both.counts.annotated) == (12, 35)
+    logged = [
+        read_curves(page.with_name("metrics.csv")).points[f"val/{name}"][-1][1]
+        for name in ("precision", "recall", "hmean")
+    ]
+    assert both.counts.at(0) == pytest.approx(logged, abs=1e-6)
+    data = shown(page)
+    assert data["notes"] == []
+    assert "2 processes" in data["facts"]
+    assert {each["name"] for each in worst(data)} == {each.name for each in both.worst}
+    assert len(part(data, "speed", "Samples per second")["curves"]) == 2
 
 
 def test_report_false_is_off(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

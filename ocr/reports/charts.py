@@ -100,8 +100,12 @@ class Chart:
 
 def ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
     """Round numbers, about so many, from at most `low` to at least `high`."""
-    if not high > low:
-        low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+    largest = max(abs(low), abs(high))
+    if largest < 1e-100:
+        low, high = 0.0, 1.0
+    elif high - low <= 1e-6 * largest:  # no digits would tell ticks apart
+        around = 0.5 if largest < 1000 else largest / 2
+        low, high = low - around, high + around
     rough = (high - low) / wanted
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * size for size in (1, 2, 2.5, 5, 10) if unit * size >= rough * 0.999)

@@ -98,7 +98,9 @@ def _figures(run: Run) -> list[list[str]]:
         value = f"{samples / seconds:.4g}"
         said = "while training" if len(sums) < 2 else f"while training, {len(sums)} processes"
         figures.append(["Samples per second", value, said])
-        figures.append(["Waited for the loader", f"{100 * waited / all_seconds:.1f} %", "of it"])
+        figures.append(
+            ["Waited for the loader", f"{100 * waited / all_seconds:.1f} %", "of the training"]
+        )
     memory = sum(each.get("resources/memory_peak", each.get("memory", 0.0)) for each in sums)
     if memory:
         figures.append(["Memory, at most", f"{memory / 1e6:,.0f} MB", "of all processes"])

@@ -89,6 +89,9 @@ def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
     where = f"epoch {validated.epoch + 1}, step {validated.step}"
     if not validated.counts.annotated and not sum(validated.counts.detected):
         return [_note(f"The last validation ({where}) had no text, and none was found.")]
+    if not sum(validated.counts.matched):
+        said = f"Nothing that the last validation ({where}) found matches a text"
+        return [_note(f"{said}, whatever min_score asks for.")]
     curves = [Curve("last validation", _against(last))]
     if validated.best is not None and validated.best[1] != validated.step:
         best = [validated.best[3].at(number) for number in thresholds]

@@ -57,11 +57,11 @@ def resources(run: Run) -> list[dict[str, Any]]:
     if not run.processes:
         return [{"kind": "note", "text": _MISSING.format("what was used")}]
     parts = []
-    memory = {"resources/memory_peak": "own", "memory": "own and mapped"}
+    memory = {"resources/memory_peak": "without mapped files", "memory": "with mapped files"}
     about = (
-        "Of the process and what it started: most in the epoch, without mapped files; and of the "
+        "Without mapped files the most in the epoch, of the process and all that it started; with "
     )
-    about += "process at the epoch's end, with them."
+    about += "them the process alone, at the epoch's end."
     parts += _over_epochs(run, "Memory", about, memory, "MB", lambda value: value / 1e6)
     device = {"device_memory": "tensors", "resources/gpu_memory_peak": "all on it"}
     about = "Most that tensors have taken so far, and most that was taken by whomever."
@@ -69,7 +69,7 @@ def resources(run: Run) -> list[dict[str, Any]]:
     share = {"resources/cpu_share": "processor", "resources/gpu_share": "GPU"}
     about = "Mean share of the epoch in which it worked, of what the process may use."
     parts += _over_epochs(
-        run, "Processor and GPU", about, share, "%", lambda value: 100 * value, most=100.0
+        run, "Processor and GPU", about, share, "%", lambda value: min(100 * value, 100), most=100.0
     )
     parts += _in_all(run)
     if not any("resources/cpu_share" in epoch.values for p in run.processes for epoch in p.epochs):

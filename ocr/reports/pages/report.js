@@ -98,12 +98,11 @@
         svg.append(draw("circle", { cx: at.x(x), cy: at.y(y), r: 2.6, class: `dot shade-${place % STYLES}` }));
       }
     });
-    for (const { x, y, text } of chart.marks) {
-      const beside = at.x(x) + 10 + 7 * text.length > width - MARGIN.right;
+    chart.marks.forEach(({ x, y, text }, number) => {
       svg.append(draw("circle", { cx: at.x(x), cy: at.y(y), r: 4.5, class: "ring shade-0" }));
-      const place = { x: at.x(x) + (beside ? -9 : 9), y: at.y(y) - 7, class: "marked" };
-      svg.append(draw("text", { ...place, "text-anchor": beside ? "end" : "start" }, text));
-    }
+      const place = { x: at.x(x) - 4, y: at.y(y) + (number % 2 ? 20 : -9), class: "marked" };
+      svg.append(draw("text", { ...place, "text-anchor": "end" }, text));
+    });
     return { svg, at, left, inner };
   }
 
@@ -123,35 +122,37 @@
     plot.tabIndex = 0;
     plot.setAttribute("role", "group");
     plot.setAttribute("aria-label", `${chart.title}: arrow keys read the values`);
-    const idle = chart.said ?? "";
-    const readout = make("p", "readout", idle);
+    const readout = make("p", "readout");
     readout.setAttribute("aria-live", "polite");
     panel.append(plot, readout, tableIn("Values as a table", chart.head, chart.rows));
 
     const places = [...new Set(chart.curves.flatMap((curve) => curve.points.map(([x]) => x)))];
     places.sort((a, b) => a - b);
+    const at = (curve, x) => curve.points.find(([other]) => other === x)?.[1];
     let drawn = null;
     let current = -1;
+
+    function reading(x) {
+      const known = chart.curves.filter((curve) => at(curve, x) !== undefined);
+      const parts = known.map((curve) => `${chart.y.label || curve.name} ${said(at(curve, x), chart.y.unit)}`);
+      return `${chart.x.label} ${said(x, chart.x.unit)}: ${parts.join(", ")}`;
+    }
+
+    const idle = chart.said ?? reading(places.at(-1));
 
     function point(place) {
       drawn.svg.querySelectorAll(".pointer, .pointed").forEach((each) => each.remove());
       current = place;
-      if (place < 0) {
-        readout.textContent = idle;
-        return;
-      }
-      const x = places[place];
-      const { at, svg } = drawn;
-      svg.append(draw("line", { x1: at.x(x), x2: at.x(x), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, class: "pointer" }));
-      const parts = [];
+      readout.textContent = place < 0 ? idle : reading(places[place]);
+      if (place < 0) return;
+      const x = drawn.at.x(places[place]);
+      drawn.svg.append(draw("line", { x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, class: "pointer" }));
       chart.curves.forEach((curve, number) => {
-        const found = curve.points.find(([other]) => other === x);
-        if (!found) return;
-        svg.append(draw("circle", { cx: at.x(x), cy: at.y(found[1]), r: 4, class: `ring pointed shade-${number % STYLES}` }));
-        const name = chart.y.label || curve.name;
-        parts.push(`${name} ${said(found[1], chart.y.unit)}`);
+        const y = at(curve, places[place]);
+        if (y === undefined) return;
+        const ring = { cx: x, cy: drawn.at.y(y), r: 4, class: `ring pointed shade-${number % STYLES}` };
+        drawn.svg.append(draw("circle", ring));
       });
-      readout.textContent = `${chart.x.label} ${said(x, chart.x.unit)}: ${parts.join(", ")}`;
     }
 
     plot.addEventListener("pointermove", (event) => {
@@ -375,7 +376,7 @@
     file: filePart,
     worst: worstPart,
   };
-  const PANELS = new Set(["chart", "bars", "table", "facts", "file"]);
+  const PANELS = new Set(["chart", "bars", "table", "facts", "file"]); // stand next to each other
 
   function section({ id, title, parts }) {
     const element = make("section", "part");
@@ -384,16 +385,11 @@
     const heading = make("h2", "", title);
     heading.id = `${id}-title`;
     element.append(heading);
-    let panels = null; // those that stand next to each other
     for (const part of parts) {
       const made = PARTS[part.kind](part);
-      if (!PANELS.has(part.kind)) {
-        panels = null;
-        element.append(made);
-        continue;
-      }
-      if (!panels) element.append((panels = make("div", "parts")));
-      panels.append(made);
+      const row = !PANELS.has(part.kind) ? "" : part.kind === "facts" ? "parts short" : "parts";
+      if (row && element.lastChild.className !== row) element.append(make("div", row));
+      (row ? element.lastChild : element).append(made);
     }
     return element;
   }
