@@ -479,6 +479,20 @@ def test_a_training_ends_with_a_report_of_the_right_numbers(
     assert again == data
 
 
+@pytest.mark.usefixtures("learnt")
+def test_a_validation_alone_leaves_its_worst_images_too(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, fit(store, tmp_path, "--trainer.max_epochs", 1, "--report", "false"))
+    (checkpoint,) = tmp_path.rglob("best.ckpt")
+    arguments = fit(store, tmp_path, "--ckpt_path", checkpoint)
+    run(monkeypatch, [arguments[0], "validate", *arguments[2:]])
+    (record,) = tmp_path.rglob("validation.json")
+    data = shown(write_report(record.parent))
+    assert len(worst(data)) == 12
+    assert "(12 images)" in part(data, "scores", "Precision against recall")["about"]
+
+
 def test_two_processes_write_and_the_page_has_both(store: str, tmp_path: Path) -> None:
     two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.max_epochs", 1)
     done = subprocess.run(

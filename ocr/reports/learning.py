@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from ocr.reports.charts import Axis, Chart, Curve, Mark, short
+from ocr.reports.files import many
 from ocr.reports.metrics import LOSSES, SCORES
 from ocr.reports.run import Run
-from ocr.reports.validation import BINS, Validated
+from ocr.reports.validation import BINS, Counts, Validated
 
 _PARTS = {"train/prob_loss": "probability", "train/thresh_loss": "threshold"}
 _PARTS |= {"train/binary_loss": "binary"}
@@ -84,9 +85,7 @@ def _rounded(value: float) -> float:
 def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
     """Precision against recall, and H-mean, as min_score rises."""
     first = min(int(validated.min_score * BINS + 1e-9), BINS - 1)
-    thresholds = range(first, BINS)
-    last = [validated.counts.at(number) for number in thresholds]
-    where = f"epoch {validated.epoch + 1}, step {validated.step}"
+    last, where = _rising(validated.counts, first), _where(validated)
     if not validated.counts.annotated and not sum(validated.counts.detected):
         return [_note(f"The last validation ({where}) had no text, and none was found.")]
     if not sum(validated.counts.matched):
@@ -94,7 +93,7 @@ def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
         return [_note(f"{said}, whatever min_score asks for.")]
     curves = [Curve("last validation", _against(last))]
     if validated.best is not None and validated.best[1] != validated.step:
-        best = [validated.best[3].at(number) for number in thresholds]
+        best = _rising(validated.best[3], first)
         curves.append(Curve(f"best, epoch {validated.best[0] + 1}", _against(best)))
     place = max(range(len(last)), key=lambda number: (last[number][2], -number))
     marks = [Mark(_rounded(last[0][1]), _rounded(last[0][0]), f"{validated.min_score:g}")]
@@ -108,7 +107,7 @@ def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
     about = (
         "What is varied is min_score of post-processing, the score that a detection needs, upwards "
         f"from {validated.min_score:g}, the run's own: what scores less was not looked at. Matches "
-        f"are those of the last validation ({where}, {validated.images} images)."
+        f"are those of the last validation ({where})."
     )
     chart = Chart(
         "Precision against recall",
@@ -126,6 +125,18 @@ def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
     else:
         said += "No higher value gives a better one."
     return [chart.as_dict() | {"said": said}]
+
+
+def _rising(counts: Counts, first: int) -> list[tuple[float, float, float]]:
+    """Precision, recall and H-mean of all detections, then of those from each further hundredth."""
+    return [counts.at(0), *(counts.at(number) for number in range(first + 1, BINS))]
+
+
+def _where(validated: Validated) -> str:
+    images = many(validated.images, "image")
+    if not validated.step:  # without a training
+        return images
+    return f"epoch {validated.epoch + 1}, step {validated.step}, {images}"
 
 
 def _score(validated: Validated, first: int, number: int) -> str:
