@@ -142,6 +142,11 @@ class BatchLoader:
         return self._order.length(*self._rank())
 
     @property
+    def memory(self) -> dict[str, object]:
+        """What loader and dataset hold in memory, by what it is, between two epochs."""
+        return {**self.dataset.memory, "loader": self}
+
+    @property
     def place(self) -> int:
         """Batches of the epoch that lie behind, if all of it was cut as it is now."""
         return len(self) - self._order.length(*self._rank(), self._seen)

@@ -105,6 +105,11 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    def memory(self) -> dict[str, object]:
+        """What it holds in memory, by what it is: see ocr.profiling.footprint."""
+        return {"dataset": self}
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample. Raises as `fill` does."""
         return self.__getitems__([index])[0]

@@ -49,6 +49,11 @@ class StoreDataset(SampleDataset):
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def memory(self) -> dict[str, object]:
+        """What it holds in memory, by what it is."""
+        return {**self.split.memory, **super().memory}
+
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Decompress the chosen maps of samples into out; return their other chosen fields.
 

@@ -53,6 +53,11 @@ class AugmentedDataset(SampleDataset):
         return len(self._dataset)
 
     @property
+    def memory(self) -> dict[str, object]:
+        """What the dataset and its variations hold in memory, by what it is."""
+        return {**self._dataset.memory, **super().memory}
+
+    @property
     def content_sizes(self) -> np.ndarray:
         """Those of the dataset where no pixel moves; otherwise all of the varied sample."""
         moved = self._augmentation.moves

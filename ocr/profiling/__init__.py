@@ -1,7 +1,8 @@
 """What the time of a training goes to."""
 
+from ocr.profiling.footprint import footprint
 from ocr.profiling.sync_times import SyncTimes
 from ocr.profiling.verdict import Evidence, Verdict, verdict
 from ocr.profiling.window import Profiled, ProfiledWindow
 
-__all__ = ["Evidence", "Profiled", "ProfiledWindow", "SyncTimes", "Verdict", "verdict"]
+__all__ = ["Evidence", "Profiled", "ProfiledWindow", "SyncTimes", "Verdict", "footprint", "verdict"]

@@ -80,6 +80,11 @@ class Split:
         made = partial(Split, checksums=self._checksums, timeout=self._access.limit)
         return made, (self.store, self.manifest)
 
+    @property
+    def memory(self) -> dict[str, object]:
+        """What it holds in memory, by what it is: it grows with the split, or up to a bound."""
+        return {"manifest": self.manifest, "names": self._index, "caches": self._cache}
+
     def __len__(self) -> int:
         return self._starts[-1]
 

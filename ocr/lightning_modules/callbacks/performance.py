@@ -16,8 +16,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from ocr.datasets import BatchLoader
 from ocr.datasets.tuning import advice
-from ocr.profiling import SyncTimes
+from ocr.profiling import SyncTimes, footprint
 from ocr_precompute.monitoring.rules import Work
 from ocr_precompute.reports.clock import resident_memory
 from ocr_precompute.runtime.stages import Times, Totals, add, everything, waited_here, waiting
@@ -204,6 +205,8 @@ class Performance(lightning.Callback):
             return
         for line in _table(everything() - self._begun):
             rank_zero_info(line)
+        if isinstance(trainer.train_dataloader, BatchLoader):
+            rank_zero_info(memory_line(trainer.train_dataloader))
         who = f"each of {trainer.world_size} processes " if trainer.world_size > 1 else ""
         line = (
             f"{who}trained on {self._samples['train']} samples in {self._total['train']:.1f} s, "
@@ -237,6 +240,14 @@ def _figures(spent: dict[str, float], samples: dict[str, int]) -> dict[str, floa
     if samples["val"]:
         found["val_sample"] = 1000 * spent["val"] / samples["val"]
     return found
+
+
+def memory_line(loader: BatchLoader) -> str:
+    """How much memory a loader and its dataset take, and what of it."""
+    held = footprint(loader.memory)
+    parts = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in held.items())
+    total, samples = sum(held.values()), max(1, len(loader.dataset))
+    return f"the data takes {total / samples:,.0f} bytes of memory a sample: {parts}"
 
 
 def _device_memory(device: torch.device) -> int | None:
