@@ -254,7 +254,7 @@ def test_the_keyboard_is_enough(page: Any) -> None:
     assert float(page.locator("#stage svg").evaluate("s => parseFloat(s.style.width)")) == 150
     press("Escape")
     assert not page.locator("#viewer").is_visible()
-    assert page.evaluate(focused) == "page_001.jpg"
+    page.wait_for_selector(":focus .name:text-is('page_001.jpg')")  # once closing is told
     page.locator("#name").focus()
     page.keyboard.type("1")  # in a field a digit is a digit
     assert page.locator("[data-layer=text]").first.is_checked()
