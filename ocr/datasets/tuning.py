@@ -80,15 +80,15 @@ def search(start: Setting, most: Setting) -> Search:
         more = replace(best, threads=min(2 * best.threads, most.threads))
         gain, tried = yield from _compared(more, best)
         if gain < _GAIN:
-            log.info("loader: %s, but %s gives %+.0f %%", reason, more, 100 * (gain - 1))
+            log.info("loader: %s, but %s gives %+d %%", reason, more, round(100 * gain) - 100)
             break
-        log.info("loader: %s; %s gives %+.0f %%", reason, more, 100 * (gain - 1))
+        log.info("loader: %s; %s gives %+d %%", reason, more, round(100 * gain) - 100)
         best, seen, grown = more, tried, True
     fewest = best
     while not grown and fewest.threads > 1:
         fewer = replace(fewest, threads=fewest.threads // 2)
         gain, tried = yield from _compared(fewer, best)
-        log.info("loader: %s gives %+.0f %%", fewer, 100 * (gain - 1))
+        log.info("loader: %s gives %+d %%", fewer, round(100 * gain) - 100)
         if gain < _LOSS:
             break
         fewest, seen = fewer, tried
@@ -97,7 +97,7 @@ def search(start: Setting, most: Setting) -> Search:
     while (reason := _why_further(seen)) and best.prefetch < most.prefetch:
         further = replace(best, prefetch=min(2 * best.prefetch, most.prefetch))
         gain, tried = yield from _compared(further, best)
-        log.info("loader: %s; %s gives %+.0f %%", reason, further, 100 * (gain - 1))
+        log.info("loader: %s; %s gives %+d %%", reason, further, round(100 * gain) - 100)
         if gain < _GAIN:
             break
         best, seen = further, tried
