@@ -17,6 +17,7 @@ from typing import Any
 import lightning
 import pytest
 from conftest import Dataset
+from lightning_noise import NOISE
 from prometheus_client.parser import text_string_to_metric_families
 from test_monitor import PATIENCE, Samples, refused, threads
 from train_once import BACKBONE, Record, train
@@ -30,13 +31,7 @@ from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = NOISE
 
 
 @pytest.fixture(scope="module")

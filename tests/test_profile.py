@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Dataset
+from lightning_noise import NOISE
 from test_train import quick, run
 from train_once import Record, train
 
@@ -18,13 +19,7 @@ from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.stages import Times, Totals
 from ocr_precompute.settings import Settings
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = NOISE
 
 
 def evidence(

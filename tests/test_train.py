@@ -22,6 +22,7 @@ import pytest
 import torch
 import yaml
 from conftest import Dataset
+from lightning_noise import NOISE
 from shards import flip_chunk, shards
 from train_once import BACKBONE, Record, train
 
@@ -42,11 +43,7 @@ EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
 VARIED = {"crop": 48, "flip": 0.5, "rotation": 10, "scale": 0.3, "colour": 0.2}
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    *NOISE,
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
     pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
 ]

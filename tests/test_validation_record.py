@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import Dataset
 from lightning.pytorch.loggers import CSVLogger
+from lightning_noise import NOISE
 from test_report import part, points, said, shown
 from train_once import BACKBONE, Record, train
 
@@ -42,13 +43,7 @@ from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
-    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
-]
+pytestmark = NOISE
 
 
 @pytest.fixture(scope="module")

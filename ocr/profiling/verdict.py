@@ -70,7 +70,7 @@ class Evidence:
     which the loop waited for the loader. synchronising: seconds in which gradients were under way
     between processes. totals: all stages and waits. processor: share of the cores that the process
     may use that it used. faults: pages that came from a disk. device: share of the time in which
-    the GPU computed; None on a CPU. steps: of the training.
+    the GPU computed; None on a CPU.
     """
 
     training: float
@@ -81,7 +81,6 @@ class Evidence:
     processor: float
     faults: int = 0
     device: float | None = None
-    steps: int = 0
 
     @property
     def seconds(self) -> float:

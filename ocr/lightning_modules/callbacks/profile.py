@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import operator
 import resource
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -70,12 +72,14 @@ class Profile(lightning.Callback):
         self._profiled: Profiled | None = None
         self._folder: Path | None = None
         self._marks: list[_Mark] = []  # begin and end of stretches that count
+        self._cores = 1.0  # that are this process's share of the machine
 
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Begin to look."""
         folder = trainer.log_dir if trainer.loggers else None  # asks all processes
         name = FOLDER if not trainer.global_rank else f"{FOLDER}.{trainer.global_rank}"
         self._folder = Path(folder or trainer.default_root_dir) / name
+        self._cores = joblib.cpu_count() / trainer.num_devices
         self._marks = [self._mark()]
 
     def _mark(self) -> _Mark:
@@ -127,10 +131,7 @@ class Profile(lightning.Callback):
         self._marks.append(self._mark())
         starts, ends = self._marks[::2], self._marks[1::2]
         stretches = [end.since(start) for start, end in zip(starts, ends, strict=False)]
-        found = stretches[0]
-        for stretch in stretches[1:]:
-            found += stretch
-        seen = _evidence(found, self._profiled, self._done)
+        seen = _evidence(reduce(operator.add, stretches), self._profiled, self._cores)
         if self._folder is None or not seen.seconds:
             return
         said = verdict(seen)
@@ -143,8 +144,7 @@ class Profile(lightning.Callback):
         rank_zero_info(f"{said.line} ({self._folder / 'report.md'})")
 
 
-def _evidence(found: _Mark, profiled: Profiled | None, steps: int) -> Evidence:
-    cores = int(joblib.cpu_count())
+def _evidence(found: _Mark, profiled: Profiled | None, cores: float) -> Evidence:
     return Evidence(
         training=found.spent["train"],
         validation=found.spent["val"],
@@ -154,7 +154,6 @@ def _evidence(found: _Mark, profiled: Profiled | None, steps: int) -> Evidence:
         processor=min(1.0, found.processor / (found.clock * cores)) if found.clock else 0.0,
         faults=found.faults,
         device=profiled.device if profiled else None,
-        steps=steps,
     )
 
 
