@@ -6,11 +6,15 @@ import sys
 
 
 def main() -> None:
-    """Run the command. Exit status: 0 done, 1 an alert that was to count, 2 bad input or usage."""
+    """Run the command. Exit status: 0 done, 1 an alert that counts, or slower, 2 bad input."""
     if sys.argv[1:2] == ["report"]:
         from ocr.reports.command import main as report
 
         sys.exit(report(sys.argv[2:]))
+    if sys.argv[1:2] == ["baseline"]:
+        from ocr.baselines.command import main as baseline
+
+        sys.exit(baseline(sys.argv[2:]))
     from ocr.train import main as train
 
     train()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
+import statistics
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import PositiveFloat
+import torch
+from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -23,6 +26,8 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ocr.baselines import RATE
+from ocr.baselines.measuring import measuring
 from ocr.datasets import SampleError
 from ocr.datasets.data_module import DetectionData
 from ocr.lightning_modules import TextDetector
@@ -43,8 +48,10 @@ from ocr.lightning_modules.checkpoint_io import (
     read_checkpoint,
 )
 from ocr.lightning_modules.detector import saved_settings
+from ocr_precompute.baselines.baseline import check_comparable, read_baseline
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.monitoring.monitor import INTERVAL
+from ocr_precompute.monitoring.rules import rules_of_a_training
 
 # As TextDetector has them by itself, in the form that a configuration overrides.
 _OPTIMIZER = {
@@ -61,6 +68,12 @@ _MONITORING: tuple[tuple[str, Any, Any, str], ...] = (
         "Show Prometheus metrics at http://127.0.0.1:PORT/metrics; process N of the machine takes "
         "PORT + N.",
     ),
+    (
+        *("baseline", str | None, None),
+        "What `ocr-train baseline save` wrote: raise an alert if this training is slower by "
+        "max_regression.",
+    ),
+    ("max_regression", ClosedUnitInterval, 0.3, "Share of the speed that may be lost before that."),
     ("fail_on_alert", bool, False, "End with status 1 if an alert was raised."),
     ("profile", bool, False, "Profile some steps of fit, and say what the training is bound by."),
     (
@@ -97,7 +110,8 @@ class TrainCLI(LightningCLI):
             parser_kwargs={
                 "prog": "ocr-train",
                 "description": "Train a DBNet text detector from a store. `ocr-train report "
-                "RUN_DIR` writes a page about a training; it has a --help of its own.",
+                "RUN_DIR` writes a page about a training, and `ocr-train baseline` says whether "
+                "one has become slower; both have a --help of their own.",
             },
             trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,
@@ -172,6 +186,7 @@ class TrainCLI(LightningCLI):
                 self._times,
                 interval=chosen.monitor_interval,
                 metrics_port=chosen.metrics_port,
+                rules=rules_of_a_training(self._expected(trainer), chosen.max_regression),
             )
             callbacks.insert(0, self._resources)  # before Performance, which writes it
         if chosen.get("profile") and self.subcommand == "fit":
@@ -181,6 +196,21 @@ class TrainCLI(LightningCLI):
         if self._relay is not None and trainer.world_size > 1:
             self._relay.watch()
         return trainer
+
+    def _expected(self, trainer: Trainer) -> float | None:
+        """Samples a second and process that a baseline has, if there is one.
+
+        Raises InputError if it is not one of this training on this machine.
+        """
+        chosen = self.config.get(self.subcommand or "", {})
+        if not chosen.get("baseline") or self.subcommand != "fit":
+            return None
+        path = Path(chosen.baseline)
+        baseline = read_baseline(path)
+        devices = [torch.device("cuda", number) for number in trainer.device_ids]
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        check_comparable(path, baseline, measuring(chosen, devices if on_gpu else []))
+        return statistics.median(baseline.rates[RATE]) / trainer.world_size
 
     @property
     def alerted(self) -> list[str]:
@@ -214,13 +244,16 @@ def _check_monitoring(chosen: Any) -> None:
     if port is not None and not 0 <= port <= 65535:
         raise PrecomputeError(f"metrics_port is {port}; give a port from 0 to 65535")
     asked = [] if port is None else ["metrics_port"]
-    asked += ["fail_on_alert"] if chosen.get("fail_on_alert") else []
+    asked += [name for name in ("fail_on_alert", "baseline") if chosen.get(name)]
     if asked and not chosen.get("monitor"):
         raise PrecomputeError(f"monitor is off, which {' and '.join(asked)} cannot do without")
 
 
-def main() -> None:
-    """Run the command. Exit status: 0 done, 1 an alert that was to count, 2 bad input or usage."""
+def main(args: ArgsType = None, make: Callable[..., TrainCLI] = TrainCLI) -> None:
+    """Run the command. Exit status: 0 done, 1 an alert that was to count, 2 bad input or usage.
+
+    args: by default those of the process. make: of a TrainCLI.
+    """
     # What Lightning recommends for loaders with worker processes; ours has threads.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     rank_zero_log.addFilter(lambda record: "Tip: " not in record.getMessage())  # advertising
@@ -236,7 +269,7 @@ def main() -> None:
     _show_log()
     relay = FailureRelay(_FAILURES)
     try:
-        alerted = TrainCLI(relay=relay).alerted
+        alerted = make(args, relay=relay).alerted
     except _FAILURES as error:
         relay.end(error)
     except SIGTERMException:

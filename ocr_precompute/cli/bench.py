@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from ocr_precompute.cli.comparing import (
+    AgainstOption,
+    CompareOption,
+    MaxRegressionOption,
+    RoundsOption,
+    SaveOption,
+    Wish,
+    measuring,
+    print_comparison,
+)
 from ocr_precompute.cli.options import (
     AnnotationsOption,
     ConfigOption,
@@ -23,10 +33,11 @@ from ocr_precompute.cli.options import (
 )
 from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import add_row, byte_size, print_table, say
-from ocr_precompute.settings import check_local, load_settings
+from ocr_precompute.settings import Settings, check_local, load_settings
 
 if TYPE_CHECKING:
-    from ocr_precompute.reports.bench import BenchReport, Contest
+    from ocr_precompute.reports.bench import Effort, Subject
+    from ocr_precompute.reports.contest import BenchReport, Contest
 
 SamplesOption = Annotated[
     int, typer.Option("--samples", min=1, help="How many, spread over the split.")
@@ -61,7 +72,12 @@ def bench(
     threads: ThreadsOption = None,
     crop: CropOption = None,
     seconds: SecondsOption = 1.0,
+    rounds: RoundsOption = None,
     plot: PlotOption = None,
+    save: SaveOption = None,
+    compare: CompareOption = None,
+    against: AgainstOption = None,
+    max_regression: MaxRegressionOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
@@ -73,37 +89,72 @@ def bench(
     thread with files in the page cache, then whole batches on all threads, warm and, where the
     system drops files from its cache, cold.
 
+    To see whether something has become slower, --save a baseline and --compare with it later, on
+    the same processor: exit status 1 if a path is slower by more than --max-regression, beyond
+    chance. --against compares two configurations, and so two stores, in turn.
+
     Example: ocr-precompute bench --split val --plot bench.png
     """
     with reporting(as_json, verbose):
-        import joblib
+        from joblib import cpu_count
 
-        from ocr_precompute.reports import bench as benching
-        from ocr_precompute.reports.charts import plot_bench
+        from ocr_precompute.reports.bench import Effort
 
+        wish = Wish.checked(save, compare, against, max_regression, rounds)
         if plot:
             check_local(plot, "--plot")
         settings = load_settings(config, {"store": store})
-        source = source_built_from(settings, split, images, annotations, format_name)
-        if source is None:
-            raise source_unknown(split)
-        report = benching.bench(
-            settings.store,
-            split,
-            source,
-            samples=samples,
-            batch_size=batch_size,
-            threads=threads or joblib.cpu_count(),
-            crop=crop,
-            max_pixels=settings.max_pixels,
-            seconds=seconds,
-        )
-        print_bench(report)
-        if plot:
-            plot_bench(report, plot)
-            say(f"chart in {plot}")
+        subjects = [subject_of(settings, split, images, annotations, format_name)]
+        if against:
+            subjects.append(subject_of(load_settings(against, {}), split))
+        effort = Effort(samples, batch_size, threads or cpu_count(), crop, seconds, wish.rounds)
+        document = measured(split, subjects, effort, wish, plot)
         if as_json:
-            print_json(asdict(report))
+            print_json(document)
+    if document["comparison"] and document["comparison"]["slower"]:
+        raise typer.Exit(1)
+
+
+def measured(
+    split: str, subjects: Sequence[Subject], effort: Effort, wish: Wish, plot: Path | None
+) -> dict[str, Any]:
+    """Measure, compare, show and keep what is wished for. Returns all of it for JSON."""
+    from ocr_precompute.baselines.baseline import Baseline, write_baseline
+    from ocr_precompute.reports.bench import measure, prepare
+    from ocr_precompute.reports.charts import plot_bench
+
+    prepared = [prepare(split, subject, effort) for subject in subjects]
+    what = measuring(prepared[0].conditions)
+    saved = wish.saved(what)
+    report, *others = measure(prepared, effort)
+    now = Baseline(**dict(what), reference=report.reference, rates=report.rates)
+    comparison = wish.comparison(now, saved, [other.rates for other in others])
+    print_bench(report)
+    if plot:
+        plot_bench(report, plot)
+        say(f"chart in {plot}")
+    if comparison:
+        print_comparison(comparison, str(wish.compare or wish.against))
+    if wish.save:
+        write_baseline(wish.save, now)
+        say(f"baseline in {wish.save}")
+    return {**report.as_dict(), "comparison": comparison and comparison.as_dict()}
+
+
+def subject_of(
+    settings: Settings,
+    split: str,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    format_name: str | None = None,
+) -> Subject:
+    """A split of a configuration, to be measured. Raises InputError if its source is not known."""
+    from ocr_precompute.reports.bench import Subject
+
+    source = source_built_from(settings, split, images, annotations, format_name)
+    if source is None:
+        raise source_unknown(split)
+    return Subject(settings.store, source, settings.max_pixels)
 
 
 def print_bench(report: BenchReport) -> None:

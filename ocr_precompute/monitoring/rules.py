@@ -324,7 +324,10 @@ def rules_of_a_build() -> tuple[Rule, ...]:
     return MemoryShort(), DiskNearlyFull(), ThroughputDown(share=0.5)
 
 
-def rules_of_a_training(baseline: float | None = None) -> tuple[Rule, ...]:
-    """What a training is watched by. baseline: samples a second that it is expected to do."""
-    throughput = ThroughputDown(baseline=baseline)
+def rules_of_a_training(baseline: float | None = None, share: float = 0.3) -> tuple[Rule, ...]:
+    """What a training is watched by.
+
+    baseline: samples a second that it is expected to do. share: of these that may be lost.
+    """
+    throughput = ThroughputDown(share, baseline)
     return MemoryShort(), DiskNearlyFull(), throughput, LoaderWaiting(), GpuStarved()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ocr_precompute.augmentation import Augmentation
+from ocr_precompute.baselines.reference import reference_seconds
 from ocr_precompute.format.schema import MAPS
+from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
-from ocr_precompute.reports.clock import rate, resident_memory, seconds_of
+from ocr_precompute.reports.contest import BenchReport, Contest, PathResult, Stage
 from ocr_precompute.reports.paths import (
     FilePath,
     Item,
@@ -25,143 +30,172 @@ from ocr_precompute.reports.paths import (
     spread_items,
     varied_paths,
 )
+from ocr_precompute.runtime.clock import rate, resident_memory, seconds_of
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import recording
 from ocr_precompute.settings import Source
 
 _VARIATION = Augmentation(rotation=5.0, scale=0.3, colour=0.2)  # as in configs/train.yaml
-_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of a path and what it takes, on one thread: milliseconds a sample."""
+class Subject:
+    """A split to measure: its store, where it was built from, and the most pixels of an image."""
+
+    store: Path
+    source: Source
+    max_pixels: int = 2**27
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a split is measured.
+
+    samples: how many, spread over it. crop: side of the crops of varied samples, pixels; that of
+    the canonical size, the shorter one, by default. seconds: how long each measurement goes on at
+    least. rounds: turns of each path, whose median counts.
+    """
+
+    samples: int = 64
+    batch_size: int = 16
+    threads: int = 1
+    crop: int | None = None
+    seconds: float = 1.0
+    rounds: int = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A split opened, with the samples to measure and how they are measured."""
 
     name: str
-    milliseconds: float
-
-
-@dataclass(frozen=True)
-class PathResult:
-    """One way from files to batches.
-
-    stages: one sample after the other on one thread, files in the page cache. samples_per_second,
-    megabytes_per_second: whole batches on all threads; of maps as they are delivered, 10^6 bytes.
-    cold_samples_per_second: the same, once, with files out of the page cache; None where the system
-    cannot drop them. memory: bytes the process grew by at most; None where the system does not say.
-    file_bytes: of the files that are read.
-    """
-
-    stages: tuple[Stage, ...]
-    samples_per_second: float
-    megabytes_per_second: float
-    cold_samples_per_second: float | None
-    memory: int | None
-    file_bytes: int
+    split: Split
+    items: list[Item]
+    max_pixels: int
+    augmentation: Augmentation
+    effort: Effort
 
     @property
-    def milliseconds(self) -> float:
-        """All stages together, a sample, on one thread."""
-        return sum(stage.milliseconds for stage in self.stages)
+    def conditions(self) -> dict[str, Any]:
+        """What another one must have in common with this for their speeds to be compared.
+
+        content: SHA-256 over the samples: names, image files and polygons.
+        """
+        return {
+            "content": _content(self.items),
+            "size": list(self.split.manifest.parameters.size),
+            "samples": len(self.items),
+            "batch_size": self.effort.batch_size,
+            "threads": self.effort.threads,
+            "crop": self.augmentation.crop,
+        }
+
+    def laps(self) -> tuple[dict[str, _Laps], dict[str, _Laps]]:
+        """Both paths, of varied samples and as they are."""
+        varied = varied_paths(self.split, self.items, self.max_pixels, self.augmentation)
+        plain = plain_paths(self.split, self.items, self.max_pixels)
+        kinds = [
+            {name: _Laps(path, self.items) for name, path in paths.items()}
+            for paths in (varied, plain)
+        ]
+        return kinds[0], kinds[1]
 
 
-@dataclass(frozen=True)
-class Contest:
-    """The two paths side by side. factor: how much faster the store is, on all threads."""
-
-    live: PathResult
-    store: PathResult
-    factor: float
+def bench(split_name: str, subject: Subject, effort: Effort) -> BenchReport:
+    """Measure both paths on samples spread over a split. Raises as prepare and measure do."""
+    return measure([prepare(split_name, subject, effort)], effort)[0]
 
 
-@dataclass(frozen=True)
-class BenchReport:
-    """What was measured.
+def prepare(split_name: str, subject: Subject, effort: Effort) -> Prepared:
+    """Open a split, and see that both paths give the same.
 
-    varied: samples as a training takes them: a crop of so many pixels, turned, scaled and
-    recoloured, its labels drawn anew. plain: samples as they are stored.
-    """
-
-    split: str
-    samples: int
-    batch_size: int
-    threads: int
-    crop: int
-    varied: Contest
-    plain: Contest
-
-
-def bench(
-    store: Path,
-    split_name: str,
-    source: Source,
-    *,
-    samples: int = 64,
-    batch_size: int = 16,
-    threads: int = 1,
-    crop: int | None = None,
-    max_pixels: int = 2**27,
-    seconds: float = 1.0,
-) -> BenchReport:
-    """Measure both paths on samples spread over a split.
-
-    crop: side of the crops of varied samples; that of the canonical size, the shorter one, by
-    default. seconds: how long each measurement goes on at least; the two paths take turns, and the
-    median of three counts.
     Raises StoreError for an unknown split, InputError if its sources cannot be read or are no
     longer what the store was built from, ValueError if crop is too small.
     """
-    split = open_store(store).split(split_name)
-    augmentation = replace(_VARIATION, crop=crop or min(split.manifest.parameters.size))
-    items = spread_items(split, source, samples)
-    check_equal(split, items, max_pixels)
-    clock = partial(_contest, items=items, batch_size=batch_size, threads=threads, seconds=seconds)
-    return BenchReport(
-        split_name,
-        len(items),
-        batch_size,
-        threads,
-        augmentation.crop or 0,
-        varied=clock(varied_paths(split, items, max_pixels, augmentation)),
-        plain=clock(plain_paths(split, items, max_pixels)),
-    )
+    split = open_store(subject.store).split(split_name)
+    augmentation = replace(_VARIATION, crop=effort.crop or min(split.manifest.parameters.size))
+    items = spread_items(split, subject.source, effort.samples)
+    check_equal(split, items, subject.max_pixels)
+    return Prepared(split_name, split, items, subject.max_pixels, augmentation, effort)
 
 
-def _contest(
-    paths: Mapping[str, FilePath],
-    items: Sequence[Item],
-    batch_size: int,
-    threads: int,
-    seconds: float,
-) -> Contest:
-    """Both paths measured in turn."""
-    laps: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
-    rates: dict[str, list[float]] = {name: [] for name in paths}
-    memory: dict[str, list[int]] = {name: [] for name in paths}
+def measure(prepared: Sequence[Prepared], effort: Effort) -> list[BenchReport]:
+    """Measure both paths of each; all of them take turns. Raises InputError for lost images."""
+    contests = [each.laps() for each in prepared]
+    laps = [lap for pair in contests for by_name in pair for lap in by_name.values()]
     with single_thread():
-        for _ in range(_ROUNDS):
-            for name, path in paths.items():
-                laps[name].append(_time_stages(path, items, seconds / 2))
-                found, growth = _time_batches(path, items, batch_size, threads, seconds)
-                rates[name].append(found)
-                memory[name] += [] if growth is None else [growth]
-        cold = {name: _time_cold(path, items, batch_size, threads) for name, path in paths.items()}
-    results = {
-        name: PathResult(
-            stages=tuple(
-                Stage(stage, 1000 * statistics.median(lap.get(stage, 0.0) for lap in laps[name]))
-                for stage in laps[name][0]
-            ),
-            samples_per_second=statistics.median(rates[name]),
-            megabytes_per_second=statistics.median(rates[name]) * _sample_bytes(path) / 1e6,
-            cold_samples_per_second=cold[name],
-            memory=max(memory[name], default=None),
-            file_bytes=sum(file.stat().st_size for file in path.files),
+        reference = [_round(laps, number, effort) for number in range(effort.rounds)]
+        for lap in laps:
+            lap.cold = _time_cold(lap.path, lap.items, effort)
+    return [
+        BenchReport(
+            each.name,
+            len(each.items),
+            effort.batch_size,
+            effort.threads,
+            each.augmentation.crop or 0,
+            varied=_contest(varied),
+            plain=_contest(plain),
+            reference=tuple(reference),
         )
-        for name, path in paths.items()
-    }
-    factor = results["store"].samples_per_second / results["live"].samples_per_second
-    return Contest(**results, factor=factor)
+        for each, (varied, plain) in zip(prepared, contests, strict=True)
+    ]
+
+
+def _round(laps: Sequence[_Laps], number: int, effort: Effort) -> float:
+    """All paths once, another one first each time; returns seconds of the fixed work."""
+    seconds, first = reference_seconds(), number % len(laps)
+    for lap in (*laps[first:], *laps[:first]):
+        lap.add(effort)
+    return seconds
+
+
+def _contest(laps: Mapping[str, _Laps]) -> Contest:
+    return Contest(**{name: lap.result() for name, lap in laps.items()})
+
+
+def _content(items: Sequence[Item]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        image = hashlib.sha256(item.image.read_bytes()).hexdigest()
+        digest.update(json.dumps([item.name, image, len(item.polygons.lengths)]).encode())
+        for part in (item.polygons.points, item.polygons.lengths, item.polygons.ignore):
+            digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(eq=False)
+class _Laps:
+    """What was seen of one path so far."""
+
+    path: FilePath
+    items: list[Item]
+    stages: list[dict[str, float]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    cold: float | None = None
+
+    def add(self, effort: Effort) -> None:
+        """A round."""
+        self.stages.append(_time_stages(self.path, self.items, effort.seconds / 2))
+        found, growth = _time_batches(self.path, self.items, effort)
+        self.rates.append(found)
+        self.memory += [] if growth is None else [growth]
+
+    def result(self) -> PathResult:
+        """Medians over rounds."""
+        names = self.stages[0]
+        return PathResult(
+            stages=tuple(
+                Stage(name, 1000 * statistics.median(lap.get(name, 0.0) for lap in self.stages))
+                for name in names
+            ),
+            rates=tuple(self.rates),
+            megabytes_per_second=statistics.median(self.rates) * _sample_bytes(self.path) / 1e6,
+            cold_samples_per_second=self.cold,
+            memory=max(self.memory, default=None),
+            file_bytes=sum(file.stat().st_size for file in self.path.files),
+        )
 
 
 def _time_stages(path: FilePath, items: Sequence[Item], seconds: float) -> dict[str, float]:
@@ -186,44 +220,40 @@ def _time_stages(path: FilePath, items: Sequence[Item], seconds: float) -> dict[
 def _time_batches(
     path: FilePath,
     items: Sequence[Item],
-    batch_size: int,
-    threads: int,
-    seconds: float,
+    effort: Effort,
 ) -> tuple[float, int | None]:
     """Samples a second in whole batches on threads, and the bytes the process grew by meanwhile."""
     before = resident_memory()
     grown = 0
-    out = _batch(path, batch_size)
+    out = _batch(path, effort.batch_size)
 
     def passes(pool: ThreadPoolExecutor) -> Iterator[int]:
         nonlocal grown
         while True:
-            for batch in _batches(items, batch_size):
-                _fill(path, pool, threads, batch, out)
+            for batch in _batches(items, effort.batch_size):
+                _fill(path, pool, effort.threads, batch, out)
                 grown = max(grown, (resident_memory() or 0) - (before or 0))
             yield len(items)
 
-    with ThreadPoolExecutor(threads) as pool:
-        found = rate(passes(pool), seconds)
+    with ThreadPoolExecutor(effort.threads) as pool:
+        found = rate(passes(pool), effort.seconds)
     return found, grown if before is not None else None
 
 
-def _time_cold(
-    path: FilePath, items: Sequence[Item], batch_size: int, threads: int
-) -> float | None:
+def _time_cold(path: FilePath, items: Sequence[Item], effort: Effort) -> float | None:
     """Samples a second with files out of the page cache, as far as the system drops them."""
     if not hasattr(os, "posix_fadvise"):
         return None
     for file in path.files:
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    out = _batch(path, batch_size)
+    out = _batch(path, effort.batch_size)
 
     def whole_pass() -> None:
-        for batch in _batches(items, batch_size):
-            _fill(path, pool, threads, batch, out)
+        for batch in _batches(items, effort.batch_size):
+            _fill(path, pool, effort.threads, batch, out)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(effort.threads) as pool:
         return len(items) / seconds_of(whole_pass)
 
 

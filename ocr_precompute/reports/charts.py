@@ -7,7 +7,7 @@ from typing import Any
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import writing
-from ocr_precompute.reports.bench import BenchReport, Contest
+from ocr_precompute.reports.contest import BenchReport, Contest
 
 
 def plot_bench(report: BenchReport, path: Path) -> None:

@@ -36,7 +36,7 @@ from common import (
 from ocr_precompute.annotations import Annotation
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reports.clock import in_turn
+from ocr_precompute.runtime.clock import in_turn
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.targets.maps import compile_kernel, make_targets
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ocr_precompute.annotations import Annotation, read_annotations
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reports.clock import seconds_of
+from ocr_precompute.runtime.clock import seconds_of
 from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Settings, Source
 

@@ -27,7 +27,7 @@ from common import (
 )
 
 from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
-from ocr_precompute.reports.clock import rate, resident_memory
+from ocr_precompute.runtime.clock import rate, resident_memory
 
 EPOCHS = 10
 

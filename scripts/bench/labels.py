@@ -35,7 +35,7 @@ from common import (
 )
 
 from ocr_precompute.parameters import RECIPES, Recipe
-from ocr_precompute.reports.clock import seconds_of
+from ocr_precompute.runtime.clock import seconds_of
 from ocr_precompute.targets.maps import Targets, make_targets
 
 PACKAGES = ("opencv-python-headless", "pyclipper", "numba")

@@ -30,7 +30,7 @@ from common import (
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reports.clock import rate
+from ocr_precompute.runtime.clock import rate
 from ocr_precompute.settings import Settings
 
 OPEN_FILES = 1024

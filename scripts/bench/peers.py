@@ -49,7 +49,7 @@ from contenders import Contender, Setting, contenders
 from ocr_precompute import open_store
 from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
 from ocr_precompute.reading.split import Split
-from ocr_precompute.reports.clock import rate
+from ocr_precompute.runtime.clock import rate
 from ocr_precompute.storage.store import shard_path
 
 PACKAGES = (

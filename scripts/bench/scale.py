@@ -59,7 +59,7 @@ from ocr_precompute.pipeline.plan import cut_shards, work_left
 from ocr_precompute.pipeline.publish import contents_of
 from ocr_precompute.pipeline.scan import Scan
 from ocr_precompute.pipeline.understand import understand
-from ocr_precompute.reports.clock import seconds_of
+from ocr_precompute.runtime.clock import seconds_of
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import create_store, publish_manifest, read_manifest, shard_path

@@ -24,7 +24,7 @@ from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.models import DBLoss, DBNet
 from ocr.models.checkpointing import apply_checkpointing, saved_bytes
-from ocr_precompute.reports.clock import in_turn
+from ocr_precompute.runtime.clock import in_turn
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.checkpoint_io import read_checkpoint
 from ocr.lightning_modules.detector import saved_settings
 from ocr.models import DBLoss, PostProcess
-from ocr_precompute.reports.clock import in_turn
+from ocr_precompute.runtime.clock import in_turn
 
 SIZES = (8, 16)  # of batches
 

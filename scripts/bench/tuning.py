@@ -32,7 +32,7 @@ from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.models.dbnet import DBNet
-from ocr_precompute.reports.clock import rate
+from ocr_precompute.runtime.clock import rate
 
 FIXED = (1, 2, 3, 4, 8, 16)
 STARTS = (1, 16)

@@ -20,7 +20,7 @@ from ocr.datasets import BatchLoader
 from ocr.datasets.tuning import advice
 from ocr.profiling import SyncTimes, footprint
 from ocr_precompute.monitoring.rules import Work
-from ocr_precompute.reports.clock import resident_memory
+from ocr_precompute.runtime.clock import resident_memory
 from ocr_precompute.runtime.stages import Times, Totals, add, everything, waited_here, waiting
 
 FILE_NAME = "performance.jsonl"

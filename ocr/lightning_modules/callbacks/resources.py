@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ocr.lightning_modules.callbacks.performance import Performance
 from ocr_precompute.monitoring.exporter import MetricsPort
 from ocr_precompute.monitoring.gpu import Gpus, NoGpus
 from ocr_precompute.monitoring.monitor import INTERVAL, Monitor, NoMonitor, resources_line
-from ocr_precompute.monitoring.rules import Alert, rules_of_a_training
+from ocr_precompute.monitoring.rules import Alert, Rule, rules_of_a_training
 from ocr_precompute.runtime.stages import everything
 
 _LOGGED = (
@@ -37,16 +38,16 @@ class ResourceMonitor(lightning.Callback):
         *,
         interval: float = INTERVAL,
         metrics_port: int | None = None,
-        baseline: float | None = None,
+        rules: Sequence[Rule] | None = None,
     ) -> None:
         """times: knows how far the training is, and writes what was used with its own figures.
 
         interval: seconds from look to look. metrics_port: of this machine, where metrics are shown
-        while the run goes on; further processes of the machine take the ports after it. baseline:
-        samples a second and process to compare with, instead of the run's own earlier ones.
+        while the run goes on; further processes of the machine take the ports after it. rules: what
+        alerts are raised by; those of a training by default.
         """
         self._times, self._interval = times, interval
-        self._port, self._baseline = metrics_port, baseline
+        self._port, self._rules = metrics_port, rules or rules_of_a_training()
         self._monitor = NoMonitor()
         self._told = 0
         self._earlier: tuple[Alert, ...] = ()  # of what this callback has looked at before
@@ -67,7 +68,7 @@ class ResourceMonitor(lightning.Callback):
         sinks = [] if port is None else [MetricsPort(port, labels, everything)]
         self._monitor = Monitor(
             Path(saved[0] if saved else trainer.default_root_dir),
-            rules_of_a_training(self._baseline),
+            self._rules,
             interval=self._interval,
             work=lambda: self._times.work,
             gpus=_gpus(trainer.strategy.root_device),

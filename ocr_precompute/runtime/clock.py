@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -14,6 +15,11 @@ def seconds_of(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
+
+
+def median_seconds(function: Callable[[], object], times: int = 3) -> float:
+    """Seconds that a call takes, the median of some."""
+    return statistics.median(seconds_of(function) for _ in range(times))
 
 
 def in_turn(
