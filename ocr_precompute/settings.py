@@ -192,10 +192,14 @@ class Settings(Frozen):
     fail_on_alert: bool = Field(
         default=False, description="exit status 1 if an alert was raised; the build is done anyway"
     )
+    profile: _Path | None = Field(
+        default=None, description="folder for a trace of builds and what bounds them"
+    )
 
     @model_validator(mode="after")
     def _monitored_if_asked_for(self) -> Settings:
-        asked = {"metrics_port": self.metrics_port, "metrics_file": self.metrics_file}
+        asked: dict[str, object] = {"metrics_port": self.metrics_port}
+        asked |= {"metrics_file": self.metrics_file, "profile": self.profile}
         names = [name for name, value in asked.items() if value is not None]
         names += ["fail_on_alert"] if self.fail_on_alert else []
         if names and not self.monitor:

@@ -70,7 +70,7 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 LAYERS = [
     {"errors"},
     {"parameters", "samples", "files", "runtime"},
-    {"settings", "monitoring", "baselines"},
+    {"settings", "monitoring", "baselines", "profiling"},
     {"images", "understood"},
     {"targets"},
     {"annotations", "format"},

@@ -2,7 +2,7 @@
 
 from ocr.profiling.footprint import footprint
 from ocr.profiling.sync_times import SyncTimes
-from ocr.profiling.verdict import Evidence, Verdict, verdict
+from ocr.profiling.verdict import Evidence, verdict
 from ocr.profiling.window import Profiled, ProfiledWindow
 
-__all__ = ["Evidence", "Profiled", "ProfiledWindow", "SyncTimes", "Verdict", "footprint", "verdict"]
+__all__ = ["Evidence", "Profiled", "ProfiledWindow", "SyncTimes", "footprint", "verdict"]

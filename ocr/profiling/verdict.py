@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from ocr_precompute.profiling.verdict import Verdict, gain_without, shares_told
 from ocr_precompute.runtime.stages import Totals
 
 # Stages of reading, which run on the loader's threads: those that wait for a file system, that one
@@ -118,51 +118,19 @@ class Evidence:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a training is bound by.
-
-    bottleneck: a key of TRY. share: of the loop's time, 0 to 1. gain: how many times as fast the
-    training would be at most if that took no time. evidence, advice: sentences.
-    """
-
-    bottleneck: str
-    share: float
-    gain: float
-    evidence: tuple[str, ...] = field(default=())
-    advice: tuple[str, ...] = field(default=())
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    @property
-    def line(self) -> str:
-        """In a sentence."""
-        return (
-            f"bound by {self.bottleneck}, {100 * self.share:.0f} % of the time: at most "
-            f"{self.gain:.2g} times as fast without; try {self.advice[0]}"
-        )
-
-
 def verdict(seen: Evidence) -> Verdict:
     """What the largest part of the loop's time is, and for waits for data, why they are."""
     parts = seen.parts()
     largest = max((name for name in parts if name != "other"), key=parts.__getitem__)
     share = parts[largest] / seen.seconds if seen.seconds else 0.0
-    told = [
-        f"{name} took {seconds:.2f} s of the loop's {seen.seconds:.2f} s "
-        f"({100 * seconds / (seen.seconds or 1.0):.0f} %)"
-        for name, seconds in list(parts.items())[:3]
-    ]
+    told = shares_told(parts, "loop", seen.seconds)
     if largest == "data":
         largest, why = _why_data_is_late(seen)
         told += why
     told.append(f"the processor was busy {100 * seen.processor:.0f} % of what this process may use")
     if seen.device is not None:
         told.append(f"the GPU computed {100 * seen.device:.0f} % of the profiled time")
-    gain = 1 / (1 - min(share, 0.99))
-    return Verdict(largest, share, gain, tuple(told), TRY[largest])
+    return Verdict(largest, share, gain_without(share), tuple(told), TRY[largest])
 
 
 def _why_data_is_late(seen: Evidence) -> tuple[str, list[str]]:

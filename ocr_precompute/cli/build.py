@@ -111,6 +111,15 @@ FailOnAlertOption = Annotated[
     ),
 ]
 
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        help="Say what bounds the build and what to try, with a trace for ui.perfetto.dev: "
+        "report.md, report.json and trace.json in that folder.",
+    ),
+]
+
 
 class BuildCommand(typer.core.TyperCommand):
     """A command whose option `--skip-bad` also stands without a value."""
@@ -142,6 +151,7 @@ def build(
     metrics_port: MetricsPortOption = None,
     metrics_file: MetricsFileOption = None,
     fail_on_alert: FailOnAlertOption = None,
+    profile: ProfileOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
@@ -158,7 +168,7 @@ def build(
 
         given: dict[str, Any] = {"store": store, "recipe": recipe, "size": size, "decode": decode}
         given |= {"jobs": jobs, "backend": backend, "monitor": monitor}
-        given |= {"metrics_port": metrics_port, "metrics_file": metrics_file}
+        given |= {"metrics_port": metrics_port, "metrics_file": metrics_file, "profile": profile}
         settings = load_settings(config, {**given, "fail_on_alert": fail_on_alert})
         if report_file:
             check_local(report_file, "--report")
@@ -258,6 +268,14 @@ def resources_line(used: Resources) -> str:
     )
 
 
+def profile_line(report: BuildReport) -> str:
+    """What bounded the build, and where more is said; empty if nobody asked."""
+    where = f" ({report.profile})" if report.profile else ""
+    if report.verdict:
+        return f"{report.verdict.line}{where}"
+    return f"nothing was built, so nothing bounds it{where}" if where else ""
+
+
 def print_build(report: BuildReport, settings: Settings) -> None:
     """The result of a build, in a few lines; what is probably not meant in colour."""
     counts = f"{report.samples} samples in {report.shards} shards"
@@ -282,4 +300,6 @@ def print_build(report: BuildReport, settings: Settings) -> None:
     if report.skipped:
         say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
     print_damaged(report.damaged)
+    if line := profile_line(report):
+        say(line)
     say(f"store {settings.store}, data hash {report.data_hash}")

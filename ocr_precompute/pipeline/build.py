@@ -13,6 +13,7 @@ from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.pipeline.encode import encode
 from ocr_precompute.pipeline.plan import plan
+from ocr_precompute.pipeline.profile import check_profile, events_wanted, profiled
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.pipeline.publish import publish
 from ocr_precompute.pipeline.report import BuildReport
@@ -55,10 +56,11 @@ def build(
     started = time.perf_counter()
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
-    watcher = progress or Progress()
+    check_profile(settings)
+    watcher, events = progress or Progress(), events_wanted(settings)
     with (
         writable(settings.store, dry_run),
-        recording() as recorded,
+        recording(events) as recorded,
         BuildWatch(settings, split, recorded.totals) as watch,
     ):
         request = Request(
@@ -72,6 +74,7 @@ def build(
             every_name=every_name,
             progress=watcher,
             watch=watch,
+            events=events,
         )
         with stage("scan"):
             scanned = scan_request(request)
@@ -82,9 +85,10 @@ def build(
         with stage("publish"):
             manifest, up_to_date = publish(request, planned)
     seconds, totals = time.perf_counter() - started, recorded.totals()
-    return BuildReport.of(
+    report = BuildReport.of(
         manifest, planned, results, totals, watch.seen, up_to_date=up_to_date, seconds=seconds
     )
+    return profiled(report, settings, results or {}, recorded.stretches())
 
 
 def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) -> Source:

@@ -22,6 +22,7 @@ from ocr_precompute.pipeline.engines import run
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import without_bad
+from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
 from ocr_precompute.samples import Sample
@@ -39,7 +40,7 @@ class ShardResult:
     """What encoding one shard came to: rows computed and copied, or the images in its way.
 
     bad: (name, reason) of images that cannot be decoded; the shard is not written then. recorded:
-    where its time went.
+    where its time went. stretches: when, if the task asked for it.
     """
 
     key: str
@@ -47,17 +48,22 @@ class ShardResult:
     copied: int
     bad: tuple[tuple[str, str], ...] = ()
     recorded: Totals = field(default=Totals(), compare=False)
+    stretches: tuple[Stretch, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class ShardTask:
-    """All that encoding one shard depends on. donors: rows of it that can be copied."""
+    """All that encoding one shard depends on. donors: rows of it that can be copied.
+
+    events: the most to give back with the result; they change nothing that is written.
+    """
 
     store: Path
     plan: ShardPlan
     parameters: Parameters
     max_pixels: int
     donors: Rows
+    events: int = 0
 
 
 def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult]]:
@@ -78,10 +84,10 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
         notice = request.progress.notice
         for result in run(encode_shard, tasks, jobs, settings.backend, notice, watch.crowded):
             _log_result(result)
-            add(result.recorded)
+            add(result.recorded, result.stretches)
             bad += result.bad
             if not result.bad:
-                results[result.key] = result
+                results[result.key] = replace(result, stretches=())
             watch.encoded(result.computed + result.copied)
             request.progress.encoded(result)
         if not bad:
@@ -90,10 +96,14 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
 
 
 def _useful_workers(planned: Plan) -> int:
-    """One a core, as long as each has enough to do."""
     rows = sum(len(shard.hashes) for shard in planned.to_build)
+    return useful_workers(rows - len(planned.donors))
+
+
+def useful_workers(samples: int) -> int:
+    """How many workers so many samples to compute are worth: one a core that has enough to do."""
     cores: int = joblib.cpu_count()
-    return min(cores, 1 + (rows - len(planned.donors)) // _WORTH_A_WORKER)
+    return min(cores, 1 + samples // _WORTH_A_WORKER)
 
 
 def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
@@ -105,6 +115,7 @@ def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
             request.parameters,
             request.settings.max_pixels,
             {h: donors[h] for h in shard.hashes if h in donors},
+            request.events,
         )
         for shard in sorted(planned.to_build, key=lambda shard: -len(shard.samples))
     ]
@@ -135,12 +146,13 @@ def encode_shard(task: ShardTask) -> ShardResult:
     target = shard_path(task.store, key)
     try:
         with (
-            recording() as recorded,
+            recording(task.events) as recorded,
             stage("other"),
             single_thread(),
             ShardWriter(target, task.store / "tmp") as writer,
         ):
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
+                recorded.about(sample.name)
                 if donated := _copy_row(task, geometry, opened):
                     chunks, record = donated
                     copied += 1
@@ -163,14 +175,14 @@ def encode_shard(task: ShardTask) -> ShardResult:
                 rows.append(replace(record, name=sample.name))
                 with stage("write"):
                     writer.append(chunks)
+            recorded.about(key)
             if not bad:
                 with stage("write"):
                     writer.publish(Records.of(rows), parameters)
     except OSError as error:
         raise unwritable(task.store, error) from error
-    if bad:
-        return ShardResult(key, 0, 0, tuple(bad), recorded.totals())
-    return ShardResult(key, len(rows) - copied, copied, recorded=recorded.totals())
+    done = (0, 0) if bad else (len(rows) - copied, copied)
+    return ShardResult(key, *done, tuple(bad), recorded.totals(), recorded.stretches())
 
 
 def _source_bytes(sample: Sample) -> bytes:

@@ -12,6 +12,7 @@ from ocr_precompute.monitoring.resources import Resources
 from ocr_precompute.monitoring.rules import Alert
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.pipeline.plan import Plan
+from ocr_precompute.profiling.verdict import Verdict
 from ocr_precompute.runtime.stages import Totals
 from ocr_precompute.understood import Understood
 
@@ -23,7 +24,8 @@ class BuildReport:
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
     left out. understood: what the annotations came to. damaged: samples whose images are damaged.
     seconds: wall clock. recorded: where the time of all workers together went. resources: what they
-    used; None if nobody looked. alerts: that were raised.
+    used; None if nobody looked. alerts: that were raised. verdict: what bounded the build, and
+    profile: the page that says it; None if it was not asked for, or there is none.
     """
 
     split: str
@@ -43,9 +45,11 @@ class BuildReport:
     recorded: Totals = field(default=Totals(), compare=False)
     resources: Resources | None = field(default=None, compare=False)
     alerts: tuple[Alert, ...] = field(default=(), compare=False)
+    verdict: Verdict | None = field(default=None, compare=False)
+    profile: str | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with stages, waits and counts as Totals has them, and resources."""
+        """For JSON, with stages, waits and counts as Totals has them."""
         plain = asdict(replace(self, recorded=Totals()))
         del plain["recorded"]
         plain["resources"] = self.resources and self.resources.as_dict()

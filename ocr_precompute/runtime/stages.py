@@ -7,7 +7,8 @@ A stage's time is its own: while another stage runs inside it, on the same threa
 still. Time in which nothing is done is a wait, and kept apart. `count` counts what takes no time of
 its own. All of it is recorded for the thread that does it, without a lock: `recording` gives what
 this thread did within, `everything` what all threads of the process did outside of that. Totals can
-be pickled and added, so those of many processes are sums.
+be pickled and added, so those of many processes are sums. A recording that asks for events also
+says when each stage began and how long it took in all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from ocr_precompute.runtime.events import Events, Stretch
 from ocr_precompute.runtime.forks import undisturbed
 
 P = ParamSpec("P")
@@ -167,10 +169,13 @@ class Recorder:
 
     durations: seconds, by whether they are a wait and the name, in lists to append to. They are
     kept as they are until somebody asks, or sorts those of a kind because there are some hundred:
-    to sort each one in when it comes would take as long as the rest of a stage.
+    to sort each one in when it comes would take as long as the rest of a stage. events: None unless
+    somebody wants them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, events: int = 0) -> None:
+        """events: the most of each kind of work to keep; 0: none. To be made by its thread."""
+        self.events = Events(events) if events else None
         self.durations: defaultdict[tuple[bool, str], list[float]] = defaultdict(list)
         self._sorted: dict[tuple[bool, str], Times] = {}
         self._counts: dict[str, int] = {}
@@ -189,10 +194,21 @@ class Recorder:
         """Add to a count."""
         self._counts[name] = self._counts.get(name, 0) + number
 
-    def add(self, totals: Totals) -> None:
+    def add(self, totals: Totals, stretches: Iterable[Stretch] = ()) -> None:
         """Add what was recorded elsewhere; from any thread."""
         with undisturbed:
             self._other += totals
+        if self.events is not None:
+            self.events.add(stretches)
+
+    def about(self, name: str) -> None:
+        """Say what is worked on from now on, for events."""
+        if self.events is not None:
+            self.events.about = name
+
+    def stretches(self) -> tuple[Stretch, ...]:
+        """The events so far; nothing if they were not wanted."""
+        return () if self.events is None else self.events.stretches()
 
     def waited(self, name: str) -> float:
         """Seconds of that wait so far, without what was recorded elsewhere."""
@@ -208,15 +224,15 @@ class Recorder:
 
 
 class _State:
-    """What a thread is in the midst of: the own time of its innermost stage so far, and since when
-    that runs; and the own times of the stages around it, the outermost first.
+    """What a thread is in the midst of: when its innermost stage began, and how long those took that
+    were inside it; and the same of the stages around it, the outermost first.
     """
 
-    __slots__ = ("around", "own", "recorder", "since")
+    __slots__ = ("around", "began", "inside", "recorder")
 
     def __init__(self) -> None:
-        self.own = self.since = 0.0
-        self.around: list[float] = []
+        self.began = self.inside = 0.0
+        self.around: list[tuple[float, float]] = []
         self.recorder = Recorder()
         _register(self.recorder)
 
@@ -249,8 +265,8 @@ def _begin_anew() -> None:
     _ended = Recorder()
     around = len(_here.state.around)
     _here.state = _State()
-    _here.state.around = [0.0] * around  # stages that the child may still leave
-    _here.state.since = _clock()
+    _here.state.began = _clock()
+    _here.state.around = [(_here.state.began, 0.0)] * around  # stages that the child may still leave
 
 
 os.register_at_fork(after_in_child=_begin_anew)
@@ -267,17 +283,23 @@ class stage:
 
     def __enter__(self) -> None:
         state, now = _here.state, _clock()
-        state.around.append(state.own + now - state.since)
-        state.own, state.since = 0.0, now
+        state.around.append((state.began, state.inside))
+        state.began, state.inside = now, 0.0
 
     def __exit__(self, *_: object) -> None:
         state, now = _here.state, _clock()
-        own = state.own + now - state.since
-        state.own, state.since = state.around.pop(), now
-        durations = state.recorder.durations[self._kind]
+        began, recorder = state.began, state.recorder
+        seconds = now - began
+        own = seconds - state.inside
+        state.began, inside = state.around.pop()
+        state.inside = inside + seconds
+        durations = recorder.durations[self._kind]
         durations.append(own)
         if len(durations) >= _MOST_NEW:
-            state.recorder.sort(self._kind)
+            recorder.sort(self._kind)
+        if recorder.events is not None:
+            waits, name = self._kind
+            recorder.events.append(name, waits, began, seconds, own)
 
 
 class waiting(stage):
@@ -304,9 +326,12 @@ def count(name: str, number: int = 1) -> None:
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
-    """Record what this thread does within by itself, and not with all that the process does."""
-    state, recorder = _here.state, Recorder()
+def recording(events: int = 0) -> Iterator[Recorder]:
+    """Record what this thread does within by itself, and not with all that the process does.
+
+    events: the most events to keep of each kind of work; 0: none.
+    """
+    state, recorder = _here.state, Recorder(events)
     before, state.recorder = state.recorder, recorder
     try:
         yield recorder
@@ -319,21 +344,22 @@ def waited_here(name: str) -> float:
     return _here.state.recorder.waited(name)
 
 
-def add(totals: Totals) -> None:
+def add(totals: Totals, stretches: Iterable[Stretch] = ()) -> None:
     """Add what was recorded elsewhere, as in a worker, to what this thread records."""
-    _here.state.recorder.add(totals)
+    _here.state.recorder.add(totals, stretches)
 
 
 def recorded_here(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which on whatever thread it is called records with the thread that asks now."""
     recorder = _here.state.recorder
+    events = recorder.events.most if recorder.events else 0
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with recording() as elsewhere:
+        with recording(events) as elsewhere:
             try:
                 return function(*args, **kwargs)
             finally:
-                recorder.add(elsewhere.totals())
+                recorder.add(elsewhere.totals(), elsewhere.stretches())
 
     return call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
@@ -18,8 +18,15 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from ocr.lightning_modules.callbacks.performance import Performance
-from ocr.profiling import Evidence, Profiled, ProfiledWindow, Verdict, verdict
+from ocr.profiling import Evidence, Profiled, ProfiledWindow, verdict
 from ocr_precompute.errors import one_line
+from ocr_precompute.profiling.verdict import (
+    Verdict,
+    parts_page,
+    stages_page,
+    table,
+    verdict_page,
+)
 from ocr_precompute.runtime.stages import Totals
 
 FOLDER = "profile"
@@ -159,41 +166,14 @@ def _evidence(found: _Mark, profiled: Profiled | None, cores: float) -> Evidence
 
 def report(said: Verdict, seen: Evidence, profiled: Profiled | None) -> Iterator[str]:
     """The page, Markdown."""
-    yield f"# Bound by {said.bottleneck}"
-    yield ""
-    yield (
-        f"{100 * said.share:.0f} % of the time. Without it the training would be at most "
-        f"{said.gain:.2g} times as fast; what is second then bounds it."
-    )
-    yield from ("", "## Evidence", "", *(f"- {line}" for line in said.evidence))
-    yield from (
-        "",
-        "## What to try",
-        "",
-        *(f"{n}. {line}" for n, line in enumerate(said.advice, 1)),
-    )
-    yield from ("", f"## The loop's {seen.seconds:.2f} s", "")
-    yield from _table(
-        ("part", "seconds", "share"),
-        (
-            (name, f"{seconds:.2f}", f"{100 * seconds / seen.seconds:.1f} %")
-            for name, seconds in seen.parts().items()
-        ),
-    )
-    yield from ("", "## Stages, on all threads", "")
-    stages = sorted(seen.totals.stages.items(), key=lambda item: -item[1].seconds)
-    yield from _table(
-        ("stage", "times", "seconds", "median"),
-        (
-            (name, times.count, f"{times.seconds:.2f}", f"{1000 * times.quantile(0.5):.2f} ms")
-            for name, times in stages
-        ),
-    )
+    yield from verdict_page(said, "training")
+    yield from parts_page(seen.parts(), "loop", seen.seconds)
+    yield from stages_page(seen.totals, "on all threads")
     if profiled is None:
         yield from ("", "No step was profiled: the training was too short.")
         return
     yield from ("", f"## Operations that took longest in {profiled.steps} steps", "")
-    yield from _table(
+    yield from table(
         ("operation", "calls", "own time"),
         (
             (f"`{each.name}`", each.calls, f"{1000 * each.seconds:.1f} ms")
@@ -201,11 +181,3 @@ def report(said: Verdict, seen: Evidence, profiled: Profiled | None) -> Iterator
         ),
     )
     yield from ("", f"`{profiled.trace.name}` shows these steps; open it at ui.perfetto.dev.")
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    head = tuple(head)
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(map(str, row))} |"
