@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Does a profile name what a training is bound by?
+"""Does a profile name what a training or a build is bound by?
 
-Trainings of a small network are slowed down in one place each, by what bounds trainings there: a
-wait where a device, a disk or another process is waited for, real work where the processor is. Each
-is run again and again, and the names that its profile gives are counted. Ends with 1 unless at
-least 19 of 20 are right.
+Trainings of a small network, and builds of small samples, are slowed down in one place each, by what
+bounds them there: a wait where a device, a disk or another process is waited for, real work where
+the processor is. Each is run again and again, and the names that its profile gives are counted. Ends
+with 1 unless at least 19 of 20 are right. `--only` chooses, as in `--only build-disk build-scan`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 import lightning
@@ -47,12 +47,15 @@ from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 from ocr.models import DBNet, PostProcess
 from ocr.profiling import sync_times
 from ocr_precompute.augmentation import drawing
+from ocr_precompute.pipeline import engines, scan
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
+from ocr_precompute.targets import sample
 
 BACKBONE = Path(__file__).resolve().parents[2] / "tests" / "backbone"  # whose steps take little
 SIDE = 128
 BALLAST = bytes(2_000_000)
+_BUILT = 72  # samples of a build, which are worth a second worker
 
 
 def wait(seconds: float) -> None:
@@ -68,10 +71,11 @@ def work(megabytes: int) -> None:
 
 @dataclass(frozen=True)
 class Bound:
-    """A training that is bound by something.
+    """A training or a build that is bound by something.
 
-    owner, name: what is slowed down, by `slow`. only: tells which calls are. settings: of the data.
-    live: whether samples are computed from their image files. trainer: settings of the trainer.
+    owner, name: what is slowed down, by `slow`. only: tells which calls are. data: settings of the
+    data, or of the build. live: whether samples are computed from their image files. trainer:
+    settings of the trainer.
     """
 
     bottleneck: str
@@ -99,7 +103,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix in (".jpg", ".png", ".tif")
 
 
-BOUND = (
+TRAININGS = (
     Bound("data", drawing, "draw_page", lambda: wait(0.02), data={"threads": 1}),
     Bound("disk", Path, "read_bytes", lambda: wait(0.03), _is_image, {"threads": 1}, live=True),
     Bound("processor", drawing, "draw_page", lambda: work(100), data={"threads": 8}),
@@ -115,6 +119,43 @@ BOUND = (
     Bound("validation", DBNet, "forward", lambda: wait(0.15), lambda model, *_: not model.training),
     Bound("post-processing", PostProcess, "__call__", lambda: wait(0.15)),
 )
+
+# On threads, for workers in processes of their own know nothing of what is slowed down here.
+THREADS = {"backend": "threading", "jobs": 2}
+BUILDS = (
+    Bound("processor", sample, "decode", lambda: work(40), data=THREADS),
+    Bound("disk", Path, "read_bytes", lambda: wait(0.05), _is_image, THREADS),
+    Bound("workers", sample, "decode", lambda: work(20), data={**THREADS, "jobs": 1}),
+    Bound("scan", scan, "read_annotations", lambda: work(3000), data=THREADS),
+    Bound("start-up", engines, "compile_kernel", lambda: work(2000), data=THREADS),
+)
+
+
+class Runs(Protocol):
+    """Something that can be run again and again."""
+
+    def verdict(self, bound: Bound) -> str:
+        """What the profile of one says it is bound by."""
+
+
+class Builds:
+    """Builds of so many samples that two workers are worth while."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._scratch = arguments.scratch
+        folder = arguments.scratch / "verdicts"
+        self._source = repeat_images(
+            arguments.images, arguments.annotations, _BUILT, folder / "built"
+        )
+
+    def verdict(self, bound: Bound) -> str:
+        """What the profile of one says it is bound by."""
+        out = Path(tempfile.mkdtemp(dir=self._scratch))
+        given = {"store": out / "store", "size": SIDE, "shard_length": 4, "profile": out / "profile"}
+        with bound.slowed():
+            report = build(SPLIT, self._source, Settings.model_validate({**given, **bound.data}))
+        shutil.rmtree(out)
+        return report.verdict.bottleneck if report.verdict else "nothing"
 
 
 class Trainings:
@@ -170,28 +211,45 @@ class Trainings:
         return str(found["verdict"]["bottleneck"])
 
 
+KINDS: dict[str, tuple[Callable[[argparse.Namespace], Runs], tuple[Bound, ...]]] = {
+    "training": (Trainings, TRAININGS),
+    "build": (Builds, BUILDS),
+}
+NAMES = [f"{kind}-{bound.bottleneck}" for kind, (_, all_of) in KINDS.items() for bound in all_of]
+
+
 def report(arguments: argparse.Namespace) -> Iterator[str]:
-    """The table."""
-    trainings = Trainings(arguments)
-    yield from ("# What profiles say of trainings that are bound by something", "")
+    """The tables."""
+    yield from ("# What profiles say of trainings and builds that are bound by something", "")
     yield from environment(("torch", "lightning"))
-    rows = []
-    for bound in BOUND:
-        names = [trainings.verdict(bound) for _ in range(arguments.runs)]
-        right = names.count(bound.bottleneck)
-        arguments.wrong += 20 * right < 19 * arguments.runs
-        others = collections.Counter(name for name in names if name != bound.bottleneck)
-        said = ", ".join(f"{name}: {times}" for name, times in others.items())
-        print(f"{bound.bottleneck}: {right} of {arguments.runs} {said}", file=sys.stderr)
-        rows.append((bound.bottleneck, f"{right} of {arguments.runs}", said))
-    yield ""
-    yield markdown_table(["bound by", "named", "else"], rows)
+    for kind, (make, all_of) in KINDS.items():
+        chosen = [bound for bound in all_of if f"{kind}-{bound.bottleneck}" in arguments.only]
+        if chosen:
+            runs = make(arguments)
+            rows = [_counted(kind, runs, bound, arguments) for bound in chosen]
+            yield ""
+            yield markdown_table([f"a {kind} bound by", "named", "else"], rows)
+
+
+def _counted(
+    kind: str, runs: Runs, bound: Bound, arguments: argparse.Namespace
+) -> tuple[str, str, str]:
+    names = [runs.verdict(bound) for _ in range(arguments.runs)]
+    right = names.count(bound.bottleneck)
+    arguments.wrong += 20 * right < 19 * arguments.runs
+    others = collections.Counter(name for name in names if name != bound.bottleneck)
+    said = ", ".join(f"{name}: {times}" for name, times in others.items())
+    print(f"{kind}-{bound.bottleneck}: {right} of {arguments.runs} {said}", file=sys.stderr)
+    return bound.bottleneck, f"{right} of {arguments.runs}", said
 
 
 def main() -> None:
     """Command line."""
     parser = argument_parser(__doc__, samples=24)
     parser.add_argument("--runs", type=int, default=20, help="of each; default: 20")
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES)
+    )
     add_out(parser)
     arguments = parser.parse_args()
     arguments.wrong = 0
