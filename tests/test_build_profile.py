@@ -61,6 +61,7 @@ WAITS = {"decode": 20.0, "pack": 20.0, "read": 100.0, "write": 40.0}
         ("processor", evidence(USUAL, at_work=AtWork(2, idle=9)), None),
         ("scan", evidence({"pack": 40.0}, {"annotations": 50, "scan": 10, "publish": 20}), 80),
         ("scan", evidence({"pack": 40.0}, {"look": 70, "read": 10}, threads=80, processor=0.6), 70),
+        ("disk", evidence({"read": 199.9, "pack": 0.1}, processor=0.1), 99.95),
         ("start-up", evidence({"pack": 2.0, "compile": 20.0}, at_work=AtWork(2, 80)), 90),
     ],
 )
@@ -76,6 +77,7 @@ def test_the_largest_part_is_named(bottleneck: str, seen: Evidence, seconds: flo
         assert said.share == pytest.approx(seconds / 100)
         assert said.gain == pytest.approx(1 / (1 - min(said.share, 0.99)))
     assert set(TRY[bottleneck]) <= set(said.advice)
+    assert "e+" not in said.line
     assert said.line.startswith(f"bound by {bottleneck}, {100 * said.share:.0f} % of the time")
 
 
@@ -113,6 +115,9 @@ def test_workers_are_few_for_a_reason() -> None:
     assert asked.advice[0] == "--jobs 4"
     assert "memory" in ended.advice[0]
     assert "memory was short, and workers were ended for it" in ended.evidence
+    one_by_one = verdict(replace(few, sequential=True))
+    assert one_by_one is not None
+    assert one_by_one.advice[0].startswith("--backend loky")
 
 
 def test_a_short_build_says_that_it_says_little() -> None:

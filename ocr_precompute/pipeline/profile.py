@@ -130,6 +130,7 @@ def _evidence(
         processor=min(1.0, used.cpu_share) if used else None,
         short_of_memory=any(alert.rule == MemoryShort.name for alert in report.alerts),
         reduced=settings.decode == "reduced",
+        sequential=settings.backend == "sequential",
     )
 
 

@@ -55,6 +55,8 @@ _SHORT_OF_MEMORY = (
     "fewer --jobs from the beginning, or a smaller max_pixels",
 )
 
+_ONE_BY_ONE = ("--backend loky, for sequential uses one core, whatever --jobs says",)
+
 
 @dataclass(frozen=True)
 class AtWork:
@@ -100,6 +102,7 @@ class Evidence:
     workers together. worth: how many workers the work and the cores are worth. cores: that the
     build may use. processor: share of them that was used; None if nobody looked. short_of_memory:
     whether workers were ended for it. reduced: whether images are decoded at reduced scale already.
+    sequential: whether shards are encoded one by one in any case.
     """
 
     seconds: float
@@ -111,6 +114,7 @@ class Evidence:
     processor: float | None = None
     short_of_memory: bool = False
     reduced: bool = False
+    sequential: bool = False
 
     def parts(self) -> dict[str, float]:
         """Seconds of the build's clock by what bounded them, the longest first.
@@ -218,6 +222,8 @@ def _advice(bottleneck: str, seen: Evidence) -> tuple[str, ...]:
     if bottleneck == "workers":
         if seen.short_of_memory:
             return _SHORT_OF_MEMORY
+        if seen.sequential:
+            return _ONE_BY_ONE
         more = (f"--jobs {seen.worth}",) if seen.at_work.workers < seen.worth else ()
         return (*more, *TRY["workers"])
     if bottleneck == "processor":

@@ -13,7 +13,8 @@ _NANOSECONDS = 1_000_000_000
 
 def trace_bytes(stretches: Sequence[Stretch]) -> bytes:
     """The trace as JSON, an event a line. stretches: first one of the process that asked for it."""
-    lines = ",\n".join(json.dumps(event) for event in trace_events(stretches))
+    short = json.JSONEncoder(separators=(",", ":"))
+    lines = ",\n".join(short.encode(event) for event in trace_events(stretches))
     return f'{{"displayTimeUnit": "ms", "traceEvents": [\n{lines}\n]}}\n'.encode()
 
 

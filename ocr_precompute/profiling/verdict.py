@@ -32,8 +32,13 @@ class Verdict:
         """In a sentence."""
         return (
             f"bound by {self.bottleneck}, {100 * self.share:.0f} % of the time: at most "
-            f"{self.gain:.2g} times as fast without; try {self.advice[0]}"
+            f"{self.times} times as fast without; try {self.advice[0]}"
         )
+
+    @property
+    def times(self) -> str:
+        """The gain as a number for people."""
+        return f"{self.gain:.2g}" if self.gain < 10 else f"{self.gain:.0f}"
 
 
 def gain_without(share: float) -> float:
@@ -56,7 +61,7 @@ def verdict_page(said: Verdict, run: str) -> Iterator[str]:
     yield ""
     yield (
         f"{100 * said.share:.0f} % of the time. Without it the {run} would be at most "
-        f"{said.gain:.2g} times as fast; what is second then bounds it."
+        f"{said.times} times as fast; what is second then bounds it."
     )
     yield from ("", "## Evidence", "", *(f"- {line}" for line in said.evidence))
     advice = (f"{number}. {line}" for number, line in enumerate(said.advice, 1))
