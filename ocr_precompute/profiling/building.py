@@ -41,10 +41,10 @@ TRY = {
     "scan": (
         "annotations in one JSON file, where they are in one file for each image",
         "images on a file system that answers quickly, if looking at them is what takes long",
-        "nothing for the next build: images that are known are not read again",
+        "nothing, if this was the first build: images that are known are not read again",
     ),
     "start-up": (
-        "nothing for longer builds: workers start and load machine code once",
+        "more samples in a build: workers start and load machine code once, however long it is",
         "fewer --jobs for so few samples, for each worker starts by itself",
     ),
 }
