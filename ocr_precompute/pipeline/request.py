@@ -17,8 +17,8 @@ class Request:
 
     source: with the rules that hold. published: the split's manifest, if it has one to go by.
     strict: refuse what is legal and probably not meant. every_name: understand with all names.
-    progress: who watches. watch: what is used, and whether memory is short. events: the most of each
-    kind of work that a trace is to hold; 0: nobody wants one.
+    progress: who watches. watch: what is used, and whether memory is short. events: the most of
+    each kind of work that a trace is to hold; 0: nobody wants one.
     """
 
     split: str

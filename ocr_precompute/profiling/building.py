@@ -85,7 +85,8 @@ class AtWork:
         if not lanes:
             return cls()
         firsts = sorted(min(runs)[0] for runs in lanes.values())[:worth]
-        ends = [event.start + event.seconds for event in stretches[0].events if event.name == "plan"]
+        plans = (event for event in stretches[0].events if event.name == "plan")
+        ends = (event.start + event.seconds for event in plans)
         planned = max((end for end in ends if end <= firsts[0]), default=firsts[0])
         runs = [run for lane in lanes.values() for run in lane]
         since, until = firsts[-1], max(start for start, _ in runs)  # when the last shard was taken
@@ -189,8 +190,8 @@ def _told(seen: Evidence) -> list[str]:
     told = [
         f"of the workers' {seen.tasks.seconds:.2f} s the stage {name} took most, {seconds:.2f} s "
         f"({100 * seconds / (seen.tasks.seconds or 1.0):.0f} %)",
-        f"shards were encoded by {_workers(seen.at_work.workers)}; the work and the cores are worth "
-        f"{seen.worth}",
+        f"shards were encoded by {_workers(seen.at_work.workers)}; the work and the cores are "
+        f"worth {seen.worth}",
     ]
     if seen.short_of_memory:
         told.append("memory was short, and workers were ended for it")

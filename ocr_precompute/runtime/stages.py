@@ -224,8 +224,8 @@ class Recorder:
 
 
 class _State:
-    """What a thread is in the midst of: when its innermost stage began, and how long those took that
-    were inside it; and the same of the stages around it, the outermost first.
+    """What a thread is in the midst of: when its innermost stage began, and how long those took
+    that were inside it; and the same of the stages around it, the outermost first.
     """
 
     __slots__ = ("around", "began", "inside", "recorder")
@@ -265,8 +265,8 @@ def _begin_anew() -> None:
     _ended = Recorder()
     around = len(_here.state.around)
     _here.state = _State()
-    _here.state.began = _clock()
-    _here.state.around = [(_here.state.began, 0.0)] * around  # stages that the child may still leave
+    now = _here.state.began = _clock()
+    _here.state.around = [(now, 0.0)] * around  # stages that the child may still leave
 
 
 os.register_at_fork(after_in_child=_begin_anew)

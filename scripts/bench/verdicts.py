@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Does a profile name what a training or a build is bound by?
 
-Trainings of a small network, and builds of small samples, are slowed down in one place each, by what
-bounds them there: a wait where a device, a disk or another process is waited for, real work where
-the processor is. Each is run again and again, and the names that its profile gives are counted. Ends
-with 1 unless at least 19 of 20 are right. `--only` chooses, as in `--only build-disk build-scan`.
+Trainings of a small network, and builds of small samples, are slowed down in one place each, by
+what bounds them there: a wait where a device, a disk or another process is waited for, real work
+where the processor is. Each is run again and again, and the names that its profile gives are
+counted. Ends with 1 unless at least 19 of 20 are right. `--only` chooses, as in `--only build-disk
+build-scan`.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Builds:
     def verdict(self, bound: Bound) -> str:
         """What the profile of one says it is bound by."""
         out = Path(tempfile.mkdtemp(dir=self._scratch))
-        given = {"store": out / "store", "size": SIDE, "shard_length": 4, "profile": out / "profile"}
+        given = {"store": out / "store", "profile": out / "p", "size": SIDE, "shard_length": 4}
         with bound.slowed():
             report = build(SPLIT, self._source, Settings.model_validate({**given, **bound.data}))
         shutil.rmtree(out)
