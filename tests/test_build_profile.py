@@ -136,12 +136,13 @@ def test_nothing_is_said_of_a_build_that_encoded_nothing() -> None:
 
 
 def shard(process: int, start: float, seconds: float) -> Stretch:
-    inside = Event("decode", False, start, 1.0, 1.0)
-    return Stretch(process, 1, "", 0.0, (inside, Event("other", False, start, seconds, seconds)))
+    inside = Event("decode", False, start, start + 1.0, 1.0)
+    around = Event("other", False, start, start + seconds, seconds - 1.0)
+    return Stretch(process, 1, "", 0.0, (inside, around))
 
 
 def test_when_workers_were_at_work() -> None:
-    here = Stretch(1, 1, "", 0.0, (Event("plan", False, 1.0, 4.0, 4.0),))
+    here = Stretch(1, 1, "", 0.0, (Event("plan", False, 1.0, 5.0, 4.0),))
     assert AtWork.of([here], 2) == AtWork()
     alone = [shard(1, 5.0 + 10 * number, 10.0) for number in range(10)]
     assert AtWork.of([here, *alone], 2) == AtWork(1, 0.0, 45.0)  # while nine of ten were taken

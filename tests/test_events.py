@@ -29,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def spans(stretches: tuple[Stretch, ...]) -> list[tuple[str, float, float, float]]:
-    return [(e.name, e.start, e.seconds, e.own) for each in stretches for e in each.events]
+    return [(e.name, e.start, e.end - e.start, e.own) for each in stretches for e in each.events]
 
 
 def stretch(*events: Event, process: int = 1, clock: float = 0.0, thread: int = 1) -> Stretch:
@@ -37,7 +37,7 @@ def stretch(*events: Event, process: int = 1, clock: float = 0.0, thread: int = 
 
 
 def event(start: float, seconds: float, name: str = "work", **more: Any) -> Event:
-    return Event(name, False, start, seconds, seconds, **more)
+    return Event(name, False, start, start + seconds, seconds, **more)
 
 
 def shown(*stretches: Stretch) -> list[dict[str, Any]]:

@@ -79,14 +79,13 @@ class AtWork:
         shifts = on_one_clock(stretches)
         lanes: dict[tuple[int, int], list[tuple[float, float]]] = {}
         for each in (each for each in stretches if each.kind == _SHARD):
-            start = each.events[-1].start + shifts[each.process]
-            end = start + each.events[-1].seconds
-            lanes.setdefault((each.process, each.thread), []).append((start, end))
+            shift, around = shifts[each.process], each.events[-1]
+            run = around.start + shift, around.end + shift
+            lanes.setdefault((each.process, each.thread), []).append(run)
         if not lanes:
             return cls()
         firsts = sorted(min(runs)[0] for runs in lanes.values())[:worth]
-        plans = (event for event in stretches[0].events if event.name == "plan")
-        ends = (event.start + event.seconds for event in plans)
+        ends = (event.end for event in stretches[0].events if event.name == "plan")
         planned = max((end for end in ends if end <= firsts[0]), default=firsts[0])
         runs = [run for lane in lanes.values() for run in lane]
         since, until = firsts[-1], max(start for start, _ in runs)  # when the last shard was taken

@@ -73,6 +73,5 @@ def _ended(events: Iterable[Event], shift: float) -> Iterator[tuple[Event, int, 
     Those that end last come first, so that of two that are alike the outer one stays first.
     """
     for event in reversed(tuple(events)):
-        start = event.start + shift
-        end = event.start + event.seconds + shift
+        start, end = event.start + shift, event.end + shift
         yield event, round(start * _NANOSECONDS), round(end * _NANOSECONDS)

@@ -23,14 +23,14 @@ MOST = 50_000
 class Event(NamedTuple):
     """A stage, or a wait, from its start to its end.
 
-    start: seconds of the process's clock. seconds: that it took in all, and own without the stages
-    inside it. about: what was worked on, such as a sample's name; may be empty.
+    start, end: seconds of the process's clock. own: seconds that it took without the stages inside
+    it. about: what was worked on, such as a sample's name; may be empty.
     """
 
     name: str
     waits: bool
     start: float
-    seconds: float
+    end: float
     own: float
     about: str = ""
 
@@ -81,9 +81,9 @@ class Events:
         self._kept: dict[str, int] = {}
         self._lost = 0
 
-    def append(self, name: str, waits: bool, start: float, seconds: float, own: float) -> None:
+    def append(self, name: str, waits: bool, start: float, end: float, own: float) -> None:
         """A stage or a wait has ended."""
-        event = Event(name, waits, start, seconds, own, self.about)
+        event = Event(name, waits, start, end, own, self.about)
         if len(self._own) < self.most:
             self._own.append(event)
             return

@@ -299,7 +299,7 @@ class stage:
             recorder.sort(self._kind)
         if recorder.events is not None:
             waits, name = self._kind
-            recorder.events.append(name, waits, began, seconds, own)
+            recorder.events.append(name, waits, began, now, own)
 
 
 class waiting(stage):
