@@ -122,7 +122,7 @@ TRAININGS = (
 )
 
 # On threads, for workers in processes of their own know nothing of what is slowed down here.
-THREADS = {"backend": "threading", "jobs": 2}
+THREADS: dict[str, Any] = {"backend": "threading", "jobs": 2}
 BUILDS = (
     Bound("processor", sample, "decode", lambda: work(40), data=THREADS),
     Bound("disk", Path, "read_bytes", lambda: wait(0.05), _is_image, THREADS),
