@@ -208,7 +208,7 @@ def test_the_store_is_the_same_with_a_profile_and_without(
 
 
 def test_the_report_says_what_bounds_the_build(dataset: Dataset, tmp_path: Path) -> None:
-    dataset.add('odd "name" \\n <b>.jpg')
+    dataset.add('odd "name" <b> \u2028.jpg')
     dataset.save()
     flags = [*dataset.flags(), "--store", tmp_path / "store", "--size", "64", "--json"]
     done = run("build", *flags, "--profile", "new/profile", cwd=tmp_path)
@@ -230,7 +230,7 @@ def test_the_report_says_what_bounds_the_build(dataset: Dataset, tmp_path: Path)
     assert f"shows {data['events']['kept']:,} stages and waits" in page
     assert data["events"]["kept"] == len(trace_of(folder))
     assert "leaves out" not in page
-    assert 'odd "name" \\n <b>.jpg' in {event["args"].get("of") for event in trace_of(folder)}
+    assert 'odd "name" <b> \u2028.jpg' in {event["args"].get("of") for event in trace_of(folder)}
 
 
 @pytest.mark.parametrize("dry", [False, True])
@@ -295,7 +295,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         wanted = settings.model_copy(update={"profile": folder})
-        with pytest.raises(InputError, match="profile: this folder cannot be written: .*; name"):
+        with pytest.raises(InputError, match=r"profile: this folder cannot be written: .*; name"):
             build("val", dataset.source, wanted)
     assert not settings.store.exists()
 
