@@ -128,7 +128,7 @@ BUILDS = (
     Bound("disk", Path, "read_bytes", lambda: wait(0.05), _is_image, THREADS),
     Bound("workers", sample, "decode", lambda: work(20), data={**THREADS, "jobs": 1}),
     Bound("scan", scan, "read_annotations", lambda: work(3000), data=THREADS),
-    Bound("start-up", engines, "compile_kernel", lambda: work(2000), data=THREADS),
+    Bound("start-up", engines, "compile_kernel", lambda: work(8000), data=THREADS),
 )
 
 
