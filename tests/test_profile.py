@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import Dataset
 from lightning_noise import NOISE
 from test_train import quick, run
+from torch.autograd import DeviceType
 from train_once import Record, train
 
 from ocr.profiling import Evidence, verdict
-from ocr.profiling.verdict import TRY
+from ocr.profiling.device import DeviceSeconds, device_seconds
+from ocr.profiling.verdict import HANDING_OVER, TRY
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.stages import Times, Totals
 from ocr_precompute.settings import Settings
@@ -75,12 +77,112 @@ def test_nothing_to_judge() -> None:
     assert verdict(evidence({}, training=0.0, validation=0.0)).share == 0
 
 
-def test_the_gpu_is_in_the_evidence_where_there_is_one() -> None:
-    seen = evidence(COMPUTING)
-    assert not any("GPU" in line for line in verdict(seen).evidence)
+HANDED_OVER = {"forward": 3.0, "backward": 4.0, "optimiser": 3.0}
+
+
+def on_gpu(
+    stages: dict[str, float], computing: float, copying: float = 0.0, nccl: float = 0.0, **given: Any
+) -> Evidence:
+    """Evidence of 50 steps, in which a GPU took so many seconds."""
+    device = DeviceSeconds(computing, copying, nccl).times(1 / 50)
+    return evidence(stages, steps=50, device=device, **given)
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "seen", "seconds"),
+    [
+        # What the GPU computes is waited for in logging, in the optimiser, or in a transfer.
+        ("compute", on_gpu(HANDED_OVER, 80), 80),
+        ("compute", on_gpu({**HANDED_OVER, "optimiser": 80}, 80), 87),
+        ("compute", on_gpu({**HANDED_OVER, "transfer": 85}, 80, copying=2), 80),
+        # What is handed over slowly counts in full.
+        ("compute", on_gpu(COMPUTING, 10), 75),
+        # Copies from memory that is not page-locked, and those that the optimiser waits for.
+        ("transfer", on_gpu({**HANDED_OVER, "transfer": 70}, 20, copying=60), 70),
+        ("transfer", on_gpu(HANDED_OVER, 20, copying=60), 60),
+        ("transfer", on_gpu({**HANDED_OVER, "optimiser": 80}, 35, copying=60), 60),
+        # Copies beside kernels that are handed over cost nothing.
+        ("compute", on_gpu({**HANDED_OVER, "forward": 90}, 20, copying=40), 97),
+        # NCCL alone, whatever the clock says of gradients under way.
+        ("synchronisation", on_gpu(HANDED_OVER, 30, nccl=50, synchronising=80), 50),
+        ("compute", on_gpu({**HANDED_OVER, "backward": 80}, 80, nccl=5, synchronising=70), 86),
+        # NCCL was not seen, so the clock counts.
+        ("synchronisation", on_gpu({**HANDED_OVER, "backward": 80}, 20, synchronising=70), 70),
+        # The GPU computes while the loop waits for data, and goes on waiting.
+        ("data", on_gpu({**HANDED_OVER, "warp": 90}, 60, waited=85), 85),
+        ("validation", on_gpu(HANDED_OVER, 80, validation=200), 200),
+    ],
+)
+def test_on_a_gpu_its_own_time_counts(bottleneck: str, seen: Evidence, seconds: float) -> None:
+    assert verdict(seen).bottleneck == bottleneck
+    parts = seen.parts()
+    assert parts[bottleneck] == pytest.approx(seconds)
+    assert sum(parts.values()) == pytest.approx(seen.seconds)
+    assert min(parts.values()) >= 0
+
+
+def test_a_gpu_that_would_go_on_computing_bounds_the_gain() -> None:
+    seen = on_gpu({**HANDED_OVER, "warp": 90}, 60, waited=85)
+    assert verdict(seen).gain == pytest.approx(110 / (60 + 10))
+
+
+def test_more_seconds_than_there_were_are_not_moved() -> None:
+    seen = on_gpu({**HANDED_OVER, "transfer": 20}, 300, copying=50, waited=15)
+    parts = seen.parts()
+    assert parts["compute"] == pytest.approx(10 + 55)
+    assert parts["data"] == 15
+    assert sum(parts.values()) == pytest.approx(seen.seconds)
+
+
+def test_how_busy_the_gpu_was_is_in_the_evidence_where_there_is_one() -> None:
+    assert not any("GPU" in line for line in verdict(evidence(COMPUTING)).evidence)
+    said = verdict(on_gpu(HANDED_OVER, 60, copying=20, nccl=5))
     assert (
-        "the GPU computed 31 % of the profiled time" in verdict(replace(seen, device=0.31)).evidence
+        "the GPU was busy 85 % of the training: of a step of 2000.00 ms it computed for 1200.00 ms "
+        "and copied for 400.00 ms, and NCCL alone ran for 100.00 ms" in said.evidence
     )
+    assert said.advice == TRY["compute"]
+
+
+def test_work_that_takes_longer_to_hand_over_than_to_do_is_told() -> None:
+    said = verdict(on_gpu(COMPUTING, 10))
+    assert said.bottleneck == "compute"
+    assert said.advice == HANDING_OVER
+    assert "batch_size" in said.line
+    assert any("handing its kernels over took longer" in line for line in said.evidence)
+
+
+def happened(name: str, start: float, end: float, **given: Any) -> SimpleNamespace:
+    """An event as torch.profiler gives it, in microseconds."""
+    usual = {"device_type": DeviceType.CUDA, "is_user_annotation": False}
+    return SimpleNamespace(
+        name=name, time_range=SimpleNamespace(start=start, end=end), **{**usual, **given}
+    )
+
+
+def test_each_moment_of_a_gpu_counts_once() -> None:
+    found = device_seconds(
+        [
+            happened("aten::conv2d", 0, 9e6, device_type=DeviceType.CPU),
+            happened("Optimizer.step#AdamW.step", 0, 9e6, is_user_annotation=True),
+            happened("Memcpy HtoD (Pageable -> Device)", 0, 2e6),
+            happened("sm90_xmma_fprop", 1e6, 3e6),
+            happened("void at::native::elementwise_kernel", 2.5e6, 4e6),  # on another stream
+            happened("Memset (Device)", 4e6, 4.5e6),
+            happened("ncclDevKernel_AllReduce_Sum_f32_RING_LL", 3e6, 6e6),
+            happened("Memcpy DtoH (Device -> Pinned)", 5e6, 5.5e6),
+            happened("Memcpy DtoD (Device -> Device)", 7e6, 8e6),
+        ]
+    )
+    assert found.computing == pytest.approx(4.5)
+    assert found.copying == pytest.approx(1.5)
+    assert found.synchronising == pytest.approx(1.0)
+    assert found.busy == pytest.approx(7.0)
+    assert found.times(0.5).busy == pytest.approx(3.5)
+
+
+def test_a_gpu_of_which_nothing_was_seen_did_nothing() -> None:
+    assert device_seconds([]) == DeviceSeconds(0.0)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +222,30 @@ def test_the_report_says_what_the_training_was_bound_by(store: str, tmp_path: Pa
     assert f"`{convolution['name']}` | {convolution['calls']}" in page
     trace = json.loads((tmp_path / "profile" / "trace.json").read_text())
     assert any(event.get("name") == "aten::convolution" for event in trace["traceEvents"])
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_looked_at(store: str, tmp_path: Path) -> None:
+    once(tmp_path, store, {"after": 2, "steps": 2}, max_epochs=2, accelerator="gpu")
+    found = json.loads((tmp_path / "profile" / "report.json").read_text())
+    device = found["profiled"]["device"]
+    assert 0 < 2 * device["computing"] < found["profiled"]["seconds"]
+    assert device["copying"] > 0
+    assert any("the GPU was busy" in line for line in found["verdict"]["evidence"])
+    convolution = next(o for o in found["profiled"]["operations"] if "conv" in o["name"])
+    assert 0 < convolution["seconds"] < found["profiled"]["seconds"]
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:.*deterministic")
+def test_losses_on_a_gpu_are_the_same_bit_for_bit(store: str, tmp_path: Path) -> None:
+    trainer = {"max_epochs": 2, "accelerator": "gpu", "deterministic": "warn"}
+    off = once(tmp_path / "off", store, None, **trainer)
+    again = once(tmp_path / "again", store, None, **trainer)
+    on = once(tmp_path / "on", store, {"after": 2, "steps": 2}, **trainer)
+    assert len(on.losses) == 6
+    assert again.losses == off.losses
+    assert on.losses == off.losses
 
 
 @pytest.mark.parametrize(("after", "steps", "profiled"), [(2, 9, True), (9, 9, False)])

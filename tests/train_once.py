@@ -46,7 +46,7 @@ class Record(lightning.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
         self.losses.append(outputs["loss"].item())
         self.images.append(
-            [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in batch["image"]]
+            [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest() for image in batch["image"]]
         )
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:

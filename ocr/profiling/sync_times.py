@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from ocr.profiling.device import covered
+
 
 class SyncTimes:
     """Clocks the all-reduce of every bucket of gradients of a DistributedDataParallel model.
@@ -31,10 +33,7 @@ class SyncTimes:
             last.synchronize()
             begun = self._spans[-1][1] if self._spans else 0.0
             self._spans.append((begun, begun + first.elapsed_time(last) / 1000))
-        total, end = 0.0, float("-inf")
-        for start, stop in sorted(self._spans):
-            total += max(0.0, stop - max(start, end))
-            end = max(end, stop)
+        total = covered(self._spans)
         self._spans, self._events = [], []
         return total
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ocr.profiling.device import DeviceSeconds
 from ocr_precompute.profiling.verdict import Verdict, gain_without, shares_told
 from ocr_precompute.runtime.stages import Totals
 
@@ -16,8 +18,9 @@ _COMPUTING = (
     *("digest", "decode", "resize", "pack", "compile"),
 )
 
-_BUSY = 0.9  # share of the processor above which there is none left for the loader
+_BUSY = 0.9  # share above which a processor has no time left for the loader, nor a GPU for more
 _FAULTS = 10.0  # major faults a second above which pages come from a disk again and again
+_IDLE = 0.5  # share of the time of compute below which a GPU mostly waited for work
 
 TRY = {
     "data": (
@@ -38,6 +41,7 @@ TRY = {
     "transfer": (
         "larger batches (--data.batch_size), which are fewer copies",
         "smaller crops, or --data.trim 64 for whole pages",
+        "--model.offload_activations false, if it is on",
     ),
     "compute": (
         "--trainer.precision bf16-mixed, where the device has it",
@@ -61,6 +65,13 @@ TRY = {
 }
 """For each bottleneck what to try, the most promising first."""
 
+HANDING_OVER = (
+    "larger batches (--data.batch_size): as many kernels are then handed over for more samples",
+    "--model.activation_checkpointing none, which hands no kernel over twice",
+    "a network of fewer layers (model.backbone)",
+)
+"""What to try where a GPU waits for the work that compute hands to it."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -69,8 +80,8 @@ class Evidence:
     training, validation: seconds of steps and of validations. waited: of the former, seconds in
     which the loop waited for the loader. synchronising: seconds in which gradients were under way
     between processes. totals: all stages and waits. processor: share of the cores that the process
-    may use that it used. faults: pages that came from a disk. device: share of the time in which
-    the GPU computed; None on a CPU.
+    may use that it used. faults: pages that came from a disk. steps: how many there were. device:
+    what a GPU did in one of them; None on a CPU.
     """
 
     training: float
@@ -80,12 +91,18 @@ class Evidence:
     totals: Totals
     processor: float
     faults: int = 0
-    device: float | None = None
+    steps: int = 0
+    device: DeviceSeconds | None = None
 
     @property
     def seconds(self) -> float:
         """Of training and validation together."""
         return self.training + self.validation
+
+    @property
+    def gpu(self) -> DeviceSeconds:
+        """What the GPU did in all steps; nothing on a CPU."""
+        return (self.device or DeviceSeconds(0.0)).times(self.steps)
 
     def stage(self, *names: str) -> float:
         """Seconds of stages."""
@@ -100,10 +117,13 @@ class Evidence:
         """Seconds of the loop by what it did, the longest first; what is left is `other`.
 
         Gradients are under way while the backward pass goes on. How much of it they hold up is not
-        known: all of it that they were under way counts as synchronisation.
+        known by the clock: all of it that they were under way counts as synchronisation. Where the
+        profiler saw NCCL, it is known: as long as NCCL was at work and nothing else.
+
+        On a GPU the clock is corrected by what the GPU did, as `_corrected` says.
         """
         backward = self.stage("backward")
-        synchronising = min(self.synchronising, backward)
+        synchronising = 0.0 if self.gpu.synchronising else min(self.synchronising, backward)
         finding = min(self.wait("postprocess"), self.validation)
         found = {
             "data": self.waited,
@@ -115,7 +135,40 @@ class Evidence:
             "validation": self.validation - finding,
         }
         found["other"] = max(0.0, self.seconds - sum(found.values()))
+        if self.device is not None:
+            found = _corrected(found, self.gpu)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _corrected(clocked: dict[str, float], gpu: DeviceSeconds) -> dict[str, float]:
+    """Parts of the loop's time, by its clock and by what the GPU did meanwhile.
+
+    The loop hands work to a GPU and goes on; it waits wherever it next needs a result. So what took
+    the GPU longer than the clock shows was waited for in another part, and is moved from there:
+    from `other`, then from a transfer as far as it took longer than its copies, for they wait for
+    their turn. From compute too, as far as it took longer than the kernels, but only where the GPU
+    was hardly ever idle: else that is the time in which kernels were handed over, and copies beside
+    it cost nothing.
+
+    Time is moved and never added: the sum stays what the clock shows. What the loop waited for the
+    loader stays, though the GPU may have computed meanwhile: it would have been waited for else.
+    """
+    needed = {
+        "compute": gpu.computing,
+        "synchronisation": gpu.synchronising,
+        "transfer": gpu.copying,
+    }
+    parts = dict(clocked)
+    holders = ["other", "transfer"]
+    if gpu.busy > _BUSY * sum(parts[name] for name in ("other", *needed)):
+        holders.append("compute")
+    for name, seconds in needed.items():
+        for holder in holders:
+            spare = parts[holder] - needed.get(holder, 0.0)
+            moved = max(0.0, min(seconds - parts[name], spare))
+            parts[holder] -= moved
+            parts[name] += moved
+    return parts
 
 
 def verdict(seen: Evidence) -> Verdict:
@@ -123,14 +176,48 @@ def verdict(seen: Evidence) -> Verdict:
     parts = seen.parts()
     largest = max((name for name in parts if name != "other"), key=parts.__getitem__)
     share = parts[largest] / seen.seconds if seen.seconds else 0.0
+    gain = _gain(seen, parts, largest)
     told = shares_told(parts, "loop", seen.seconds)
+    advice = TRY[largest]
     if largest == "data":
         largest, why = _why_data_is_late(seen)
+        advice = TRY[largest]
         told += why
     told.append(f"the processor was busy {100 * seen.processor:.0f} % of what this process may use")
-    if seen.device is not None:
-        told.append(f"the GPU computed {100 * seen.device:.0f} % of the profiled time")
-    return Verdict(largest, share, gain_without(share), tuple(told), TRY[largest])
+    told += _gpu_lines(seen)
+    if largest == "compute" and seen.device and seen.gpu.computing < _IDLE * parts[largest]:
+        told.append(
+            "the GPU was idle for most of the time of compute: handing its kernels over took "
+            "longer than running them, as where they are many and small"
+        )
+        advice = HANDING_OVER
+    return Verdict(largest, share, gain, tuple(told), advice)
+
+
+def _gain(seen: Evidence, parts: Mapping[str, float], largest: str) -> float:
+    """How many times as fast the loop would be without its largest part, at most.
+
+    While the loop waits for the loader a GPU may be computing, which it has to do in any case.
+    """
+    if not seen.seconds:
+        return 1.0
+    left = seen.seconds - parts[largest]
+    if largest == "data":
+        left = max(left, min(seen.seconds, seen.gpu.busy + seen.validation))
+    return gain_without(1 - left / seen.seconds)
+
+
+def _gpu_lines(seen: Evidence) -> list[str]:
+    """How busy the GPU was, and with what."""
+    if seen.device is None or not seen.steps or not seen.training:
+        return []
+    busy = min(1.0, seen.gpu.busy / seen.training)
+    step = f"of a step of {1000 * seen.training / seen.steps:.2f} ms it computed for "
+    step += f"{1000 * seen.device.computing:.2f} ms and copied for "
+    step += f"{1000 * seen.device.copying:.2f} ms"
+    if seen.device.synchronising:
+        step += f", and NCCL alone ran for {1000 * seen.device.synchronising:.2f} ms"
+    return [f"the GPU was busy {100 * busy:.0f} % of the training: {step}"]
 
 
 def _why_data_is_late(seen: Evidence) -> tuple[str, list[str]]:

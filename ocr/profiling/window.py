@@ -8,7 +8,10 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
+
+from ocr.profiling.device import DeviceSeconds, device_seconds
 
 _MOST_OPERATIONS = 12  # that a report lists
 
@@ -27,13 +30,13 @@ class Profiled:
     """What was seen over some steps.
 
     seconds: of the clock. operations: those that took longest, on the GPU if there is one. device:
-    share of the time in which the GPU computed; None on a CPU. trace: opens in Perfetto.
+    what the GPU did in a step, the mean of them; None on a CPU. trace: opens in Perfetto.
     """
 
     steps: int
     seconds: float
     operations: tuple[Operation, ...]
-    device: float | None
+    device: DeviceSeconds | None
     trace: Path
 
 
@@ -48,7 +51,9 @@ class ProfiledWindow:
         self._since = 0.0
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, once a GPU has done what it was handed before."""
+        if self._on_device:
+            torch.cuda.synchronize()
         self._profile.start()
         self._since = perf_counter()
 
@@ -64,11 +69,18 @@ class ProfiledWindow:
         trace.parent.mkdir(parents=True, exist_ok=True)
         trace.touch()  # or the profiler would fail in silence where it cannot write
         self._profile.export_chrome_trace(str(trace))
-        found = [self._operation(event) for event in self._profile.key_averages()]
+        found = [self._operation(e) for e in self._profile.key_averages() if self._counts(e)]
         found.sort(key=lambda operation: -operation.seconds)
-        busy = sum(operation.seconds for operation in found) / seconds if self._on_device else None
-        longest = tuple(found[:_MOST_OPERATIONS])
-        return Profiled(steps, seconds, longest, None if busy is None else min(1.0, busy), trace)
+        device = None
+        if self._on_device:
+            device = device_seconds(self._profile.events() or ()).times(1 / max(1, steps))
+        return Profiled(steps, seconds, tuple(found[:_MOST_OPERATIONS]), device, trace)
+
+    def _counts(self, event: Any) -> bool:
+        """Whether it is an operation: the time of kernels stands with those that started them."""
+        if not self._on_device:
+            return True
+        return event.device_type == DeviceType.CPU and not event.is_user_annotation
 
     def _operation(self, event: Any) -> Operation:
         microseconds = (

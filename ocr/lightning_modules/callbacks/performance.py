@@ -65,6 +65,13 @@ class Performance(lightning.Callback):
         """Seconds of train, wait (part of it), sync and val; and all stages since the start."""
         return dict(self._total), everything() - self._begun
 
+    def finish(self, device: torch.device) -> None:
+        """Wait until a GPU has done all steps so far; their training takes that long."""
+        if device.type == "cuda":
+            begun = perf_counter()
+            torch.cuda.synchronize(device)
+            self._total["train"] += perf_counter() - begun
+
     def skip(self) -> None:
         """What was done since the last step does not count for the next."""
         self._mark, self._waited = perf_counter(), waited_here("loader")
@@ -136,6 +143,8 @@ class Performance(lightning.Callback):
     ) -> None:
         """Start the clock of a validation."""
         self._wait_ends()
+        if not trainer.sanity_checking:
+            self.finish(module.device)
         self._mark_val = perf_counter()
 
     def on_validation_batch_end(
@@ -161,6 +170,7 @@ class Performance(lightning.Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Log the epoch's figures."""
         self._wait_ends()
+        self.finish(module.device)
         before, samples = self._epoch
         spent = {name: value - before[name] for name, value in self._total.items()}
         seen = {name: value - samples[name] for name, value in self._samples.items()}

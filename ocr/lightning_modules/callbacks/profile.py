@@ -42,6 +42,7 @@ class _Mark:
     clock: float
     processor: float
     faults: int
+    steps: int
 
     def since(self, earlier: _Mark) -> _Mark:
         """What came after an earlier one."""
@@ -51,6 +52,7 @@ class _Mark:
             self.clock - earlier.clock,
             self.processor - earlier.processor,
             self.faults - earlier.faults,
+            self.steps - earlier.steps,
         )
 
     def __add__(self, other: _Mark) -> _Mark:
@@ -60,6 +62,7 @@ class _Mark:
             self.clock + other.clock,
             self.processor + other.processor,
             self.faults + other.faults,
+            self.steps + other.steps,
         )
 
 
@@ -67,7 +70,8 @@ class Profile(lightning.Callback):
     """Writes, of each process, `profile/` in the run's folder: trace.json of some steps, which
     opens in Perfetto, and report.md and report.json, which say what the training was bound by.
 
-    The steps that are profiled take longer than others, so they do not count for the verdict.
+    The steps that are profiled take longer than others, so they do not count for the verdict. Nor
+    does the first step on a GPU, which loads the GPU's code.
     Whatever fails here is one warning, and the training goes on.
     """
 
@@ -79,6 +83,7 @@ class Profile(lightning.Callback):
         self._profiled: Profiled | None = None
         self._folder: Path | None = None
         self._marks: list[_Mark] = []  # begin and end of stretches that count
+        self._warm: _Mark | None = None  # after the first step on a GPU
         self._cores = 1.0  # that are this process's share of the machine
 
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
@@ -87,18 +92,20 @@ class Profile(lightning.Callback):
         name = FOLDER if not trainer.global_rank else f"{FOLDER}.{trainer.global_rank}"
         self._folder = Path(folder or trainer.default_root_dir) / name
         self._cores = joblib.cpu_count() / trainer.num_devices
-        self._marks = [self._mark()]
+        self._marks, self._warm = [self._mark()], None
 
     def _mark(self) -> _Mark:
         spent, totals = self._times.so_far()
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
-        return _Mark(spent, totals, perf_counter(), process_time(), faults)
+        return _Mark(spent, totals, perf_counter(), process_time(), faults, self._done)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """Start and stop the profiler between steps."""
         self._done += 1
+        if self._done == 1 and module.device.type == "cuda":
+            self._attempt(lambda: self._warmed(module))
         if self._done == self._after:
             self._attempt(lambda: self._start(module))
         elif self._done == self._after + self._steps:
@@ -114,7 +121,12 @@ class Profile(lightning.Callback):
                 self._marks.append(self._mark())
         self._times.skip()
 
+    def _warmed(self, module: lightning.LightningModule) -> None:
+        self._times.finish(module.device)
+        self._warm = self._mark()
+
     def _start(self, module: lightning.LightningModule) -> None:
+        self._times.finish(module.device)
         self._marks.append(self._mark())
         self._window = ProfiledWindow(module.device)
         self._window.start()
@@ -135,6 +147,8 @@ class Profile(lightning.Callback):
         if self._window is not None:  # too few steps: profile those that there were
             self._steps = self._done - self._after
             self._stop()
+        if self._warm is not None and self._done > 1:
+            self._marks[0] = self._warm
         self._marks.append(self._mark())
         starts, ends = self._marks[::2], self._marks[1::2]
         stretches = [end.since(start) for start, end in zip(starts, ends, strict=False)]
@@ -160,6 +174,7 @@ def _evidence(found: _Mark, profiled: Profiled | None, cores: float) -> Evidence
         totals=found.totals,
         processor=min(1.0, found.processor / (found.clock * cores)) if found.clock else 0.0,
         faults=found.faults,
+        steps=found.steps,
         device=profiled.device if profiled else None,
     )
 
