@@ -2,9 +2,10 @@
 """Does the loader's search for threads and batches ahead end where a loader is fastest?
 
 Three trainings are made up: one that does nothing with its batches, one that computes on the same
-cores, and one that computes elsewhere, as on a GPU (it sleeps). Each begins once with one thread
-and once with far too many, and trains until the search is over. Then what it found and fixed
-numbers of threads take turns, and the medians of their rates are compared.
+cores, and one that computes elsewhere, as on a GPU (it sleeps); with --device there is one alone,
+which trains a network on that device. Each begins once with one thread and once with far too many,
+and trains until the search is over. Then what it found and fixed numbers of threads take turns, and
+the medians of their rates are compared.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
+import torch
 from common import (
     SPLIT,
     add_out,
@@ -63,6 +65,20 @@ def elsewhere(batch: dict[str, Any]) -> None:
     time.sleep(0.02)
 
 
+def on_the_device(name: str) -> Step:
+    """A training of a network on a device, which is waited for."""
+    device = torch.device(name)
+    model = DBNet("resnet-18", channels=64).to(device)
+
+    def step(batch: dict[str, Any]) -> None:
+        output = model(batch["image"].to(device, non_blocking=True))
+        loss = output.prob.mean() + output.thresh.mean()
+        loss.backward()
+        loss.item()
+
+    return step
+
+
 def for_ever(loader: BatchLoader) -> Generator[dict[str, Any], None, None]:
     """Epoch after epoch."""
     while True:
@@ -106,6 +122,16 @@ def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tup
         yield name, f"{found:,.0f}", f"{found / best:.3f}", notes[name]
 
 
+def trainings(device: str | None) -> Iterator[tuple[str, Step]]:
+    """Those that are made up; the one on a device alone, if there is one."""
+    if device is not None:
+        yield f"a training on {device}", on_the_device(device)
+        return
+    yield "a training that does nothing", nothing
+    yield "one that computes elsewhere for 20 ms a batch", elsewhere
+    yield "one that computes on the same cores", on_the_cores()
+
+
 def report(arguments: argparse.Namespace) -> Iterable[str]:
     """Tables."""
     store, _ = build_store(arguments)
@@ -115,11 +141,7 @@ def report(arguments: argparse.Namespace) -> Iterable[str]:
     yield "# The search for a loader's setting"
     yield ""
     yield from environment(("torch",))
-    for name, step in (
-        ("a training that does nothing", nothing),
-        ("one that computes elsewhere for 20 ms a batch", elsewhere),
-        ("one that computes on the same cores", on_the_cores()),
-    ):
+    for name, step in trainings(arguments.device):
         print(name, file=sys.stderr)
         rows = list(measured(dataset, step, arguments.rounds))
         yield from ("", f"## {name}", "")
@@ -130,6 +152,7 @@ def main() -> None:
     """Command line."""
     parser = argument_parser(__doc__, samples=400)
     parser.add_argument("--rounds", type=int, default=11, help="turns of each; default: 11")
+    parser.add_argument("--device", help="such as cuda: a training there, and no other")
     add_out(parser)
     arguments = parser.parse_args()
     write_report(report(arguments), arguments.out)

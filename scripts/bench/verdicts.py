@@ -3,15 +3,16 @@
 
 Trainings of a small network, and builds of small samples, are slowed down in one place each, by
 what bounds them there: a wait where a device, a disk or another process is waited for, real work
-where the processor is. Each is run again and again, and the names that its profile gives are
-counted. Ends with 1 unless at least 19 of 20 are right. `--only` chooses, as in `--only build-disk
-build-scan`.
+where the processor is. With --accelerator gpu trainings run there, and the GPU has real work too.
+Each is run again and again, and the names that its profile gives are counted. Ends with 1 unless at
+least 19 of 20 are right. `--only` chooses, as in `--only build-disk build-scan`.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import hashlib
 import json
 import logging
@@ -38,6 +39,7 @@ from common import (
     repeat_images,
     write_report,
 )
+from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.strategies import DDPStrategy
 
 from ocr.datasets.data_module import DetectionData
@@ -68,6 +70,24 @@ def work(megabytes: int) -> None:
     """On the processor, without holding the interpreter lock."""
     for _ in range(megabytes // 2):
         hashlib.sha256(BALLAST)
+
+
+def multiply() -> None:
+    """On the GPU, tens of ms; it takes no time to hand over."""
+    matrix = torch.zeros(8192, 8192, device="cuda")
+    for _ in range(3):
+        matrix = matrix @ matrix
+
+
+def copy() -> None:
+    """To the GPU, from memory that is not page-locked; tens of ms."""
+    pageable().to("cuda")
+
+
+@functools.cache
+def pageable() -> torch.Tensor:
+    """512 MiB of the host's memory."""
+    return torch.ones(2**27)
 
 
 @dataclass(frozen=True)
@@ -121,6 +141,11 @@ TRAININGS = (
     Bound("post-processing", PostProcess, "__call__", lambda: wait(0.15)),
 )
 
+ON_GPU = (
+    Bound("transfer", DataHooks, "transfer_batch_to_device", copy),
+    Bound("compute", DBNet, "forward", multiply, lambda model, *_: model.training),
+)
+
 # On threads, for workers in processes of their own know nothing of what is slowed down here.
 THREADS: dict[str, Any] = {"backend": "threading", "jobs": 2}
 BUILDS = (
@@ -163,7 +188,7 @@ class Trainings:
     """Trainings on a few of the images."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self._scratch = arguments.scratch
+        self._scratch, self._accelerator = arguments.scratch, arguments.accelerator
         folder = arguments.scratch / "verdicts"
         source = repeat_images(
             arguments.images, arguments.annotations, arguments.samples, folder / "source"
@@ -186,7 +211,7 @@ class Trainings:
         times = Performance()
         strategy = bound.trainer.get("strategy", "auto")
         trainer = lightning.Trainer(
-            accelerator="cpu",
+            accelerator=self._accelerator,
             devices=1,
             strategy=DDPStrategy(process_group_backend="gloo") if strategy == "ddp" else strategy,
             max_epochs=3,
@@ -219,14 +244,25 @@ KINDS: dict[str, tuple[Callable[[argparse.Namespace], Runs], tuple[Bound, ...]]]
 NAMES = [f"{kind}-{bound.bottleneck}" for kind, (_, all_of) in KINDS.items() for bound in all_of]
 
 
+def there(bound: Bound, accelerator: str) -> Bound:
+    """What is bound by the same on that accelerator."""
+    found = {each.bottleneck: each for each in ON_GPU if accelerator == "gpu"}
+    return found.get(bound.bottleneck, bound)
+
+
 def report(arguments: argparse.Namespace) -> Iterator[str]:
     """The tables."""
     yield from ("# What profiles say of trainings and builds that are bound by something", "")
     yield from environment(("torch", "lightning"))
+    if arguments.accelerator == "gpu":
+        yield f"- {torch.cuda.get_device_name()}"
     for kind, (make, all_of) in KINDS.items():
         chosen = [bound for bound in all_of if f"{kind}-{bound.bottleneck}" in arguments.only]
         if chosen:
             runs = make(arguments)
+            if kind == "training" and arguments.accelerator == "gpu":
+                runs.verdict(all_of[0])  # the first loads the GPU's code
+                chosen = [there(bound, arguments.accelerator) for bound in chosen]
             rows = [_counted(kind, runs, bound, arguments) for bound in chosen]
             yield ""
             yield markdown_table([f"a {kind} bound by", "named", "else"], rows)
@@ -248,6 +284,7 @@ def main() -> None:
     """Command line."""
     parser = argument_parser(__doc__, samples=24)
     parser.add_argument("--runs", type=int, default=20, help="of each; default: 20")
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument(
         "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES)
     )
