@@ -81,7 +81,11 @@ HANDED_OVER = {"forward": 3.0, "backward": 4.0, "optimiser": 3.0}
 
 
 def on_gpu(
-    stages: dict[str, float], computing: float, copying: float = 0.0, nccl: float = 0.0, **given: Any
+    stages: dict[str, float],
+    computing: float,
+    copying: float = 0.0,
+    nccl: float = 0.0,
+    **given: Any,
 ) -> Evidence:
     """Evidence of 50 steps, in which a GPU took so many seconds."""
     device = DeviceSeconds(computing, copying, nccl).times(1 / 50)

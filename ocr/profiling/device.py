@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch.autograd import DeviceType
 
 Span = tuple[float, float]
 
@@ -52,7 +51,7 @@ def device_seconds(events: Iterable[Any]) -> DeviceSeconds:
 
 def _kind(event: Any) -> str | None:
     """A field of DeviceSeconds; None for what is no work of a GPU, such as an annotated range."""
-    if event.device_type != DeviceType.CUDA or event.is_user_annotation:
+    if event.device_type.name != "CUDA" or event.is_user_annotation:
         return None
     if event.name.startswith(("Memcpy HtoD", "Memcpy DtoH")):
         return "copying"

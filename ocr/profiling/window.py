@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from ocr.profiling.device import DeviceSeconds, device_seconds
@@ -73,14 +72,15 @@ class ProfiledWindow:
         found.sort(key=lambda operation: -operation.seconds)
         device = None
         if self._on_device:
-            device = device_seconds(self._profile.events() or ()).times(1 / max(1, steps))
+            events = self._profile.events()  # type: ignore[no-untyped-call]
+            device = device_seconds(events).times(1 / max(1, steps))
         return Profiled(steps, seconds, tuple(found[:_MOST_OPERATIONS]), device, trace)
 
     def _counts(self, event: Any) -> bool:
         """Whether it is an operation: the time of kernels stands with those that started them."""
         if not self._on_device:
             return True
-        return event.device_type == DeviceType.CPU and not event.is_user_annotation
+        return event.device_type.name == "CPU" and not event.is_user_annotation
 
     def _operation(self, event: Any) -> Operation:
         microseconds = (
