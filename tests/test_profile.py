@@ -213,7 +213,7 @@ def test_losses_are_the_same_bit_for_bit(store: str, tmp_path: Path) -> None:
 
 
 def test_the_report_says_what_the_training_was_bound_by(store: str, tmp_path: Path) -> None:
-    once(tmp_path, store, {"after": 2, "steps": 2}, max_epochs=2)
+    once(tmp_path, store, {"after": 2, "steps": 2}, max_epochs=2, check_val_every_n_epoch=2)
     found = json.loads((tmp_path / "profile" / "report.json").read_text())
     said = found["verdict"]
     assert said["bottleneck"] in TRY
@@ -228,11 +228,24 @@ def test_the_report_says_what_the_training_was_bound_by(store: str, tmp_path: Pa
     assert any(event.get("name") == "aten::convolution" for event in trace["traceEvents"])
 
 
+@pytest.mark.parametrize(("after", "steps"), [(1, 2), (2, 1), (3, 2), (4, 2), (6, 0)])
+def test_no_validation_is_among_the_profiled_steps(
+    after: int, steps: int, store: str, tmp_path: Path
+) -> None:
+    once(tmp_path, store, {"after": after, "steps": 2}, max_epochs=2)  # of 3 steps
+    found = json.loads((tmp_path / "profile" / "report.json").read_text())
+    assert (found["profiled"] or {"steps": 0})["steps"] == steps
+    assert found["stages"]["forward"]["count"] == 6 - steps
+    assert found["stages"]["inference"]["count"] == 6
+    assert (tmp_path / "profile" / "trace.json").exists() == (steps > 0)
+
+
 @pytest.mark.gpu
 def test_a_gpu_is_looked_at(store: str, tmp_path: Path) -> None:
-    once(tmp_path, store, {"after": 2, "steps": 2}, max_epochs=2, accelerator="gpu")
+    once(tmp_path, store, {"after": 1, "steps": 2}, max_epochs=2, accelerator="gpu")
     found = json.loads((tmp_path / "profile" / "report.json").read_text())
     device = found["profiled"]["device"]
+    assert found["profiled"]["steps"] == 2
     assert 0 < 2 * device["computing"] < found["profiled"]["seconds"]
     assert device["copying"] > 0
     assert any("the GPU was busy" in line for line in found["verdict"]["evidence"])

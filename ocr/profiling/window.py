@@ -76,6 +76,10 @@ class ProfiledWindow:
             device = device_seconds(events).times(1 / max(1, steps))
         return Profiled(steps, seconds, tuple(found[:_MOST_OPERATIONS]), device, trace)
 
+    def discard(self) -> None:
+        """End without a result."""
+        self._profile.stop()
+
     def _counts(self, event: Any) -> bool:
         """Whether it is an operation: the time of kernels stands with those that started them."""
         if not self._on_device:

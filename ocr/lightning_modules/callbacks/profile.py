@@ -78,7 +78,8 @@ class Profile(lightning.Callback):
     def __init__(self, times: Performance, *, after: int = _AFTER, steps: int = _STEPS) -> None:
         """times: knows how far the training is. after: steps before the first that is profiled."""
         self._times, self._after, self._steps = times, after, steps
-        self._done = 0
+        self._done = self._begun = 0  # steps, and how many when the profiler started
+        self._postponed = False
         self._window: ProfiledWindow | None = None
         self._profiled: Profiled | None = None
         self._folder: Path | None = None
@@ -108,8 +109,20 @@ class Profile(lightning.Callback):
             self._attempt(lambda: self._warmed(module))
         if self._done == self._after:
             self._attempt(lambda: self._start(module))
-        elif self._done == self._after + self._steps:
+        elif self._window is not None and self._done == self._begun + self._steps:
             self._attempt(self._stop)
+
+    def on_validation_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Profile no validation: the steps before it will do, or else some after it."""
+        if self._window is not None:
+            self._postponed = self._done == self._begun
+            self._attempt(self._stop)
+
+    def on_validation_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        """Start the profiler, if there was no step to profile before."""
+        if self._postponed:
+            self._postponed = False
+            self._attempt(lambda: self._start(module))
 
     def _attempt(self, work: Callable[[], None]) -> None:
         try:
@@ -128,6 +141,7 @@ class Profile(lightning.Callback):
     def _start(self, module: lightning.LightningModule) -> None:
         self._times.finish(module.device)
         self._marks.append(self._mark())
+        self._begun = self._done
         self._window = ProfiledWindow(module.device)
         self._window.start()
 
@@ -135,7 +149,11 @@ class Profile(lightning.Callback):
         window, self._window = self._window, None
         if window is None or self._folder is None:
             return
-        self._profiled = window.stop(self._steps, self._folder / "trace.json")
+        steps = self._done - self._begun
+        if steps:
+            self._profiled = window.stop(steps, self._folder / "trace.json")
+        else:
+            window.discard()
         self._times.skip()
         self._marks.append(self._mark())
 
@@ -144,9 +162,7 @@ class Profile(lightning.Callback):
         self._attempt(self._tell)
 
     def _tell(self) -> None:
-        if self._window is not None:  # too few steps: profile those that there were
-            self._steps = self._done - self._after
-            self._stop()
+        self._stop()  # too few steps: profile those that there were
         if self._warm is not None and self._done > 1:
             self._marks[0] = self._warm
         self._marks.append(self._mark())
