@@ -250,7 +250,7 @@ def _check_monitoring(chosen: Any) -> None:
 
 
 def main(args: ArgsType = None, make: Callable[..., TrainCLI] = TrainCLI) -> None:
-    """Run the command. Exit status: 0 done, 1 an alert that was to count, 2 bad input or usage.
+    """Run the command; exit status as of `ocr.command.main`.
 
     args: by default those of the process. make: of a TrainCLI.
     """
@@ -275,6 +275,13 @@ def main(args: ArgsType = None, make: Callable[..., TrainCLI] = TrainCLI) -> Non
     except SIGTERMException:
         print("stopped by a signal", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, KeyboardInterrupt):
+            raise
+        # Lightning has ended the run as it should be, but with the status of an alert.
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception:
         if not relay.failed:
             raise

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import socket
-import subprocess
 import sys
-import threading
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -61,44 +57,6 @@ def test_losses_are_the_same_bit_for_bit(store: str, tmp_path: Path) -> None:
     assert not {name for name in off.metrics if name.startswith("resources/")}
 
 
-def held() -> tuple[int, int]:
-    """Threads and open files, without shards: these are open as long as their dataset is there."""
-    folder, files = Path("/proc/self/fd"), 0
-    for descriptor in os.listdir(folder):
-        with contextlib.suppress(FileNotFoundError):  # that of the folder itself
-            files += not os.readlink(folder / descriptor).endswith(".zip")
-    return threading.active_count(), files
-
-
-@pytest.mark.proc
-def test_threads_and_open_files_do_not_grow_over_epochs(store: str, tmp_path: Path) -> None:
-    counts: list[tuple[int, int]] = []
-
-    class Counting(lightning.Callback):
-        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-            (looking,) = (c for c in trainer.callbacks if isinstance(c, ResourceMonitor))
-            with looking._monitor._lock:  # so that it has no file open just now
-                counts.append(held())
-
-    monitor = {"interval": 0.001, "metrics_port": 0}
-    once(tmp_path / "first", store, monitor)  # loads what is loaded late
-    before = held()
-    record = train(
-        str(tmp_path / "ten"),
-        {"store": store, "batch_size": 4, "threads": 2},
-        trainer={"max_epochs": 10},
-        monitor=monitor,
-        more=[Counting()],
-    )
-    assert len(record.losses) == 30
-    assert len(counts) == 10
-    assert len(set(counts[2:])) == 1  # the same after the third epoch as after the tenth
-    now = held()
-    assert now[0] <= before[0]
-    assert now[1] <= before[1]
-    assert threads() == []
-
-
 @pytest.mark.parametrize("name", ["taken port", "no /proc", "no driver"])
 def test_a_monitor_that_fails_never_stops_a_training(
     name: str,
@@ -120,14 +78,6 @@ def test_a_monitor_that_fails_never_stops_a_training(
     lines = [r.getMessage() for r in caplog.records if r.name.startswith("ocr_precompute")]
     warned = [line for line in lines if "the run goes on without it" in line]
     assert len(warned) == (name != "no driver"), lines
-
-
-def test_the_thread_ends_with_a_training_that_is_interrupted(store: str, tmp_path: Path) -> None:
-    data = {"store": store, "batch_size": 4, "threads": 2}
-    monitor = {"interval": 0.001, "metrics_port": 0}
-    cut = train(str(tmp_path), data, monitor=monitor, stop_after=2)
-    assert len(cut.losses) == 2
-    assert threads() == []
 
 
 def fit(store: str, out: Path, *arguments: object) -> list[str]:
@@ -273,27 +223,6 @@ def test_metrics_of_a_running_training(
     assert found["ocr_stage_runs_total", "forward"].value >= 6
     assert found["ocr_wait_seconds_total", "loader"].value >= 0
     assert found["ocr_work_seconds_total", ""].value > 0
-
-
-def test_two_processes_report_each_for_itself(store: str, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--metrics_port", port)
-    script = str(ROOT / "ocr" / "train.py")
-    done = subprocess.run(
-        [sys.executable, script, *fit(store, tmp_path, *two, "--trainer.max_epochs", 1)[1:]],
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for rank, name in enumerate(("performance.jsonl", "performance.1.jsonl")):
-        (line,) = lines(tmp_path, name)
-        assert line["process"] == rank
-        used = line["resources"]
-        assert used["memory_peak"] > 10**7
-        assert used["processes"] == 1  # each for itself
 
 
 def test_further_processes_take_the_ports_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

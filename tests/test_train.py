@@ -499,7 +499,7 @@ def test_what_was_predicted_when_it_is_stopped_can_be_built(
             )
     finally:
         signal.signal(signal.SIGINT, before)
-    assert caught.value.code == 1
+    assert caught.value.code == 130
     part = tmp_path / "predictions" / "predictions.part.json"
     assert list(tmp_path.joinpath("predictions").iterdir()) == [part]
     settings = Settings(store=tmp_path / "again", size=64, backend="sequential")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -486,34 +484,6 @@ def test_a_validation_alone_leaves_its_worst_images_too(
     data = shown(write_report(record.parent))
     assert len(worst(data)) == 12
     assert "(12 images)" in part(data, "scores", "Precision against recall")["about"]
-
-
-def test_two_processes_write_and_the_page_has_both(store: str, tmp_path: Path) -> None:
-    two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.max_epochs", 1)
-    done = subprocess.run(
-        [sys.executable, "-m", "ocr.command", *fit(store, tmp_path, *two)[1:]],
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (page,) = tmp_path.rglob("report.html")
-    assert page.with_name("validation.1.json").exists()
-    both, notes = read_validations(page.parent)
-    assert notes == []
-    assert both is not None
-    assert (both.images, both.counts.annotated) == (12, 35)
-    logged = [
-        read_curves(page.with_name("metrics.csv")).points[f"val/{name}"][-1][1]
-        for name in ("precision", "recall", "hmean")
-    ]
-    assert both.counts.at(0) == pytest.approx(logged, abs=1e-6)
-    data = shown(page)
-    assert data["notes"] == []
-    assert "2 processes" in data["facts"]
-    assert {each["name"] for each in worst(data)} == {each.name for each in both.worst}
-    assert len(part(data, "speed", "Samples per second")["curves"]) == 2
 
 
 def test_report_false_is_off(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

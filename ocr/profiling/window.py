@@ -86,6 +86,10 @@ class ProfiledWindow:
             return True
         return event.device_type.name == "CPU" and not event.is_user_annotation
 
+    def abandon(self) -> None:
+        """End, and write nothing: a process that ends while it is profiled would crash."""
+        self._profile.stop()
+
     def _operation(self, event: Any) -> Operation:
         microseconds = (
             event.self_device_time_total if self._on_device else event.self_cpu_time_total

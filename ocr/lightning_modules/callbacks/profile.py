@@ -157,6 +157,14 @@ class Profile(lightning.Callback):
         self._times.skip()
         self._marks.append(self._mark())
 
+    def on_exception(
+        self, trainer: Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Stop the profiler of a training that was interrupted."""
+        window, self._window = self._window, None
+        if window is not None:
+            self._attempt(window.abandon)
+
     def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Write the report, and say what the training was bound by."""
         self._attempt(self._tell)

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""What watching a training costs: steps with everything on against steps with everything off.
+
+On is all that `ocr-train fit` can write of a training: the monitor with its port, the clocks and
+performance.jsonl, records of validations and the report, files for CSV and TensorBoard, a profile,
+and the loader's own search for its settings. Off is none of it. What cannot be turned off, the
+clock of stages, is on in both.
+
+The two take turns in one process, on the same batches in the same order: a machine that is slow for
+a while is so for both, and neither process nor memory differs between them. Which goes first
+changes every round. A round gives one ratio, of the time a step with everything on and off, over
+the steps after the profiled ones: waits for the loader, logging and ends of epochs included,
+validations, one every 25 steps, left out. Their median over rounds is the cost, with an interval of
+95 % from resampling the rounds. The profiled steps, which end before the others begin, and
+validations are told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from common import add_out, environment, markdown_table, write_report
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from ocr.datasets.data_module import DetectionData
+from ocr.datasets.transforms import Augmentation
+from ocr.lightning_modules import TextDetector
+from ocr.lightning_modules.callbacks import (
+    Performance,
+    Profile,
+    ResourceMonitor,
+    RunReport,
+    ValidationRecord,
+)
+
+PROFILED = 10  # steps
+VALIDATED = 25  # steps from validation to validation
+RESAMPLED = 10_000  # times
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of one training: a step of those that count, a profiled one, and a validation."""
+
+    step: float
+    profiled: float
+    validation: float
+
+
+class Clock(lightning.Callback):
+    """When each step ended, without the validations before it, and how long validations took."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.validations: list[float] = []
+        self._begun = 0.0
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        """A step is over."""
+        self.ends.append(perf_counter() - sum(self.validations))
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        """A validation begins."""
+        self._begun = perf_counter()
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        """A validation is over."""
+        self.validations.append(perf_counter() - self._begun)
+
+    def took(self, before: int) -> Took:
+        """before: steps before the profiled ones. One step after these is left out as well, for in
+        it the trace is written."""
+        first, last = before + PROFILED, len(self.ends) - 1
+        return Took(
+            step=(self.ends[last] - self.ends[first]) / (last - first),
+            profiled=(self.ends[first] - self.ends[before - 1]) / (PROFILED + 1),
+            validation=statistics.mean(self.validations),
+        )
+
+
+def training(arguments: argparse.Namespace, on: bool, out: Path) -> Took:
+    """One training, watched or not."""
+    lightning.seed_everything(0, verbose=False)
+    clock, times = Clock(), Performance()
+    callbacks: list[lightning.Callback] = [clock]
+    if on:
+        monitor = ResourceMonitor(times, metrics_port=0)
+        profile = Profile(times, after=arguments.before, steps=PROFILED)
+        callbacks = [monitor, ValidationRecord(), RunReport(), times, clock, profile]
+    loggers = [CSVLogger(str(out), "run"), TensorBoardLogger(str(out), "run")]
+    trainer = lightning.Trainer(
+        accelerator=arguments.accelerator,
+        devices=1,
+        max_steps=arguments.before + PROFILED + 1 + arguments.steps,
+        limit_val_batches=arguments.validation_batches,
+        val_check_interval=VALIDATED,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=5,
+        gradient_clip_val=5.0,
+        logger=loggers if on else False,
+        default_root_dir=str(out),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
+    data = DetectionData(
+        arguments.store,
+        batch_size=arguments.batch_size,
+        tune=on,
+        augmentation=Augmentation(crop=arguments.crop, rotation=5.0, scale=0.3, colour=0.2),
+    )
+    optimizer = partial(torch.optim.AdamW, lr=2e-3, weight_decay=1e-4)
+    trainer.fit(TextDetector(channels=arguments.channels, optimizer=optimizer), data)
+    return clock.took(arguments.before)
+
+
+def rounds(arguments: argparse.Namespace) -> Iterator[dict[bool, Took]]:
+    """What trainings with everything on and off took, round by round."""
+    for number in range(-1, arguments.rounds):
+        order = (True, False) if number % 2 else (False, True)
+        found = {}
+        for on in order:
+            with tempfile.TemporaryDirectory() as folder:
+                found[on] = training(arguments, on, Path(folder))
+        ratio = found[True].step / found[False].step
+        said = "not counted, " * (number < 0)
+        print(f"round {number + 1}: {said}{found}, {100 * (ratio - 1):+.2f} %", file=sys.stderr)
+        if number >= 0:
+            yield found
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """The median of ratios, and the interval in which it lies in 95 % of resamplings."""
+    random = np.random.default_rng(0)
+    drawn = random.choice(np.array(ratios), (RESAMPLED, len(ratios)))
+    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+    return statistics.median(ratios), float(low), float(high)
+
+
+def report(arguments: argparse.Namespace, found: Sequence[dict[bool, Took]]) -> Iterator[str]:
+    """The table."""
+    yield f"# Watching a training, {arguments.batch_size} crops of {arguments.crop} pixels a step"
+    yield ""
+    yield from environment(("torch", "lightning"))
+    yield ""
+    yield (
+        f"{len(found)} rounds; {arguments.steps} steps of each training count, after "
+        f"{arguments.before} and {PROFILED} that are profiled where everything is on. The costs "
+        "are medians over rounds, with an interval of 95 %."
+    )
+    yield ""
+    rows = []
+    for name, kind in (
+        ("step", "step"),
+        ("profiled step, the trace written", "profiled"),
+        ("validation", "validation"),
+    ):
+        on = [getattr(took[True], kind) for took in found]
+        off = [getattr(took[False], kind) for took in found]
+        middle, low, high = (
+            100 * (value - 1) for value in interval([a / b for a, b in zip(on, off, strict=True)])
+        )
+        rows.append(
+            (
+                name,
+                f"{1000 * statistics.median(off):.1f}",
+                f"{1000 * statistics.median(on):.1f}",
+                f"{middle:+.2f} %",
+                f"{low:+.2f} to {high:+.2f} %",
+            )
+        )
+    heads = ("what", "everything off, ms", "everything on, ms", "cost", "interval")
+    yield markdown_table(heads, rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", default="data/store", help="with the splits train and val")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--crop", type=int, default=320)
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--before", type=int, default=5, help="steps before the profiled ones")
+    parser.add_argument("--steps", type=int, default=40, help="steps of a training that count")
+    parser.add_argument("--validation-batches", type=int, default=2, help="of each validation")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--accelerator", default="cpu")
+    add_out(parser)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    write_report(report(arguments, list(rounds(arguments))), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
