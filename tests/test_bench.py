@@ -107,6 +107,9 @@ def test_the_command(store: Path, tmp_path: Path) -> None:
     varied, plain = (line for line in result.stderr.splitlines() if "times as fast as" in line)
     assert varied.startswith("val, varied, crops of 64: the store is ")
     assert plain.startswith("val, as stored: the store is ")
+    assert document["memory"]["samples"] == 24
+    assert set(document["memory"]["parts"]) >= {"names", "records", "handles"}
+    assert "val: the opened split takes " in result.stderr
     assert cv2.imread(str(chart)).shape[0] > 100
 
 

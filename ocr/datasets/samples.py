@@ -107,7 +107,7 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
 
     @property
     def memory(self) -> dict[str, object]:
-        """What it holds in memory, by what it is: see ocr.profiling.footprint."""
+        """What it holds in memory, by what it is: see ocr_precompute.runtime.footprint."""
         return {"dataset": self}
 
     def __getitem__(self, index: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ocr_precompute.cli.comparing import (
     measuring,
     print_comparison,
 )
+from ocr_precompute.cli.memory import print_memory
 from ocr_precompute.cli.options import (
     AnnotationsOption,
     ConfigOption,
@@ -87,7 +88,7 @@ def bench(
     labels are drawn anew. Then samples as they are. Live: read the image file, decode, resize, draw
     labels, collate. Store: compare checksums, decompress into the batch. Stages are timed on one
     thread with files in the page cache, then whole batches on all threads, warm and, where the
-    system drops files from its cache, cold.
+    system drops files from its cache, cold. Last, what the opened split takes of memory.
 
     To see whether something has become slower, --save a baseline and --compare with it later, on
     the same processor: exit status 1 if a path is slower by more than --max-regression, beyond
@@ -130,6 +131,7 @@ def measured(
     now = Baseline(**dict(what), reference=report.reference, rates=report.rates)
     comparison = wish.comparison(now, saved, [other.rates for other in others])
     print_bench(report)
+    print_memory(report.memory, split)
     if plot:
         plot_bench(report, plot)
         say(f"chart in {plot}")

@@ -43,6 +43,11 @@ class BytesCache:
             count(f"{kind} hits")
         return found  # type: ignore[return-value]
 
+    def held(self, kind: str) -> dict[Hashable, Sized]:
+        """All values of a kind, by their keys."""
+        held = list(self._held.items())
+        return {key: value for (name, key), value in held if name == kind}
+
     def _keep(self, key: tuple[str, Hashable], value: Sized) -> None:
         with undisturbed:
             if key in self._held:

@@ -51,6 +51,11 @@ class Handles:
                 pass
         return found
 
+    def held(self, split: int) -> list[OpenedShard]:
+        """All shards of a split that are open."""
+        held = list(self._held.items())  # at once: one that is given moves meanwhile
+        return [shard for key, shard in held if key[0] == split]
+
     def close(self, split: int) -> None:
         """Close all shards of a split."""
         with undisturbed:

@@ -42,7 +42,9 @@ from ocr_precompute.storage.store import sample_index, shard_path
 log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()  # of splits, for what is open of them
 _CHECKSUM, _DECOMPRESS = stage("checksum"), stage("decompress")
-_MOST_CACHED = 2**26  # bytes of indices and records of shards that a split keeps in memory
+
+MOST_CACHED = 2**26
+"""Bytes of directories and records of shards that a split keeps in memory."""
 
 
 class Split:
@@ -63,7 +65,7 @@ class Split:
         self._shapes = {field: (*size, *tail) for field, (_, tail) in MAPS.items()}
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
         self._index: SampleIndex | None = None
-        self._cache = BytesCache(_MOST_CACHED)
+        self._cache = BytesCache(MOST_CACHED)
         # Nothing here may take a lock that a fork could find held.
         self._number = next(_NUMBERS)
         weakref.finalize(self, HANDLES.close, self._number).atexit = False
@@ -82,8 +84,20 @@ class Split:
 
     @property
     def memory(self) -> dict[str, object]:
-        """What it holds in memory, by what it is: it grows with the split, or up to a bound."""
-        return {"manifest": self.manifest, "names": self._index, "caches": self._cache}
+        """What it holds in memory, by what it is.
+
+        manifest, names and sizes (empty until they are asked for) grow with the split; directories,
+        records and handles, each of shards that were read, grow up to a bound.
+        """
+        known = self._index
+        return {
+            "manifest": (self.manifest, self._starts),
+            "names": () if known is None else known.names,
+            "sizes": () if known is None else known.sizes,
+            "directories": self._cache.held("directory"),
+            "records": self._cache.held("records"),
+            "handles": HANDLES.held(self._number),
+        }
 
     def __len__(self) -> int:
         return self._starts[-1]

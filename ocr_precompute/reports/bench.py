@@ -22,6 +22,7 @@ from ocr_precompute.format.schema import MAPS
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.contest import BenchReport, Contest, PathResult, Stage
+from ocr_precompute.reports.memory import split_memory
 from ocr_precompute.reports.paths import (
     FilePath,
     Item,
@@ -136,6 +137,7 @@ def measure(prepared: Sequence[Prepared], effort: Effort) -> list[BenchReport]:
             each.augmentation.crop or 0,
             varied=_contest(varied),
             plain=_contest(plain),
+            memory=split_memory(each.split.store, each.name),
             reference=tuple(reference),
         )
         for each, (varied, plain) in zip(prepared, contests, strict=True)

@@ -6,6 +6,8 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ocr_precompute.reports.memory import SplitMemory
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -71,7 +73,7 @@ class BenchReport:
     """What was measured.
 
     varied: samples as a training takes them: a crop of so many pixels, turned, scaled and
-    recoloured, its labels drawn anew. plain: samples as they are stored. reference: seconds of the
+    recoloured, its labels drawn anew. plain: samples as they are stored. memory: of the opened split. reference: seconds of the
     fixed work in each round.
     """
 
@@ -82,6 +84,7 @@ class BenchReport:
     crop: int
     varied: Contest
     plain: Contest
+    memory: SplitMemory
     reference: tuple[float, ...]
 
     @property
@@ -96,4 +99,4 @@ class BenchReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         varied, plain = self.varied.as_dict(), self.plain.as_dict()
-        return {**vars(self), "varied": varied, "plain": plain}
+        return {**asdict(self), "varied": varied, "plain": plain}

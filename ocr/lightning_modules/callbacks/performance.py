@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader
 from ocr.datasets.tuning import advice
-from ocr.profiling import SyncTimes, footprint
+from ocr.profiling import SyncTimes
 from ocr_precompute.monitoring.rules import Work
 from ocr_precompute.runtime.clock import resident_memory
+from ocr_precompute.runtime.footprint import footprint
 from ocr_precompute.runtime.stages import Times, Totals, add, everything, waited_here, waiting
 
 FILE_NAME = "performance.jsonl"
