@@ -18,6 +18,8 @@ validations are told apart.
 from __future__ import annotations
 
 import argparse
+import gc
+import logging
 import statistics
 import sys
 import tempfile
@@ -32,7 +34,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from common import add_out, environment, markdown_table, write_report
+from common import add_out, environment, markdown_table, megabytes, write_report
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ocr.datasets.data_module import DetectionData
@@ -45,6 +47,7 @@ from ocr.lightning_modules.callbacks import (
     RunReport,
     ValidationRecord,
 )
+from ocr_precompute.reports.clock import resident_memory
 
 PROFILED = 10  # steps
 VALIDATED = 25  # steps from validation to validation
@@ -126,6 +129,8 @@ def training(arguments: argparse.Namespace, on: bool, out: Path) -> Took:
     )
     optimizer = partial(torch.optim.AdamW, lr=2e-3, weight_decay=1e-4)
     trainer.fit(TextDetector(channels=arguments.channels, optimizer=optimizer), data)
+    del trainer, data, callbacks
+    gc.collect()  # what one training leaves is not to weigh on the next
     return clock.took(arguments.before)
 
 
@@ -139,7 +144,9 @@ def rounds(arguments: argparse.Namespace) -> Iterator[dict[bool, Took]]:
                 found[on] = training(arguments, on, Path(folder))
         ratio = found[True].step / found[False].step
         said = "not counted, " * (number < 0)
-        print(f"round {number + 1}: {said}{found}, {100 * (ratio - 1):+.2f} %", file=sys.stderr)
+        memory = megabytes(resident_memory())
+        cost = f"{100 * (ratio - 1):+.2f} %"
+        print(f"round {number + 1}: {said}{cost}, {found}, memory {memory}", file=sys.stderr)
         if number >= 0:
             yield found
 
@@ -204,6 +211,7 @@ def main() -> None:
     parser.add_argument("--accelerator", default="cpu")
     add_out(parser)
     arguments = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # of Lightning itself
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     write_report(report(arguments, list(rounds(arguments))), arguments.out)
