@@ -9,8 +9,8 @@ import sys
 def main() -> None:
     """Run the command.
 
-    Exit status: 0 done, 1 an alert that counts, or slower, 2 bad input or usage, 130 interrupted from
-    the keyboard, 143 stopped by SIGTERM.
+    Exit status: 0 done, 1 an alert that counts, or slower, 2 bad input or usage, 130 interrupted
+    from the keyboard, 143 stopped by SIGTERM.
     """
     try:
         _run()

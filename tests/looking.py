@@ -18,7 +18,7 @@ from typing import Any
 import lightning
 
 from ocr.lightning_modules.callbacks import ResourceMonitor
-from ocr_precompute.reports.clock import resident_memory
+from ocr_precompute.runtime.clock import resident_memory
 
 PATIENCE = 60.0  # seconds after which a test fails
 

@@ -73,8 +73,8 @@ class BenchReport:
     """What was measured.
 
     varied: samples as a training takes them: a crop of so many pixels, turned, scaled and
-    recoloured, its labels drawn anew. plain: samples as they are stored. memory: of the opened split. reference: seconds of the
-    fixed work in each round.
+    recoloured, its labels drawn anew. plain: samples as they are stored. memory: of the opened
+    split. reference: seconds of the fixed work in each round.
     """
 
     split: str

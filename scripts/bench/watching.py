@@ -47,7 +47,7 @@ from ocr.lightning_modules.callbacks import (
     RunReport,
     ValidationRecord,
 )
-from ocr_precompute.reports.clock import resident_memory
+from ocr_precompute.runtime.clock import resident_memory
 
 PROFILED = 10  # steps
 VALIDATED = 25  # steps from validation to validation
