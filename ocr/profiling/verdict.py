@@ -60,7 +60,7 @@ TRY = {
     "post-processing": (
         "a higher --model.postprocess.threshold, or fewer --model.postprocess.max_candidates",
         "validation less often (--trainer.check_val_every_n_epoch)",
-        "more cores, for it runs on a thread for each",
+        "nothing, early in a training: what a network finds at first is noise, and much of it",
     ),
 }
 """For each bottleneck what to try, the most promising first."""
