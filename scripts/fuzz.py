@@ -13,7 +13,6 @@ import io
 import json
 import os
 import random
-import resource
 import sys
 import tempfile
 import traceback
@@ -30,6 +29,7 @@ from ocr_precompute.annotations import read_annotations
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.images.decoding import decode
 from ocr_precompute.parameters import RECIPES, Parameters
+from ocr_precompute.runtime.clock import peak_memory
 from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Rules
 from ocr_precompute.targets.maps import draw_targets
@@ -226,7 +226,7 @@ def fuzz(kind: str, count: int, seed: int, attempt: Callable[[random.Random], st
         slowest = max(slowest, (seconds, number))
         if seconds > MOST_SECONDS:
             failures.append(f"{kind} {number}: took {seconds:.1f} s")
-    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = peak_memory()
     if memory > MOST_MEMORY:
         failures.append(f"{kind}: took {memory / 1e6:.0f} MB")
     told = ", ".join(f"{outcome} {n}" for outcome, n in sorted(outcomes.items()))

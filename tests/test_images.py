@@ -363,10 +363,10 @@ def test_damage_inside_a_tiff_is_named(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 MEMORY = """
-import resource, sys, zlib, struct
+import sys, zlib, struct
 from ocr_precompute.errors import ImageError
 from ocr_precompute.images.decoding import decode
-peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from ocr_precompute.runtime.clock import peak_memory as peak
 before = peak()
 for path in sys.argv[1:]:
     try:

@@ -21,7 +21,6 @@ import gc
 import hashlib
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -59,7 +58,7 @@ from ocr_precompute.pipeline.plan import cut_shards, work_left
 from ocr_precompute.pipeline.publish import contents_of
 from ocr_precompute.pipeline.scan import Scan
 from ocr_precompute.pipeline.understand import understand
-from ocr_precompute.runtime.clock import seconds_of
+from ocr_precompute.runtime.clock import peak_memory, seconds_of
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.store import create_store, publish_manifest, read_manifest, shard_path
@@ -248,12 +247,6 @@ def measure_bare(folder: Path) -> Figures:
 
 
 # ----------------------------------------------------------------- measuring, each in a process
-
-
-def peak_memory() -> int:
-    """The most memory this process has held, bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def in_process(part: str, arguments: argparse.Namespace) -> Figures:
