@@ -103,6 +103,17 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(store=tmp_path / "store", size=64, shard_length=8, backend="sequential")
 
 
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Three images of 100 x 200, one of them in a folder."""
+    folder = tmp_path / "images"
+    (folder / "train").mkdir(parents=True)
+    page = cv2.imencode(".png", np.full((100, 200, 3), 255, np.uint8))[1].tobytes()
+    for name in ("a.png", "b.png", "train/c.png"):
+        (folder / name).write_bytes(page)
+    return folder
+
+
 COMMAND = [sys.executable, "-m", "ocr_precompute"]
 
 

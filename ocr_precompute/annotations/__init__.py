@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ocr_precompute.annotations import formats
-from ocr_precompute.annotations.checks import check_entries, is_plain, plain_name, unsafe
+from ocr_precompute.annotations.checks import check_entries, is_plain, unsafe
 from ocr_precompute.annotations.crossing import survey
-from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.reading import (
-    Annotation,
-    AnnotationFormat,
-    Entry,
-    Found,
-    Note,
-    Reading,
-)
+from ocr_precompute.annotations.folders import ImageNames, plain_name
+from ocr_precompute.annotations.reading import Annotation, Entry, Found, Note, Reading
+from ocr_precompute.annotations.registry import choose_format, format_names
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.settings import Rules
@@ -31,11 +22,6 @@ log = logging.getLogger(__name__)
 _RELATIVE = (-0.1, 1.1)  # coordinates within are shares of the image's size
 
 
-def format_names() -> list[str]:
-    """Every annotation format there is, by its module's name."""
-    return sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
-
-
 def read_annotations(
     path: Path, images: Path, format_name: str = "auto", rules: Rules | None = None
 ) -> Reading:
@@ -44,13 +30,16 @@ def read_annotations(
     path: annotation file or folder. images: folder that image names are relative to.
     format_name: `auto`, a format, or FORMAT:DIALECT. rules: what becomes of bad and self-crossing
     polygons; by default bad ones are left out, and self-crossing quads repaired.
-    Raises InputError if there is nothing at path, or no format fits.
+    Raises InputError if there is nothing at path, or not one format fits.
     """
     rules = rules or Rules()
-    module, dialect = _format(path, format_name)
+    if not path.exists():
+        reason = "there is no such annotation file or folder; correct the path"
+        raise InputError([Problem("annotations", str(path), "", reason)])
+    form, dialect = choose_format(path, format_name)
     names = ImageNames(images)
     with without_collector():
-        found = module.read(path, names, dialect, rules)
+        found = form.read(path, names, dialect, rules)
         annotations, problems, notes = _checked(found, names, rules)
         annotations, noted, bounds = survey(annotations, rules.repair is not False)
     if bounds and _RELATIVE[0] <= bounds[0] and bounds[1] <= _RELATIVE[1]:
@@ -59,21 +48,20 @@ def read_annotations(
             "multiply x by its width and y by its height: points are pixels"
         )
         problems.append(Problem("annotations", str(path), "", reason))
-    short = module.__name__.rpartition(".")[2]
-    chosen = f"{short}:{found.dialect}" if found.dialect else short
+    chosen = f"{form.name}:{found.dialect}" if found.dialect else form.name
     log.info(
         "%s: read as %s, %d images, %d problems", path, chosen, len(annotations), len(problems)
     )
     used = {a.name for a in annotations} | {problem.sample for problem in problems}
     return Reading(
-        format=short,
+        format=form.name,
         annotations=annotations,
         problems=problems,
         dialect=found.dialect,
         notes=tuple(sorted(notes + noted, key=lambda note: (note.sample, note.kind))),
         unannotated=tuple(sorted(names.names - used)),
         left_out=found.left_out,
-        warnings=found.warnings,
+        warnings=tuple(found.warnings),
     )
 
 
@@ -83,12 +71,14 @@ def _checked(
     """The annotations in order of their names, and what is wrong or worth saying."""
     problems: list[Problem] = []
     seen: set[str] = set()
-    twice: set[str] = set()
+    unusable: set[str] = set()
 
     def usable() -> Iterator[tuple[str, Entry]]:
-        for entry in found.entries:
+        for entry in _until_broken(found, problems):
             if isinstance(entry, Problem):
                 problems.append(entry)
+                if entry.kind == "image":
+                    unusable.add(names.on_disk(plain_name(entry.sample)))
                 continue
             plain = is_plain(entry.name)  # as nearly all are
             name = entry.name if plain else names.on_disk(plain_name(entry.name))
@@ -97,7 +87,7 @@ def _checked(
             elif name in seen:
                 reason = "is annotated twice; keep one of the entries"
                 problems.append(Problem("image", entry.file, entry.name, reason, name))
-                twice.add(name)
+                unusable.add(name)
             else:
                 seen.add(name)
                 yield name, entry
@@ -108,32 +98,13 @@ def _checked(
         annotations += [annotation] if annotation else []
         problems += bad
         notes += more
-    kept = (annotation for annotation in annotations if annotation.name not in twice)
+    kept = (annotation for annotation in annotations if annotation.name not in unusable)
     return sorted(kept, key=lambda each: each.name), problems, notes
 
 
-def _format(path: Path, wanted: str) -> tuple[AnnotationFormat, str]:
-    """The format and dialect that are wanted, or the first format that recognises the path."""
-    if not path.exists():
-        reason = "there is no such annotation file or folder; correct the path"
-        raise InputError([Problem("annotations", str(path), "", reason)])
-    known = format_names()
-    modules: list[AnnotationFormat] = [
-        importlib.import_module(f"{formats.__name__}.{name}") for name in known
-    ]
-    if wanted == "auto":
-        for module in modules:
-            if module.recognises(path):
-                return module, ""
-        reason = f"is in no known annotation format; say which with --format ({', '.join(known)})"
-        raise InputError([Problem("annotations", str(path), "", reason)])
-    name, colon, dialect = wanted.partition(":")
-    for short, module in zip(known, modules, strict=True):
-        if name == short or name in module.ALIASES:
-            if colon and dialect not in module.DIALECTS:
-                dialects = ", ".join(f"{short}:{each}" for each in module.DIALECTS) or short
-                reason = f"format {wanted!r} is unknown; one of {dialects}"
-                raise InputError([Problem("annotations", str(path), "", reason)])
-            return module, dialect
-    reason = f"format {name!r} is unknown; one of auto, {', '.join(known)}"
-    raise InputError([Problem("annotations", str(path), "", reason)])
+def _until_broken(found: Found, problems: list[Problem]) -> Iterator[Entry | Problem]:
+    """The entries; what ends them before they are all there goes to problems."""
+    try:
+        yield from found.entries
+    except InputError as error:
+        problems.extend(error.problems)

@@ -31,11 +31,6 @@ def is_plain(name: str) -> bool:
     return name.isascii() and _PLAIN_NAME.fullmatch(name) is not None
 
 
-def plain_name(name: str) -> str:
-    """An image's name with `/` between folders, whatever wrote it."""
-    return PurePosixPath(name.replace("\\", "/")).as_posix() if name else name
-
-
 def unsafe(name: str) -> str:
     """Why an image name may not be used; empty if it may."""
     parts = PurePosixPath(name).parts
@@ -142,7 +137,8 @@ def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
                 raise ValueError(reason)
             polygon = _check_points(points, rules.max_vertices)
         except ValueError as error:
-            where = label if entry.alone else f"{name}: {label}"
+            at = f"{entry.place} {label}" if entry.place else label
+            where = at if entry.alone else f"{name}: {at}"
             problem = Problem("polygon", entry.file, where, str(error), name)
             problems += [problem] if problem not in problems[-1:] else []  # a key twice: once
             if rules.skip_bad != "polygon":

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ocr_precompute import files
+from ocr_precompute.errors import InputError, Problem
+
+LARGEST_TEXT = 1 << 30
+"""Bytes of a text file that is read line by line."""
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before a name
+
+
+def plain_name(name: str) -> str:
+    """An image's name with `/` between folders, whatever wrote it."""
+    return PurePosixPath(name.replace("\\", "/")).as_posix() if name else name
 
 
 def is_image_name(name: str) -> bool:
@@ -98,6 +112,20 @@ class ImageNames:
             return name
         return self._composed.get(unicodedata.normalize("NFC", name), name)
 
+    def resolved(self, name: str) -> str:
+        """The image that is meant by a name of another folder, or of another machine.
+
+        It is the longest end of the path that an image has, also without what an upload put before
+        it. If none has, the name stays as it is.
+        """
+        parts = plain_name(name).split("/")
+        for start in range(len(parts)):
+            found = self.on_disk("/".join(parts[start:]))
+            if found in self.names:
+                return found
+        bare = self.on_disk(_UPLOADED.sub("", parts[-1], count=1))
+        return bare if bare in self.names else name
+
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         found = defaultdict(list)
@@ -138,8 +166,25 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
     Raises OSError if it cannot be read, ValueError saying what is wrong with it otherwise.
     """
-    try:
+    with _remedies(limit):
         return files.read_bounded(path, limit)
+
+
+def open_bounded(path: Path, limit: int) -> BinaryIO:
+    """A regular file of at most limit bytes, opened for reading; raises as `read_bounded` does."""
+    with _remedies(limit):
+        file = files.open_regular(path)
+        if os.fstat(file.fileno()).st_size > limit:
+            file.close()
+            raise OSError(errno.EFBIG, "is too large", str(path))
+        return file
+
+
+@contextmanager
+def _remedies(limit: int) -> Iterator[None]:
+    """Say of files that are of no use what to do about them."""
+    try:
+        yield
     except OSError as error:
         remedies = {
             errno.EINVAL: "is not a regular file; replace or remove it",
@@ -169,3 +214,29 @@ def decode_text(data: bytes) -> str:
         text = data.decode("utf-8-sig", errors="replace")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text if text.endswith("\n") else text + "\n"
+
+
+def text_lines(path: Path, largest: int = LARGEST_TEXT) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers, decoded as by `decode_text`.
+
+    One line is held at a time. Raises InputError, where it happens, for what cannot be read.
+    """
+    try:
+        with open_bounded(path, largest) as file:
+            first = file.read(2)
+            file.seek(0)
+            wide = first in (b"\xff\xfe", b"\xfe\xff")
+            encoding, errors = ("utf-16", "strict") if wide else ("utf-8-sig", "replace")
+            with io.TextIOWrapper(file, encoding, errors) as text:
+                for number, line in enumerate(text, 1):
+                    if not line.isspace():
+                        yield number, line.removesuffix("\n")
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}; make it readable, or correct the path"
+    except UnicodeError:
+        reason = "starts as UTF-16 and is damaged; save it as UTF-8"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return
+    raise InputError([Problem("annotations", str(path), "", reason)])

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from functools import cache
+from typing import Any
 
-from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
-from ocr_precompute.settings import Rules
+
+_LARGEST_SIDE = 1e9  # pixels; what is larger is a slip
+
+
+def declared_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """An image's size as a file gives it, (height, width) in pixels; None if it is none."""
+    for side in (height, width):
+        if type(side) not in (int, float) or not 0 < side < _LARGEST_SIDE:
+            return None
+    return int(height), int(width)
+
+
+@cache
+def word_label(number: int) -> str:
+    """What messages call a word that has but its number in the image; one text for all images."""
+    return f"word {number}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Words:
-    """The words of one image as a file has them, column by column.
+    """The words of one image as a file has them, column by column; packed after reading.
 
-    labels: of each word, for messages. points: as found; if all is well a list of [x, y], or an
-    array. ignore: don't-care flags.
+    labels: where each is, for messages. points: as found; if all is well a list of [x, y] floats,
+    or an array. ignore: don't-care flags.
     """
 
-    labels: list[str]
+    labels: Sequence[str]
     points: list[Any]
     ignore: list[bool]
 
@@ -61,7 +75,7 @@ class Entry:
     file: the annotation file, for messages. name: image file, relative to the image folder.
     words: those that could be parsed. bad: the others. declared_size: (height, width) in pixels, if
     the annotation gives it. alone: whether the file holds no other image, so that a message about a
-    word need not say which.
+    word need not say which. place: where in its file the image is, as `line 3`, if that helps.
     """
 
     file: str
@@ -70,6 +84,7 @@ class Entry:
     bad: Sequence[BadWord] = ()
     declared_size: tuple[int, int] | None = None
     alone: bool = False
+    place: str = ""
 
     def __len__(self) -> int:
         """How many words, the bad ones too."""
@@ -80,27 +95,15 @@ class Entry:
 class Found:
     """What a format finds at a path; see `Reading` for left_out and warnings.
 
-    entries: images in any order, and what is wrong with whole images or the whole.
+    entries: images in any order, and what is wrong with whole images or the whole; best a generator,
+    so that only few images are held as the file has them. What an image is annotated with counts
+    for nothing if there is a problem with the image. warnings: may grow while entries are taken.
     """
 
     entries: Iterable[Entry | Problem]
     dialect: str = ""
     left_out: tuple[tuple[str, str], ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-class AnnotationFormat(Protocol):
-    """What a format module offers."""
-
-    __name__: str
-    ALIASES: tuple[str, ...]
-    DIALECTS: tuple[str, ...]
-
-    def recognises(self, path: Path) -> bool:
-        """Whether the file or folder at path looks like this format."""
-
-    def read(self, path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
-        """The images annotated at path; dialect is one of DIALECTS, or empty to find out."""
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,6 +9,7 @@ import typer
 from ocr_precompute import __version__
 from ocr_precompute.cli.bench import bench
 from ocr_precompute.cli.build import BuildCommand, build
+from ocr_precompute.cli.formats import formats
 from ocr_precompute.cli.gc import gc
 from ocr_precompute.cli.inspect import inspect
 from ocr_precompute.cli.preview import preview
@@ -48,5 +49,5 @@ def _options(
 
 
 app.command(cls=BuildCommand)(build)
-for command in (verify, inspect, preview, bench, remove, gc):
+for command in (verify, inspect, preview, bench, remove, gc, formats):
     app.command()(command)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ocr_precompute.annotations import format_names
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.settings import DEFAULT_CONFIG, Settings, Source, source_with
 
@@ -39,7 +38,11 @@ AnnotationsOption = Annotated[
 ]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", help=f"Annotation format: auto, {', '.join(format_names())}."),
+    typer.Option(
+        "--format",
+        help="Annotation format: auto, or one that `ocr-precompute formats` lists, as NAME or "
+        "NAME:DIALECT.",
+    ),
 ]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Workers; as many as are of use by default.")

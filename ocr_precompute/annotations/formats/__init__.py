@@ -1,12 +1,22 @@
-"""The annotation formats: a module here is a format, by its name.
+"""The annotation formats of this package: each module here is one, and holds its `FORMAT`.
 
-A format module has
-
-- `ALIASES`: other names that users know it by;
-- `DIALECTS`: what may follow its name and a colon in `--format`, if anything;
-- `recognises(path) -> bool`: whether the file or folder at path looks like this format;
-- `read(path, images, dialect, rules) -> Found`: its images in any order, with raw points.
-
-Points are checked after reading, once for all formats; a format reports only what it cannot parse,
-and need look at the limits in `rules` only where parsing more would take long.
+A reader gives an `Entry` for each image, in any order, with words as the file has them, as arrays
+or column by column. Points are checked and packed after reading, once for all formats; a format
+reports only what it cannot parse, and need look at the limits in `rules` only where parsing more
+would take long. docs/formats.md says how to add one.
 """
+
+from __future__ import annotations
+
+from ocr_precompute.annotations.formats import coco, doctr, icdar, labelme, paddle, words
+from ocr_precompute.annotations.protocol import AnnotationFormat
+
+FORMATS: tuple[AnnotationFormat, ...] = (
+    coco.FORMAT,
+    doctr.FORMAT,
+    icdar.FORMAT,
+    labelme.FORMAT,
+    paddle.FORMAT,
+    words.FORMAT,
+)
+"""All of them, in order of their names."""

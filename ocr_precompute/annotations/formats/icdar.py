@@ -20,8 +20,8 @@ import numpy as np
 
 from ocr_precompute.annotations.checks import too_many
 from ocr_precompute.annotations.choice import TextFile, choose_dialect
-from ocr_precompute.annotations.dialects import DIALECTS as FORMS
 from ocr_precompute.annotations.dialects import (
+    DIALECTS,
     Shape,
     count_shapes,
     fits,
@@ -38,37 +38,38 @@ from ocr_precompute.annotations.folders import (
     decode_text,
     read_bounded,
     text_files,
-    walk,
 )
+from ocr_precompute.annotations.looking import Fit, Look
+from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Words
 from ocr_precompute.errors import Problem
 from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Rules
 
-ALIASES: tuple[str, ...] = ()
-DIALECTS = tuple(FORMS)
-
-_SUFFIXES = {".txt", ".csv"}
+_SUFFIXES = (".csv", ".txt")
 _LARGEST_FILE = 64 << 20  # bytes; a million words
 _SHOWN = 3
 
 
-def recognises(path: Path) -> bool:
-    """Whether path is a folder that holds a text file."""
-    return path.is_dir() and any(
-        entry.name[0] != "." and os.path.splitext(entry.name)[1].lower() in _SUFFIXES
-        for _, entry in walk(path)
-    )
+def _recognise(look: Look) -> Fit:
+    if not look.is_folder:
+        return Fit.NO
+    files = look.files(*_SUFFIXES)
+    lines = [shape(line) for file in files for line in file.lines]
+    fitting = sum(any(fits(dialect, line) for dialect in DIALECTS) for line in lines)
+    if 2 * fitting > len(lines):
+        return Fit.YES
+    return Fit.PERHAPS if files else Fit.NO
 
 
-def read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
+def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
     """One entry per text file, matched to the image of the same stem and folder.
 
     dialect: of all files; if empty, the one that the lines of all files together fit best.
     """
     if not path.is_dir():
         return Found([Problem("annotations", str(path), "", "must be a folder of text files")])
-    names, left_out = text_files(path, _SUFFIXES)
+    names, left_out = text_files(path, set(_SUFFIXES))
     files: list[TextFile] = []
     problems: list[Problem] = []
     warnings: list[str] = []
@@ -240,3 +241,17 @@ def _float(field: str) -> float:
         return float(field)
     except ValueError:
         return float("nan")
+
+
+FORMAT = AnnotationFormat(
+    name="icdar",
+    summary="a folder of `.txt` or `.csv` files, one per image (`gt_img_1.txt`, `img_1.csv` or "
+    "`img_1.jpg.txt` for `img_1.jpg`; sub-folders as those of the images), one line per word",
+    dont_care="the text `###`, in quotes or not; of `rctw` also a difficulty that is not 0",
+    example="""\
+10,10,90,12,90,32,10,30,Ada
+110,50,180,50,180,70,110,70,###""",
+    recognise=_recognise,
+    read=_read,
+    dialects=DIALECTS,
+)

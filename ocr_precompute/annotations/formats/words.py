@@ -9,54 +9,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.dialects import is_dont_care
-from ocr_precompute.annotations.folders import ImageNames, read_bounded
-from ocr_precompute.annotations.reading import BadWord, Entry, Found, Words
+from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.annotations.json_files import members, repeated
+from ocr_precompute.annotations.looking import Fit, Look
+from ocr_precompute.annotations.protocol import AnnotationFormat
+from ocr_precompute.annotations.reading import BadWord, Entry, Found, Words, declared_size
 from ocr_precompute.errors import Problem
 from ocr_precompute.settings import Rules
 
-ALIASES = ("ufo",)
-DIALECTS: tuple[str, ...] = ()
-
-_LARGEST_FILE = 1 << 30  # bytes; parsed, a file takes about ten times as much memory
+_LARGEST_FILE = 1 << 30  # bytes
 _IGNORE_TAGS = frozenset({"masked", "excluded-region", "maintable", "stamp"})
 _RARE_MARKS = frozenset({"illegibility", "tags", "word_tags"})
 _SIZES = (("img_h", "img_w"), ("height", "width"))
+_FEW_WORDS = 64
+_TWICE = "the key stands twice; keep one of the two"
 
 
-class _Repeated(dict[str, Any]):
-    """A JSON object in which keys stand more than once."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self._pairs = pairs
-
-    def repeated(self) -> dict[str, list[Any]]:
-        """The values of each key that stands more than once."""
-        found: dict[str, list[Any]] = {}
-        for key, value in self._pairs:
-            found.setdefault(key, []).append(value)
-        return {key: values for key, values in found.items() if len(values) > 1}
+def _recognise(look: Look) -> Fit:
+    if look.is_folder:
+        return Fit.NO
+    if isinstance(look.json, dict) and isinstance(look.json.get("images"), dict):
+        return Fit.YES
+    return Fit.PERHAPS if look.path.suffix.lower() == ".json" else Fit.NO
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else _Repeated(pairs)
-
-
-def _repeated(value: Any) -> dict[str, list[Any]]:
-    return value.repeated() if isinstance(value, _Repeated) else {}
-
-
-def recognises(path: Path) -> bool:
-    """Whether path is a `.json` file."""
-    return path.is_file() and path.suffix.lower() == ".json"
-
-
-def read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
+def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
     """One entry per image. Nothing but path is needed: the names are in the file."""
     return Found(_entries(path))
 
@@ -66,47 +48,30 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
     if path.is_dir():
         yield Problem("annotations", file, "", "must be a JSON file")
         return
-    document = _parse(path)
-    if isinstance(document, Problem):
-        yield document
-        return
-    entries = document.get("images") if isinstance(document, dict) else None
-    if not isinstance(entries, dict):
-        yield Problem(
-            "annotations", file, "", 'has no "images" object; see the README for the form'
-        )
-        return
-    if "images" in _repeated(document):
-        yield Problem("annotations", file, "", 'the key "images" stands twice; join the two')
-        return
-    twice = _repeated(entries)
-    for name, entry in entries.items():
-        if name in twice:
-            yield Problem("image", file, name, "the key stands twice; keep one of the two", name)
+    names: dict[str, bool] = {}  # and whether it has been said that it stands twice
+    objects = 0
+    for section, name, value in members(path, ("images",), _LARGEST_FILE, repeats=True):
+        if section != "images" or not (isinstance(name, str) or value == {}):
+            continue
+        if name is None:
+            objects += 1
+            if objects > 1:
+                reason = 'the key "images" stands twice; join the two'
+                yield Problem("annotations", file, "", reason)
+                return
+        elif name in names:
+            if not names[name]:
+                yield Problem("image", file, name, _TWICE, name)
+            names[name] = True
         else:
-            yield _entry(file, name, entry)
-
-
-def _parse(path: Path) -> Any:
-    """What the file holds, or the problem with it. Whole numbers are floats, of any length."""
-    file = str(path)
-    try:
-        data = read_bounded(path, _LARGEST_FILE)
-        text = data.decode(json.detect_encoding(data))
-        return json.loads(text, parse_int=float, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        return Problem("annotations", file, where, f"is not valid JSON: {error.msg}; correct it")
-    except RecursionError:
-        return Problem("annotations", file, "", "is nested too deeply to be annotations")
-    except UnicodeDecodeError as error:
-        reason = f"cannot be read as JSON: {error}; save it as UTF-8"
-        return Problem("annotations", file, "", reason)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}; make it readable, or correct the path"
-        return Problem("annotations", file, "", reason)
-    except ValueError as error:
-        return Problem("annotations", file, "", str(error))
+            names[name] = False
+            yield _entry(file, name, value)
+    if not objects:
+        reason = (
+            'has no "images" object; see the README for the form, and `ocr-precompute formats` '
+            "for others"
+        )
+        yield Problem("annotations", file, "", reason)
 
 
 def _entry(file: str, name: str, entry: Any) -> Entry | Problem:
@@ -114,7 +79,7 @@ def _entry(file: str, name: str, entry: Any) -> Entry | Problem:
     if not isinstance(entry, dict) or not isinstance(words, dict | None):
         reason = 'must be an object, and its "words" too; correct or remove it'
         return Problem("image", file, name, reason, name)
-    if "words" in _repeated(entry):
+    if "words" in repeated(entry):
         reason = 'the key "words" stands twice; join the two'
         return Problem("image", file, name, reason, name)
     words = words or {}
@@ -141,19 +106,29 @@ def _plain_words(words: dict[str, Any]) -> Words | None:
         for number, text in enumerate([word.get("transcription") for word in values]):
             if text and type(text) is str and is_dont_care(text):
                 ignore[number] = True
-    labels = [f"word {key}" for key in words]
+    labels = _labels(tuple(words)) if len(words) <= _FEW_WORDS else [_label(key) for key in words]
     return Words(labels, [word.get("points") for word in values], ignore)
 
 
+def _label(key: str) -> str:
+    return f"word {key}"
+
+
+@lru_cache(4096)
+def _labels(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """What messages call words of these keys. Most images have the keys of others: held once."""
+    return tuple([_label(key) for key in keys])
+
+
 def _words_one_by_one(words: dict[str, Any]) -> tuple[Words, list[BadWord]]:
-    good = Words([], [], [])
+    labels: list[str] = []
+    good = Words(labels, [], [])
     bad: list[BadWord] = []
-    twice = _repeated(words)
+    twice = repeated(words)
     for key, word in words.items():
-        label = f"word {key}"
+        label = _label(key)
         if key in twice:
-            reason = "the key stands twice; keep one of the two"
-            bad += [BadWord(label, _points(each), reason) for each in twice[key]]
+            bad += [BadWord(label, _points(each), _TWICE) for each in twice[key]]
             continue
         try:
             points, ignored = word["points"], _is_ignored(word)
@@ -162,7 +137,7 @@ def _words_one_by_one(words: dict[str, Any]) -> tuple[Words, list[BadWord]]:
         except ValueError as error:
             bad.append(BadWord(label, _points(word), str(error)))
             continue
-        good.labels.append(label)
+        labels.append(label)
         good.points.append(points)
         good.ignore.append(ignored)
     return good, bad
@@ -175,7 +150,7 @@ def _points(word: Any) -> Any:
 def _is_ignored(word: dict[str, Any]) -> bool:
     """Whether a word is declared don't-care. Raises ValueError if there is no telling."""
     if type(word) is not dict:  # of a JSON document, so it has keys that stand twice
-        key = next(iter(_repeated(word)))
+        key = next(iter(repeated(word)))
         raise ValueError(f"the key {key!r} stands twice; keep one of the two")
     text = word.get("transcription")
     ignored = type(text) is str and is_dont_care(text)
@@ -201,8 +176,22 @@ def _flag(key: str, value: Any) -> bool:
 
 def _declared_size(entry: dict[str, Any]) -> tuple[int, int] | None:
     for keys in _SIZES if len(entry) > 1 else ():  # there are more than words
-        sides = [entry.get(key) for key in keys]
-        if all(isinstance(side, float) and 0 < side < 1e9 for side in sides):
-            height, width = (int(side) for side in sides if isinstance(side, float))
-            return height, width
+        if size := declared_size(*map(entry.get, keys)):
+            return size
     return None
+
+
+FORMAT = AnnotationFormat(
+    name="words",
+    summary="one JSON file of all images and their words, also known as UFO; polygons of 3 or more "
+    "points, `words` may be absent, `img_w` and `img_h` are the image's size",
+    dont_care='`"ignore": true` or 1, `"illegibility": true`, the transcription `###`, UFO\'s tags '
+    "`masked`, `excluded-region`, `maintable` and `stamp`",
+    example="""\
+{"images": {"a.jpg": {"img_w": 200, "img_h": 100, "words": {
+  "0001": {"transcription": "Ada", "points": [[10, 10], [90, 12], [90, 32], [10, 30]]},
+  "0002": {"points": [[110, 50], [180, 50], [180, 70]], "ignore": true}}}}}""",
+    recognise=_recognise,
+    read=_read,
+    aliases=("ufo",),
+)

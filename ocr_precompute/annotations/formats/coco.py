@@ -1,0 +1,224 @@
+"""COCO's instances: lists of images and of annotations, each of which names its image.
+
+An object in several parts becomes a polygon for each; a mask the outline of each of its pieces; a
+box its corners, turned as CVAT says. Annotations may come before the images, and in any order: they
+are packed as they come, and sorted by image at the end.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr_precompute.annotations.dialects import is_dont_care
+from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.annotations.json_files import members
+from ocr_precompute.annotations.looking import Fit, Look
+from ocr_precompute.annotations.masks import BadMask, mask_outlines
+from ocr_precompute.annotations.outlines import box, numbers, pairs, turned
+from ocr_precompute.annotations.protocol import AnnotationFormat
+from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, declared_size
+from ocr_precompute.errors import Problem
+from ocr_precompute.samples import Polygons
+from ocr_precompute.settings import Rules
+
+_SECTIONS = ("images", "annotations")
+_TEXTS = ("text", "caption", "transcription", "utf8_string")
+_NUMBERS = frozenset({int, float})
+
+
+def _recognise(look: Look) -> Fit:
+    found = look.json if isinstance(look.json, dict) and not look.is_folder else {}
+    images, annotations = (_first(found.get(section)) for section in _SECTIONS)
+    if "image_id" in annotations and {"bbox", "segmentation"} & set(annotations):
+        return Fit.YES
+    return Fit.YES if {"id", "file_name"} <= set(images) else Fit.NO
+
+
+def _first(section: Any) -> dict[str, Any]:
+    first = section[0] if isinstance(section, list) and section else None
+    return first if isinstance(first, dict) else {}
+
+
+class _Gathered:
+    """Words of all images, packed as they come; images have numbers in the order of their ids."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int | float | str, int] = {}
+        self.labels: list[str] = []
+        self.bad: dict[int, list[BadWord]] = {}
+        self.no_mask = 0
+        self._images, self._lengths = array("q"), array("q")
+        self._points, self._ignore = array("d"), array("b")
+
+    def number(self, image: Any) -> int:
+        """The number of an image's id. Raises ValueError if it can be none."""
+        if type(image) not in (int, float, str):
+            raise ValueError("has no image_id; correct or remove it")
+        return self.numbers.setdefault(image, len(self.numbers))
+
+    def add(self, number: int, label: str, flat: Sequence[float], ignored: bool) -> None:
+        """A word of the image of that number, points as x, y, x, y."""
+        self._points.extend(flat)
+        self._images.append(number)
+        self._lengths.append(len(flat) // 2)
+        self._ignore.append(ignored)
+        self.labels.append(label)
+
+    def of_images(self) -> Iterator[FlatWords]:
+        """The words of each image in the order of numbers."""
+        images = np.frombuffer(self._images, np.int64)
+        order = np.argsort(images, kind="stable")
+        counts = np.bincount(images, minlength=len(self.numbers)).tolist()
+        polygons = Polygons(
+            np.frombuffer(self._points, np.float64).reshape(-1, 2),
+            np.frombuffer(self._lengths, np.int64),
+            np.frombuffer(self._ignore, np.bool_),
+        ).chosen(order)
+        place = 0
+        for count, own in zip(counts, polygons.cut(counts), strict=True):
+            labels = tuple([self.labels[i] for i in order[place : place + count].tolist()])
+            yield FlatWords(labels, own)
+            place += count
+
+
+def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
+    warnings: list[str] = []
+    return Found(_entries(path, images, warnings), warnings=warnings)
+
+
+def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[Entry | Problem]:
+    file, words = str(path), _Gathered()
+    listed: dict[int, tuple[str, tuple[int, int] | None]] = {}
+    missing = set(_SECTIONS)
+    for section, key, value in members(path, _SECTIONS, exact=True):
+        if section not in _SECTIONS:
+            continue
+        if not isinstance(key, int):
+            missing -= {section} if value == [] else set()
+        elif section == "annotations":
+            yield from _gather(file, key, value, words)
+        else:
+            yield from _list(file, key, value, words, listed)
+    for section in sorted(missing):
+        yield Problem("annotations", file, "", f'has no list "{section}"; it is not of this format')
+    if words.no_mask:
+        warnings.append(
+            f"{path}: {words.no_mask} masks cannot be decoded, their boxes are taken; correct them"
+        )
+    ids = list(words.numbers)
+    for number, own in enumerate(words.of_images()):
+        bad = words.bad.get(number, ())
+        if number not in listed:
+            reason = f'has {len(own.labels) + len(bad)} annotations and is not in "images"; add it'
+            name = f"image {ids[number]}"
+            yield Problem("image", file, name, reason, name)
+        else:
+            name, size = listed[number]
+            yield Entry(file, images.resolved(name), own, bad, size)
+
+
+def _list(
+    file: str, key: int, image: Any, words: _Gathered, listed: dict[int, Any]
+) -> Iterator[Problem]:
+    """Take up an image, or say what is wrong with it."""
+    name = image.get("file_name") if isinstance(image, dict) else None
+    if not isinstance(name, str) or not name:
+        yield Problem("image", file, f"images[{key}]", "has no file_name; correct or remove it")
+        return
+    try:
+        number = words.number(image.get("id"))
+    except ValueError:
+        yield Problem("image", file, name, "has no id; correct or remove it", name)
+        return
+    if number in listed:
+        reason = f"has the id of {listed[number][0]}; give each image its own"
+        yield Problem("image", file, name, reason, name)
+        return
+    listed[number] = name, declared_size(image.get("height"), image.get("width"))
+
+
+def _gather(file: str, key: int, annotation: Any, words: _Gathered) -> Iterator[Problem]:
+    """Take up an annotation, or say why it belongs to no image."""
+    if not isinstance(annotation, dict):
+        reason = "must be an object; correct or remove it"
+        yield Problem("annotations", file, f"annotations[{key}]", reason)
+        return
+    label = f"annotation {annotation.get('id', f'[{key}]')}"[:60]
+    try:
+        number = words.number(annotation.get("image_id"))
+    except ValueError as error:
+        yield Problem("annotations", file, label, str(error))
+        return
+    try:
+        ignored = _is_ignored(annotation)
+        outlines = _outlines(annotation, words)
+    except (ValueError, OverflowError) as error:
+        words.bad.setdefault(number, []).append(BadWord(label, None, str(error)))
+        return
+    for part, outline in enumerate(outlines, 1):
+        name = f"{label} part {part}" if len(outlines) > 1 else label
+        words.add(number, name, outline, ignored)
+
+
+def _outlines(annotation: dict[str, Any], words: _Gathered) -> list[Sequence[float]]:
+    """The polygons of an annotation, each as x, y, x, y. Raises ValueError if there are none."""
+    found = annotation.get("segmentation")
+    if isinstance(found, dict):
+        try:
+            return [outline.ravel().tolist() for outline in mask_outlines(found)]
+        except BadMask as error:
+            if annotation.get("bbox") is None:
+                raise ValueError(f"{error}; correct or remove it") from None
+            words.no_mask += 1
+    elif isinstance(found, list) and found:
+        parts = found if isinstance(found[0], list) else [found]
+        for part in parts:
+            if not isinstance(part, list) or len(part) % 2 or not set(map(type, part)) <= _NUMBERS:
+                pairs(part, "its segmentation")  # says what is wrong
+        return [list(map(float, part)) for part in parts]
+    elif found not in (None, []):
+        raise ValueError("its segmentation is neither polygons nor a mask; correct or remove it")
+    left, top, width, height = numbers(annotation.get("bbox"), 4, "its bbox")
+    corners = box(left, top, left + width, top + height)
+    degrees = _attribute(annotation, "rotation")
+    if type(degrees) in (int, float) and degrees:
+        corners = turned(corners, float(degrees), (left + width / 2, top + height / 2))
+    return [[number for corner in corners for number in corner]]
+
+
+def _attribute(annotation: dict[str, Any], name: str) -> Any:
+    attributes = annotation.get("attributes")
+    return attributes.get(name) if isinstance(attributes, dict) else None
+
+
+def _is_ignored(annotation: dict[str, Any]) -> bool:
+    """Whether it is don't-care. Raises ValueError if there is no telling."""
+    marks = annotation.get("iscrowd"), annotation.get("ignore"), _attribute(annotation, "ignore")
+    for mark in marks:
+        if mark not in (None, 0, 1, "false", "true"):
+            raise ValueError("iscrowd and ignore must be 0 or 1; correct it")
+        if mark in (1, "true"):
+            return True
+    texts = [annotation.get(name) for name in _TEXTS if name in annotation]
+    texts += [_attribute(annotation, "text")]
+    return any(isinstance(text, str) and is_dont_care(text) for text in texts)
+
+
+FORMAT = AnnotationFormat(
+    name="coco",
+    summary="COCO instances, one JSON file: polygons in one or several parts, masks (RLE), boxes, "
+    "also turned ones; every category is text",
+    dont_care='`"iscrowd": 1`, `"ignore": 1`, an attribute `ignore`, the text `###`',
+    example="""\
+{"images": [{"id": 1, "file_name": "a.jpg", "width": 200, "height": 100}],
+ "annotations": [{"id": 1, "image_id": 1, "iscrowd": 0, "bbox": [10, 10, 80, 22],
+                  "segmentation": [[10, 10, 90, 12, 90, 32, 10, 30]]}],
+ "categories": [{"id": 1, "name": "text"}]}""",
+    recognise=_recognise,
+    read=_read,
+)
