@@ -1,4 +1,4 @@
-"""Formats of annotations: recognised by content, from this package and others, each by its rules."""
+"""Formats of annotations: recognised by content, from this package and from others."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ from ocr_precompute.annotations.looking import Fit
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found, Words
 
-def form(name, entries=lambda path: (), fit=lambda look: Fit.YES if look.text == "mine" else Fit.NO):
+def form(name, entries=lambda path: (), fit=lambda look: Fit(2 * (look.text == "mine"))):
     return AnnotationFormat(
         name, "a format of mine", "nothing", "mine", fit, lambda path, *_: Found(entries(path))
     )

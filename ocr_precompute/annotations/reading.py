@@ -95,7 +95,7 @@ class Entry:
 class Found:
     """What a format finds at a path; see `Reading` for left_out and warnings.
 
-    entries: images in any order, and what is wrong with whole images or the whole; best a generator,
+    entries: images in any order, and what is wrong with whole images or the whole; a generator,
     so that only few images are held as the file has them. What an image is annotated with counts
     for nothing if there is a problem with the image. warnings: may grow while entries are taken.
     """

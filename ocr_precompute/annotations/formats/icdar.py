@@ -172,7 +172,8 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
     longest = 2 * rules.max_vertices if dialect == "polygon" else math.inf
     if all(suits(dialect, line) and line.numbers <= longest for line in file.shapes):
         return Entry(str(file.path), file.image, _flat_words(file, dialect), alone=True)
-    words = Words([], [], [])
+    labels: list[str] = []
+    words = Words(labels, [], [])
     bad = []
     for number, line in file.lines():
         found = shape(line)
@@ -187,7 +188,7 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
                 bad.append(BadWord(_label(number), points, reason))
                 continue
             ignored = difficult or is_dont_care(text)
-        words.labels.append(_label(number))
+        labels.append(_label(number))
         words.points.append(points)
         words.ignore.append(ignored)
     return Entry(str(file.path), file.image, words, bad, alone=True)

@@ -51,7 +51,7 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
     names: dict[str, bool] = {}  # and whether it has been said that it stands twice
     objects = 0
     for section, name, value in members(path, ("images",), _LARGEST_FILE, repeats=True):
-        if section != "images" or not (isinstance(name, str) or value == {}):
+        if section != "images" or isinstance(name, int) or (name is None and value != {}):
             continue
         if name is None:
             objects += 1
