@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -207,9 +206,7 @@ class TrainCLI(LightningCLI):
             return None
         path = Path(chosen.baseline)
         baseline = read_baseline(path)
-        devices = [torch.device("cuda", number) for number in trainer.device_ids]
-        on_gpu = trainer.strategy.root_device.type == "cuda"
-        check_comparable(path, baseline, measuring(chosen, devices if on_gpu else []))
+        check_comparable(path, baseline, measuring(chosen, trainer))
         return statistics.median(baseline.rates[RATE]) / trainer.world_size
 
     @property

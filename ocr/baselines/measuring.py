@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
 from ocr_precompute.baselines.baseline import Measuring
 from ocr_precompute.baselines.machine import this_machine
@@ -25,20 +26,20 @@ _LIBRARIES = ("ocr-precompute", "torch", "lightning", "numpy", "opencv-python-he
 _SIDE, _PRODUCTS = 4096, 20  # of matrices multiplied on a GPU
 
 
-def measuring(chosen: Any, devices: list[torch.device]) -> Measuring:
+def measuring(chosen: Any, trainer: Trainer) -> Measuring:
     """What is measured when a configuration trains. Raises StoreError if its store has no split.
 
-    chosen: the settings of `fit`. devices: of all processes of this machine.
+    chosen: the settings of `fit`. trainer: made from them.
     """
-    gpus = tuple(torch.cuda.get_device_name(d) for d in devices if d.type == "cuda")
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    gpus = tuple(map(torch.cuda.get_device_name, trainer.device_ids)) if on_gpu else ()
     settings = json.loads(json.dumps(chosen.as_dict(), default=str))
     data = {name: value for name, value in settings["data"].items() if name not in _PLACES}
-    trainer = {name: settings["trainer"].get(name) for name in _TRAINER}
     parts = {
         "data": {**data, "live": bool(settings["data"].get("live"))},
         "model": settings["model"],
         "optimizer": settings["optimizer"],
-        "trainer": trainer,
+        "trainer": {name: settings["trainer"].get(name) for name in _TRAINER},
     }
     return Measuring(
         kind="training",

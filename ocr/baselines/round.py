@@ -68,10 +68,8 @@ class Clock(lightning.Callback):
         """Write what was seen."""
         if not trainer.is_global_zero or not self._seconds:
             return
-        devices = [torch.device("cuda", number) for number in trainer.device_ids]
-        what = measuring(self.settings, devices if module.device.type == "cuda" else [])
         measured = {
-            "what": what.model_dump(mode="json"),
+            "what": measuring(self.settings, trainer).model_dump(mode="json"),
             "rate": self._samples * trainer.world_size / self._seconds,
             "reference": self._reference,
         }

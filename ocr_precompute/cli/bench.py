@@ -121,15 +121,20 @@ def measured(
 ) -> dict[str, Any]:
     """Measure, compare, show and keep what is wished for. Returns all of it for JSON."""
     from ocr_precompute.baselines.baseline import Baseline, write_baseline
+    from ocr_precompute.baselines.comparison import compared, compared_in_turn
     from ocr_precompute.reports.bench import measure, prepare
     from ocr_precompute.reports.charts import plot_bench
 
     prepared = [prepare(split, subject, effort) for subject in subjects]
-    what = measuring(prepared[0].conditions)
-    saved = wish.saved(what)
-    report, *others = measure(prepared, effort)
-    now = Baseline(**dict(what), reference=report.reference, rates=report.rates)
-    comparison = wish.comparison(now, saved, [other.rates for other in others])
+    what = measuring(prepared[0].conditions) if wish.save or wish.compare else None
+    saved = wish.saved(what) if what else None
+    report, *others = measure(prepared)
+    now: Baseline | None = None
+    if what:
+        now = Baseline(**dict(what), reference=report.reference, rates=report.rates)
+    comparison = compared(saved, now, wish.max_regression) if saved and now else None
+    if others:
+        comparison = compared_in_turn(others[0].rates, report.rates, wish.max_regression)
     print_bench(report)
     print_memory(report.memory, split)
     if plot:
@@ -137,7 +142,7 @@ def measured(
         say(f"chart in {plot}")
     if comparison:
         print_comparison(comparison, str(wish.compare or wish.against))
-    if wish.save:
+    if wish.save and now:
         write_baseline(wish.save, now)
         say(f"baseline in {wish.save}")
     return {**report.as_dict(), "comparison": comparison and comparison.as_dict()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.settings import check_local
 
 if TYPE_CHECKING:
-    from ocr_precompute.baselines.baseline import Baseline, Measuring, Rates
+    from ocr_precompute.baselines.baseline import Baseline, Measuring
     from ocr_precompute.baselines.comparison import Comparison
 
 _ROUNDS, _COMPARED_ROUNDS = 3, 9
@@ -95,18 +95,6 @@ class Wish:
         baseline = read_baseline(self.compare)
         check_comparable(self.compare, baseline, now)
         return baseline
-
-    def comparison(
-        self, now: Baseline, saved: Baseline | None, others: Sequence[Rates]
-    ) -> Comparison | None:
-        """What was measured, with the baseline, or with what took turns with it."""
-        from ocr_precompute.baselines.comparison import compared, compared_in_turn
-
-        if saved:
-            return compared(saved, now, self.max_regression)
-        if others:
-            return compared_in_turn(others[0], now.rates, self.max_regression)
-        return None
 
 
 def _wrong(entry: str, reason: str) -> InputError:

@@ -104,7 +104,7 @@ class Prepared:
 
 def bench(split_name: str, subject: Subject, effort: Effort) -> BenchReport:
     """Measure both paths on samples spread over a split. Raises as prepare and measure do."""
-    return measure([prepare(split_name, subject, effort)], effort)[0]
+    return measure([prepare(split_name, subject, effort)])[0]
 
 
 def prepare(split_name: str, subject: Subject, effort: Effort) -> Prepared:
@@ -120,8 +120,12 @@ def prepare(split_name: str, subject: Subject, effort: Effort) -> Prepared:
     return Prepared(split_name, split, items, subject.max_pixels, augmentation, effort)
 
 
-def measure(prepared: Sequence[Prepared], effort: Effort) -> list[BenchReport]:
-    """Measure both paths of each; all of them take turns. Raises InputError for lost images."""
+def measure(prepared: Sequence[Prepared]) -> list[BenchReport]:
+    """Measure both paths of each, all with the effort of the first; all of them take turns.
+
+    Raises InputError for lost images.
+    """
+    effort = prepared[0].effort
     contests = [each.laps() for each in prepared]
     laps = [lap for pair in contests for by_name in pair for lap in by_name.values()]
     with single_thread():

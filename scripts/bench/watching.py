@@ -32,7 +32,6 @@ from time import perf_counter
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from common import add_out, environment, markdown_table, megabytes, write_report
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -47,11 +46,11 @@ from ocr.lightning_modules.callbacks import (
     RunReport,
     ValidationRecord,
 )
+from ocr_precompute.baselines.comparison import compared_in_turn
 from ocr_precompute.runtime.clock import resident_memory
 
 PROFILED = 10  # steps
 VALIDATED = 25  # steps from validation to validation
-RESAMPLED = 10_000  # times
 
 
 @dataclass(frozen=True)
@@ -151,14 +150,6 @@ def rounds(arguments: argparse.Namespace) -> Iterator[dict[bool, Took]]:
             yield found
 
 
-def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """The median of ratios, and the interval in which it lies in 95 % of resamplings."""
-    random = np.random.default_rng(0)
-    drawn = random.choice(np.array(ratios), (RESAMPLED, len(ratios)))
-    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
-    return statistics.median(ratios), float(low), float(high)
-
-
 def report(arguments: argparse.Namespace, found: Sequence[dict[bool, Took]]) -> Iterator[str]:
     """The table."""
     yield f"# Watching a training, {arguments.batch_size} crops of {arguments.crop} pixels a step"
@@ -179,9 +170,8 @@ def report(arguments: argparse.Namespace, found: Sequence[dict[bool, Took]]) -> 
     ):
         on = [getattr(took[True], kind) for took in found]
         off = [getattr(took[False], kind) for took in found]
-        middle, low, high = (
-            100 * (value - 1) for value in interval([a / b for a, b in zip(on, off, strict=True)])
-        )
+        (ratio,) = compared_in_turn({name: off}, {name: on}, 0.0).ratios
+        middle, low, high = (100 * (x - 1) for x in (ratio.ratio, ratio.low, ratio.high))
         rows.append(
             (
                 name,
