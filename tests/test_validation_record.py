@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,22 @@ def test_losses_are_the_same_bit_for_bit(store: str, tmp_path: Path) -> None:
     assert on.metrics["val/hmean"] == off.metrics["val/hmean"]
     assert not list((tmp_path / "off").rglob("validation*"))
     assert list((tmp_path / "on").rglob("report.html"))
+
+
+def test_no_thread_touches_the_filters_of_warnings(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the process's own: two threads that put them back in turn leave all ignored."""
+    entered: list[str] = []
+    enter = warnings.catch_warnings.__enter__
+
+    def watched(self: Any) -> Any:
+        entered.append(threading.current_thread().name)
+        return enter(self)
+
+    monkeypatch.setattr(warnings.catch_warnings, "__enter__", watched)
+    once(tmp_path, store, [ValidationRecord()], max_epochs=1)
+    assert set(entered) <= {threading.main_thread().name}
 
 
 @pytest.mark.usefixtures("learnt")

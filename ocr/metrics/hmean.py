@@ -82,8 +82,12 @@ def _shapes(polygons: Sequence[np.ndarray]) -> np.ndarray:
     shapes = np.array(
         [shapely.Polygon(p) if len(p) >= 3 else shapely.Polygon() for p in polygons], object
     )
-    # Self-crossing polygons have no defined intersection until they are made valid.
-    return np.where(shapely.is_valid(shapes), shapes, shapely.make_valid(shapes))
+    # Self-crossing polygons have no defined intersection until they are made valid. Not asked with
+    # `shapely.is_valid`: that replaces the process's filters of warnings for a moment, and this
+    # runs in threads, where two such moments that overlap leave all warnings switched off.
+    crossing = shapely.is_valid_reason(shapes) != "Valid Geometry"
+    shapes[crossing] = shapely.make_valid(shapes[crossing])
+    return shapes
 
 
 def _meeting(wanted: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
