@@ -32,12 +32,16 @@ class Words:
     """The words of one image as a file has them, column by column; packed after reading.
 
     labels: where each is, for messages. points: as found; if all is well a list of [x, y] floats,
-    or an array. ignore: don't-care flags.
+    or an array. ignore: don't-care flags. texts: what each says, None where the file does not tell.
+    classes: what each is, by the name of its category, label or tag. Both are empty for a format
+    that knows nothing of the kind, and otherwise as long as the others.
     """
 
     labels: Sequence[str]
     points: list[Any]
     ignore: list[bool]
+    texts: Sequence[str | None] = ()
+    classes: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
