@@ -50,10 +50,17 @@ WAITING = {"forward": 10.0, "backward": 20.0}
         ("disk", evidence({**WAITING, "warp": 9, "checksum": 50}, waited=65, faults=5000), 65),
         ("data", evidence({**WAITING, "warp": 9, "checksum": 50}, waited=65, faults=5), 65),
         ("disk", evidence({**WAITING, "checkpoint": 60}), 60),
+        # The loader's threads have the cores, so that steps take long.
+        ("processor", evidence(COMPUTING | {"warp": 300}, waited=20, starved=50), 70),
+        ("compute", evidence(COMPUTING | {"warp": 30}, waited=20, starved=10), 65),
         ("transfer", evidence({**WAITING, "transfer": 50}), 50),
         ("synchronisation", evidence(COMPUTING, synchronising=38), 38),
         ("validation", evidence(COMPUTING, validation=200), 200),
         ("post-processing", evidence(COMPUTING, {"postprocess": 150}, validation=200), 150),
+        # Validations that wait for their samples are not slow themselves.
+        ("data", evidence({**WAITING, "warp": 60}, validation=90, waited_validating=80), 80),
+        ("disk", evidence({"read": 90}, validation=90, waited=9, waited_validating=80), 89),
+        ("validation", evidence(COMPUTING, validation=200, waited_validating=60), 140),
     ],
 )
 def test_the_largest_part_is_named(bottleneck: str, seen: Evidence, share: float) -> None:

@@ -19,6 +19,7 @@ _COMPUTING = (
 )
 
 _BUSY = 0.9  # share above which a processor has no time left for the loader, nor a GPU for more
+_STARVED = 0.1  # share of the training above which the loop goes short of processors
 _FAULTS = 10.0  # major faults a second above which pages come from a disk again and again
 _IDLE = 0.5  # share of the time of compute below which a GPU mostly waited for work
 
@@ -77,11 +78,12 @@ HANDING_OVER = (
 class Evidence:
     """What a process of a training has done with its time.
 
-    training, validation: seconds of steps and of validations. waited: of the former, seconds in
-    which the loop waited for the loader. synchronising: seconds in which gradients were under way
-    between processes. totals: all stages and waits. processor: share of the cores that the process
-    may use that it used. faults: pages that came from a disk. steps: how many there were. device:
-    what a GPU did in one of them; None on a CPU.
+    training, validation: seconds of steps and of validations. waited, waited_validating: of these,
+    seconds in which the loop waited for the loader. synchronising: seconds in which gradients were
+    under way between processes. totals: all stages and waits. processor: share of the cores that
+    the process may use that it used. faults: pages that came from a disk. steps: how many there
+    were. starved: of these, seconds in which the loop could have gone on, but for a processor.
+    device: what a GPU did in one of them; None on a CPU.
     """
 
     training: float
@@ -93,6 +95,8 @@ class Evidence:
     faults: int = 0
     steps: int = 0
     device: DeviceSeconds | None = None
+    waited_validating: float = 0.0
+    starved: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -124,16 +128,20 @@ class Evidence:
         """
         backward = self.stage("backward")
         synchronising = 0.0 if self.gpu.synchronising else min(self.synchronising, backward)
-        finding = min(self.wait("postprocess"), self.validation)
+        validation = max(0.0, self.validation - self.waited_validating)
+        finding = min(self.wait("postprocess"), validation)
         found = {
-            "data": self.waited,
+            "data": self.waited + self.waited_validating,
             "disk": self.stage("checkpoint"),
             "transfer": self.stage("transfer"),
             "compute": self.stage("forward", "optimiser") + backward - synchronising,
             "synchronisation": synchronising,
             "post-processing": finding,
-            "validation": self.validation - finding,
+            "validation": validation - finding,
         }
+        if self.device is None:  # beside a GPU the loop has to be in time, and no more
+            found["processor"] = min(self.starved, found["compute"])
+            found["compute"] -= found["processor"]
         found["other"] = max(0.0, self.seconds - sum(found.values()))
         if self.device is not None:
             found = _corrected(found, self.gpu)
@@ -174,15 +182,19 @@ def _corrected(clocked: dict[str, float], gpu: DeviceSeconds) -> dict[str, float
 def verdict(seen: Evidence) -> Verdict:
     """What the largest part of the loop's time is, and for waits for data, why they are."""
     parts = seen.parts()
+    told = shares_told(parts, "loop", seen.seconds)
+    cause, why = _why_data_is_late(seen)
+    if cause == "processor":  # for want of which steps took longer too
+        parts["processor"] = parts.get("processor", 0.0) + parts.pop("data")
     largest = max((name for name in parts if name != "other"), key=parts.__getitem__)
     share = parts[largest] / seen.seconds if seen.seconds else 0.0
     gain = _gain(seen, parts, largest)
-    told = shares_told(parts, "loop", seen.seconds)
+    if largest in ("data", "processor"):
+        largest = cause if largest == "data" else largest
+        told.append(why)
+    if seen.starved:
+        told.append(f"for {seen.starved:.2f} s of its steps the loop had no processor to go on")
     advice = TRY[largest]
-    if largest == "data":
-        largest, why = _why_data_is_late(seen)
-        advice = TRY[largest]
-        told += why
     told.append(f"the processor was busy {100 * seen.processor:.0f} % of what this process may use")
     told += _gpu_lines(seen)
     if largest == "compute" and seen.device and seen.gpu.computing < _IDLE * parts[largest]:
@@ -202,8 +214,9 @@ def _gain(seen: Evidence, parts: Mapping[str, float], largest: str) -> float:
     if not seen.seconds:
         return 1.0
     left = seen.seconds - parts[largest]
-    if largest == "data":
-        left = max(left, min(seen.seconds, seen.gpu.busy + seen.validation))
+    if largest in ("data", "processor"):
+        validation = seen.validation - seen.waited_validating
+        left = max(left, min(seen.seconds, seen.gpu.busy + validation))
     return gain_without(1 - left / seen.seconds)
 
 
@@ -220,19 +233,20 @@ def _gpu_lines(seen: Evidence) -> list[str]:
     return [f"the GPU was busy {100 * busy:.0f} % of the training: {step}"]
 
 
-def _why_data_is_late(seen: Evidence) -> tuple[str, list[str]]:
+def _why_data_is_late(seen: Evidence) -> tuple[str, str]:
     """Whether the loader waits for a disk, for the processor, or has too few threads."""
     faults = seen.faults / seen.seconds if seen.seconds else 0.0
     fetching, computing = seen.stage(*_FETCHING), seen.stage(*_COMPUTING)
-    told = [f"on the loader's threads reading files took {fetching:.2f} s, and the rest"]
+    told = f"on the loader's threads reading files took {fetching:.2f} s, and the rest"
     if faults > _FAULTS:
         touched = seen.stage(_FAULTING)
         fetching, computing = fetching + touched, computing - touched
-        told = [
+        told = (
             f"{faults:.0f} pages a second of mapped files came from a disk; on the loader's "
             f"threads reading them took {fetching:.2f} s, and the rest"
-        ]
-    told[0] += f" of making samples {computing:.2f} s"
+        )
+    told += f" of making samples {computing:.2f} s"
     if fetching > computing:
         return "disk", told
-    return ("processor" if seen.processor > _BUSY else "data"), told
+    short = seen.processor > _BUSY or seen.starved > _STARVED * seen.training
+    return ("processor" if short else "data"), told

@@ -54,6 +54,16 @@ def rate(counts: Iterable[int], seconds: float) -> float:
     return done / (time.perf_counter() - started)
 
 
+def starved() -> float:
+    """Seconds in which this thread could have run so far, and had no processor.
+
+    By Linux's scheduler (the run delay in schedstat); 0.0 where the system does not say.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
+
+
 def resident_memory() -> int | None:
     """Bytes of this process's own memory, without mapped files; None if the system is silent."""
     with suppress(OSError, ValueError, IndexError):

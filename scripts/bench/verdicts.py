@@ -125,8 +125,8 @@ def _is_image(path: Path) -> bool:
 
 
 TRAININGS = (
-    Bound("data", drawing, "draw_page", lambda: wait(0.02), data={"threads": 1}),
-    Bound("disk", Path, "read_bytes", lambda: wait(0.03), _is_image, {"threads": 1}, live=True),
+    Bound("data", drawing, "draw_page", lambda: wait(0.05), data={"threads": 1}),
+    Bound("disk", Path, "read_bytes", lambda: wait(0.08), _is_image, {"threads": 1}, live=True),
     Bound("processor", drawing, "draw_page", lambda: work(100), data={"threads": 8}),
     Bound("transfer", DataHooks, "transfer_batch_to_device", lambda: wait(0.05)),
     Bound("compute", DBNet, "forward", lambda: wait(0.08), lambda model, *_: model.training),

@@ -47,10 +47,10 @@ class Performance(lightning.Callback):
 
     def __init__(self) -> None:
         self._sync: SyncTimes | None = None
-        self._total = dict.fromkeys(("train", "wait", "sync", "val"), 0.0)
+        self._total = dict.fromkeys(("train", "wait", "sync", "val", "val_wait"), 0.0)
         self._samples = {"train": 0, "val": 0}
         self._epoch = dict(self._total), dict(self._samples)
-        self._mark = self._mark_val = self._waited = 0.0
+        self._mark = self._mark_val = self._waited = self._waited_val = 0.0
         self._begun = self._told = Totals()
         self._file: Path | None = None
         self._wait: waiting | None = None  # for a DataLoader, which keeps no clock
@@ -63,7 +63,10 @@ class Performance(lightning.Callback):
         return self._work
 
     def so_far(self) -> tuple[dict[str, float], Totals]:
-        """Seconds of train, wait (part of it), sync and val; and all stages since the start."""
+        """Seconds, and all stages since the start.
+
+        Of train, of wait and sync in it, of val, and of val_wait, the wait for batches in it.
+        """
         return dict(self._total), everything() - self._begun
 
     def finish(self, device: torch.device) -> None:
@@ -146,7 +149,7 @@ class Performance(lightning.Callback):
         self._wait_ends()
         if not trainer.sanity_checking:
             self.finish(module.device)
-        self._mark_val = perf_counter()
+        self._mark_val, self._waited_val = perf_counter(), waited_here("loader")
 
     def on_validation_batch_end(
         self,
@@ -164,8 +167,10 @@ class Performance(lightning.Callback):
         """Add a validation, post-processing and metric included."""
         if trainer.sanity_checking:
             return
-        self._total["val"] += perf_counter() - self._mark_val
-        self._mark, self._waited = perf_counter(), waited_here("loader")
+        now, waited = perf_counter(), waited_here("loader")
+        self._total["val"] += now - self._mark_val
+        self._total["val_wait"] += waited - self._waited_val
+        self._mark, self._waited = now, waited
         self._wait_begins(trainer)  # more of the epoch may come
 
     def on_train_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:

@@ -27,6 +27,7 @@ from ocr_precompute.profiling.verdict import (
     table,
     verdict_page,
 )
+from ocr_precompute.runtime.clock import starved
 from ocr_precompute.runtime.stages import Totals
 
 FOLDER = "profile"
@@ -43,6 +44,7 @@ class _Mark:
     processor: float
     faults: int
     steps: int
+    starved: float
 
     def since(self, earlier: _Mark) -> _Mark:
         """What came after an earlier one."""
@@ -53,6 +55,7 @@ class _Mark:
             self.processor - earlier.processor,
             self.faults - earlier.faults,
             self.steps - earlier.steps,
+            self.starved - earlier.starved,
         )
 
     def __add__(self, other: _Mark) -> _Mark:
@@ -63,6 +66,7 @@ class _Mark:
             self.processor + other.processor,
             self.faults + other.faults,
             self.steps + other.steps,
+            self.starved + other.starved,
         )
 
 
@@ -79,6 +83,7 @@ class Profile(lightning.Callback):
         """times: knows how far the training is. after: steps before the first that is profiled."""
         self._times, self._after, self._steps = times, after, steps
         self._done = self._begun = 0  # steps, and how many when the profiler started
+        self._starved = self._starved_before = 0.0  # in steps; of this thread when one began
         self._postponed = False
         self._window: ProfiledWindow | None = None
         self._profiled: Profiled | None = None
@@ -98,12 +103,20 @@ class Profile(lightning.Callback):
     def _mark(self) -> _Mark:
         spent, totals = self._times.so_far()
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
-        return _Mark(spent, totals, perf_counter(), process_time(), faults, self._done)
+        clocks = perf_counter(), process_time()
+        return _Mark(spent, totals, *clocks, faults, self._done, self._starved)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, module: lightning.LightningModule, batch: Any, _: int
+    ) -> None:
+        """The batch is there, so all that is needed now is a processor."""
+        self._starved_before = starved()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """Start and stop the profiler between steps."""
+        self._starved += starved() - self._starved_before
         self._done += 1
         if self._done == 1 and module.device.type == "cuda":
             self._attempt(lambda: self._warmed(module))
@@ -194,11 +207,13 @@ def _evidence(found: _Mark, profiled: Profiled | None, cores: float) -> Evidence
         training=found.spent["train"],
         validation=found.spent["val"],
         waited=found.spent["wait"],
+        waited_validating=found.spent["val_wait"],
         synchronising=found.spent["sync"],
         totals=found.totals,
         processor=min(1.0, found.processor / (found.clock * cores)) if found.clock else 0.0,
         faults=found.faults,
         steps=found.steps,
+        starved=found.starved,
         device=profiled.device if profiled else None,
     )
 
