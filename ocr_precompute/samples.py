@@ -114,6 +114,7 @@ class Sample:
 
     Polygons are in pixels of the image as displayed, that is with EXIF orientation applied.
     declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
+    begin: where in the name that of the image file begins; before it stands which source it is of.
     """
 
     name: str
@@ -121,11 +122,12 @@ class Sample:
     image: ImageFile
     polygons: Polygons
     declared_size: tuple[int, int] | None = None
+    begin: int = 0
 
     @property
     def path(self) -> Path:
         """The image file."""
-        return self.folder / self.name
+        return self.folder / self.name[self.begin :]
 
     @property
     def digest(self) -> bytes:

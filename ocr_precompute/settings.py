@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,9 +95,41 @@ class Rules(Frozen):
     max_vertices: int = Field(default=10_000, ge=3, description="refuse polygons with more")
 
 
-class Source(Frozen):
-    """Where a split comes from, and how it is read."""
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Marks(Frozen):
+    """What of an annotation counts, by what its author called it; and which image a name means."""
+
+    ignore_labels: _Names = Field(
+        default=(), description="words whose label, category or tag is one of these are don't care"
+    )
+    ignore_texts: _Names = Field(
+        default=(), description="words that say exactly one of these are don't care"
+    )
+    keep_labels: _Names = Field(
+        default=(),
+        description="words of all other labels are left out",
+    )
+    strip_prefix: str = Field(
+        default="", description="what names of images begin with that is not below the image folder"
+    )
+
+
+class Source(Marks):
+    """Where a split comes from, and how it is read.
+
+    A list of several is one split. Each then has a name, by default that of its folder of images,
+    which the names of its samples begin with: `receipts/a.jpg` is the image a.jpg of `receipts`.
+    """
+
+    name: str = Field(
+        default="", description="what names of samples begin with, of several sources"
+    )
     images: _Path = Field(description="folder that image names are relative to")
     annotations: _Path = Field(description="annotation file or folder")
     format: str = Field(default="auto", description="annotation format, or FORMAT:DIALECT")
@@ -106,18 +138,69 @@ class Source(Frozen):
         description="images without annotation: left out, pages without text, or an error",
     )
     rules: Rules | None = Field(default=None, description="by default those of the settings")
+    others: tuple[Source, ...] = Field(default=(), description="the rest of a list of sources")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_list(cls, value: Any) -> Any:
+        """A list of sources as the first of them, which holds the others."""
+        if not isinstance(value, list):
+            return value
+        if not value or not all(isinstance(each, dict) for each in value):
+            raise ValueError(
+                "must be one source, or a list of them, each with images and annotations"
+            )
+        return {**value[0], "others": value[1:]} if len(value) > 1 else value[0]
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Source:
+        parts = self.parts
+        names = [part.name for part in parts]
+        if any(part.others for part in self.others):
+            raise ValueError("a list of sources holds no other list")
+        if bad := [name for name in names if name and not is_split_name(name)]:
+            raise ValueError(f"source name {bad[0]!r}: {SPLIT_NAME_RULE}")
+        if self.others and len({name.casefold() for name in names}) < len(names):
+            twice = next(name for name in names if names.count(name) > 1 or not name)
+            raise ValueError(f"two sources are called {twice!r}; give each a `name` of its own")
+        return self
+
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """All sources of the list, without others and each with its name; or this one alone."""
+        if not self.others:
+            return (self,)
+        alone = (self.model_copy(update={"others": ()}), *self.others)
+        return tuple(
+            each.model_copy(update={"name": each.name or each.images.name}) for each in alone
+        )
+
+    def changed(self, change: Callable[[Source], Mapping[str, Any]]) -> Source:
+        """The same with every source of the list changed: what change gives of each."""
+        others = tuple(each.changed(change) for each in self.others)
+        return self.model_copy(update={"others": others, **change(self)})
+
+    def image_path(self, name: str) -> Path:
+        """The image file of a sample."""
+        if not self.others:
+            return self.images / name
+        first, _, rest = name.partition("/")
+        return next(part.images for part in self.parts if part.name == first) / rest
 
     def ruled(self, rules: Rules, recipe: Recipe) -> Source:
         """The source with nothing left open: its own rules, or else these, for that recipe."""
-        settled = self.rules or rules
-        if settled.repair is None:
-            settled = settled.model_copy(update={"repair": recipe.repairs})
-        return self.model_copy(update={"rules": settled})
+
+        def settled(source: Source) -> Mapping[str, Any]:
+            own = source.rules or rules
+            repair = recipe.repairs if own.repair is None else own.repair
+            return {"rules": own.model_copy(update={"repair": repair})}
+
+        return self.changed(settled)
 
     def skipping(self, skip_bad: SkipBad) -> Source:
         """The same source, read with another `skip_bad`."""
-        rules = (self.rules or Rules()).model_copy(update={"skip_bad": skip_bad})
-        return self.model_copy(update={"rules": rules})
+        update = {"skip_bad": skip_bad}
+        return self.changed(lambda s: {"rules": (s.rules or Rules()).model_copy(update=update)})
 
 
 def parse_size(value: Any) -> Any:

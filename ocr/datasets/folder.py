@@ -36,11 +36,11 @@ class ImageFolder(ImageDataset):
         Raises InputError if the folder is missing or holds no image.
         """
         fields = ("image", "name", "matrix", "original_size")
-        super().__init__(fields, parameters, Path(images), max_pixels)
+        super().__init__(fields, parameters, Path(images).joinpath, max_pixels)
         if skip_bad:
             self.fields = (*self.fields, "problem")
         self._skip_bad = skip_bad
-        self._names = sorted(ImageNames(self._images).names)
+        self._names = sorted(ImageNames(Path(images)).names)
         if not self._names:
             reason = "there is no image in this folder; name another"
             raise InputError([Problem("image", str(images), "", reason)])

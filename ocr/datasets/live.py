@@ -83,7 +83,7 @@ class LiveDataset(ImageDataset):
         return dataset
 
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
-        super().__init__(fields, settings.parameters, source.images, settings.max_pixels)
+        super().__init__(fields, settings.parameters, source.image_path, settings.max_pixels)
         self._annotated = live_annotations(
             source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels
         )

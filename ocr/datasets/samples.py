@@ -128,13 +128,17 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
 
 
 class ImageDataset(SampleDataset):
-    """A dataset whose samples are image files of a folder, by their names."""
+    """A dataset whose samples are image files; image_path tells where, by a sample's name."""
 
     def __init__(
-        self, fields: Sequence[str], parameters: Parameters, images: Path, max_pixels: int
+        self,
+        fields: Sequence[str],
+        parameters: Parameters,
+        image_path: Callable[[str], Path],
+        max_pixels: int,
     ) -> None:
         super().__init__(fields, parameters)
-        self._images, self._max_pixels = images, max_pixels
+        self._image_path, self._max_pixels = image_path, max_pixels
         self._content_sizes: np.ndarray | None = None
 
     @property
@@ -155,7 +159,7 @@ class ImageDataset(SampleDataset):
 
         Raises InputError, naming the image, if it cannot be read or decoded.
         """
-        path = self._images / name
+        path = self._image_path(name)
         try:
             made = decode(read_image(path, self._max_pixels))
         except (OSError, ImageError) as error:
@@ -174,7 +178,7 @@ class ImageDataset(SampleDataset):
     def _content_size(self, name: str) -> tuple[int, int]:
         size = self.parameters.size
         try:
-            return fitted_size(displayed_size(self._images / name, self._max_pixels), size)
+            return fitted_size(displayed_size(self._image_path(name), self._max_pixels), size)
         except (OSError, ImageError):
             return size
 

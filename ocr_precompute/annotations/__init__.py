@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ocr_precompute.annotations.checks import check_entries, is_plain, unsafe
 from ocr_precompute.annotations.crossing import survey
-from ocr_precompute.annotations.folders import ImageNames, plain_name
+from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.annotations.marking import Marking
 from ocr_precompute.annotations.reading import Annotation, Entry, Found, Note, Reading
 from ocr_precompute.annotations.registry import choose_format, format_names
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.runtime.collector import without_collector
-from ocr_precompute.settings import Rules
+from ocr_precompute.settings import Marks, Rules
 
 __all__ = ["Annotation", "Entry", "Note", "Reading", "format_names", "read_annotations"]
 
@@ -23,13 +24,19 @@ _RELATIVE = (-0.1, 1.1)  # coordinates within are shares of the image's size
 
 
 def read_annotations(
-    path: Path, images: Path, format_name: str = "auto", rules: Rules | None = None
+    path: Path,
+    images: Path,
+    format_name: str = "auto",
+    rules: Rules | None = None,
+    marks: Marks | None = None,
+    told: bool = False,
 ) -> Reading:
     """All annotated images, and everything wrong with them or worth saying.
 
     path: annotation file or folder. images: folder that image names are relative to.
     format_name: `auto`, a format, or FORMAT:DIALECT. rules: what becomes of bad and self-crossing
-    polygons; by default bad ones are left out, and self-crossing quads repaired.
+    polygons; by default bad ones are left out, and self-crossing quads repaired. marks: what counts
+    by what it is called. told: keep what words say and what they are, for `Annotation`.
     Raises InputError if there is nothing at path, or not one format fits.
     """
     rules = rules or Rules()
@@ -37,10 +44,11 @@ def read_annotations(
         reason = "there is no such annotation file or folder; correct the path"
         raise InputError([Problem("annotations", str(path), "", reason)])
     form, dialect = choose_format(path, format_name)
-    names = ImageNames(images)
+    marks = marks or Marks()
+    names, marking = ImageNames(images, marks.strip_prefix), Marking(marks)
     with without_collector():
         found = form.read(path, names, dialect, rules)
-        annotations, problems, notes = _checked(found, names, rules)
+        annotations, problems, notes = _checked(found, names, rules, marking, told)
         annotations, noted, bounds = survey(annotations, rules.repair is not False)
     if bounds and _RELATIVE[0] <= bounds[0] and bounds[1] <= _RELATIVE[1]:
         reason = (
@@ -61,12 +69,12 @@ def read_annotations(
         notes=tuple(sorted(notes + noted, key=lambda note: (note.sample, note.kind))),
         unannotated=tuple(sorted(names.names - used)),
         left_out=found.left_out,
-        warnings=tuple(found.warnings),
+        warnings=(*found.warnings, *(f"{path}: {line}" for line in marking.unused())),
     )
 
 
 def _checked(
-    found: Found, names: ImageNames, rules: Rules
+    found: Found, names: ImageNames, rules: Rules, marking: Marking, told: bool
 ) -> tuple[list[Annotation], list[Problem], list[Note]]:
     """The annotations in order of their names, and what is wrong or worth saying."""
     problems: list[Problem] = []
@@ -78,10 +86,10 @@ def _checked(
             if isinstance(entry, Problem):
                 problems.append(entry)
                 if entry.kind == "image":
-                    unusable.add(names.on_disk(plain_name(entry.sample)))
+                    unusable.add(names.named(entry.sample))
                 continue
-            plain = is_plain(entry.name)  # as nearly all are
-            name = entry.name if plain else names.on_disk(plain_name(entry.name))
+            plain = is_plain(entry.name) and not names.strip_prefix  # as nearly all are
+            name = entry.name if plain else names.named(entry.name)
             if not plain and (reason := unsafe(name)):
                 problems.append(Problem("image", entry.file, entry.name, reason, entry.name))
             elif name in seen:
@@ -90,11 +98,11 @@ def _checked(
                 unusable.add(name)
             else:
                 seen.add(name)
-                yield name, entry
+                yield name, marking.applied(entry)
 
     annotations: list[Annotation] = []
     notes: list[Note] = []
-    for annotation, bad, more in check_entries(usable(), rules):
+    for annotation, bad, more in check_entries(usable(), rules, told):
         annotations += [annotation] if annotation else []
         problems += bad
         notes += more

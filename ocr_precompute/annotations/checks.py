@@ -45,11 +45,13 @@ def unsafe(name: str) -> str:
     return ""
 
 
-def check_entries(entries: Iterable[tuple[str, Entry]], rules: Rules) -> Iterator[Checked]:
+def check_entries(
+    entries: Iterable[tuple[str, Entry]], rules: Rules, told: bool = False
+) -> Iterator[Checked]:
     """For each entry its annotation, everything wrong with its words, and what became of those.
 
-    entries: with the names of their images, checked and as they are on disk. The annotation is None
-    if the image is to be left out.
+    entries: with the names of their images, checked and as they are on disk. told: keep what words
+    say and what they are. The annotation is None if the image is to be left out.
     Datasets hold millions of words, and nearly all are good: one look at all points of many images
     takes a tenth of the time of a look at each word.
     """
@@ -58,12 +60,13 @@ def check_entries(entries: Iterable[tuple[str, Entry]], rules: Rules) -> Iterato
         whole = _all_good([entry for _, entry in part], rules)
         if whole is None and len(part) > 1:
             for each in part:
-                yield from check_entries([each], rules)
+                yield from check_entries([each], rules, told)
         elif whole is None:
-            yield _check_each(part[0][1], part[0][0], rules)
+            yield _check_each(part[0][1], part[0][0], rules, told)
         else:
             for (name, entry), (polygons, labels) in zip(part, whole, strict=True):
-                yield Annotation(name, polygons, labels, entry.declared_size), [], []
+                more = (entry.words.texts, entry.words.classes) if told else ()
+                yield Annotation(name, polygons, labels, entry.declared_size, *more), [], []
 
 
 def too_many(file: str, name: str, count: int, rules: Rules) -> Problem:
@@ -118,7 +121,7 @@ def _flat(words: list[Any]) -> tuple[np.ndarray, np.ndarray] | None:
     return np.array(numbers, np.float64).reshape(-1, 2), np.array(lengths, np.int64)
 
 
-def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
+def _check_each(entry: Entry, name: str, rules: Rules, told: bool) -> Checked:
     count = len(entry)
     if count > rules.max_polygons:
         return None, [too_many(entry.file, name, count, rules)], []
@@ -126,11 +129,14 @@ def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
     polygons: list[np.ndarray] = []
     ignore: list[bool] = []
     labels: list[str] = []
+    kept: list[int] = []
     problems: list[Problem] = []
     notes: list[Note] = []
-    for label, points, ignored, reason in itertools.chain(
-        zip(words.labels, words.points, words.ignore, itertools.repeat("")),
-        ((bad.label, bad.points, True, bad.reason) for bad in entry.bad),
+    for number, (label, points, ignored, reason) in enumerate(
+        itertools.chain(
+            zip(words.labels, words.points, words.ignore, itertools.repeat("")),
+            ((bad.label, bad.points, True, bad.reason) for bad in entry.bad),
+        )
     ):
         try:
             if reason:
@@ -151,10 +157,17 @@ def _check_each(entry: Entry, name: str, rules: Rules) -> Checked:
         polygons.append(polygon)
         ignore.append(ignored)
         labels.append(label)
+        kept.append(number)
     if problems and rules.skip_bad == "image":
         return None, [_left_out(problems)], []
     joined = Polygons.from_list(polygons, ignore)
-    return Annotation(name, joined, tuple(labels), entry.declared_size), problems, notes
+    more = (_those(words.texts, kept), _those(words.classes, kept)) if told else ()
+    return Annotation(name, joined, tuple(labels), entry.declared_size, *more), problems, notes
+
+
+def _those(column: Sequence[str | None], kept: list[int]) -> Sequence[str | None]:
+    """Of a column the entries of those numbers; None of bad words, which come after the others."""
+    return [column[n] if n < len(column) else None for n in kept] if column else ()
 
 
 def _note(name: str, label: str, kept: bool) -> Note:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def _treat(
             kind, detail = "self-crossing", "its outline crosses itself"
         notes.append(Note(kind, annotation.name, where, detail))
     mended = Polygons(points, polygons.lengths, polygons.ignore)
-    return Annotation(annotation.name, mended, annotation.labels, annotation.declared_size), notes
+    return replace(annotation, polygons=mended), notes
 
 
 def _tiny(part: Sequence[Annotation], polygons: Polygons, firsts: np.ndarray) -> list[Note]:

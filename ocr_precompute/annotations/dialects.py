@@ -141,6 +141,13 @@ def is_dont_care(text: str) -> bool:
     return _DONT_CARE in text and text.strip().strip('"').strip() == _DONT_CARE
 
 
+def word_text(dialect: str, text: str) -> str:
+    """What a word says: the end of its line, of most dialects without the quotes around it."""
+    text = text.strip()
+    quoted = dialect not in ("quad", "mlt") and len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1] if quoted else text
+
+
 def polygon_numbers(line: Shape) -> int:
     """How many of a line's numbers are coordinates where polygons may have any number of points."""
     return line.numbers - line.numbers % 2

@@ -77,11 +77,12 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 class ImageNames:
     """The names of the images below a folder, as they are on disk; looked at when first needed.
 
-    A folder that is not there holds none.
+    A folder that is not there holds none. strip_prefix: what names in annotations begin with that
+    is not below the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, strip_prefix: str = "") -> None:
+        self.folder, self.strip_prefix = folder, strip_prefix.replace("\\", "/")
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -112,13 +113,24 @@ class ImageNames:
             return name
         return self._composed.get(unicodedata.normalize("NFC", name), name)
 
+    def named(self, name: str) -> str:
+        """The image that an annotation calls so, as the disk has it, or how it would be called.
+
+        Without the prefix that is to be stripped, unless an image has just this name.
+        """
+        whole = self.on_disk(plain_name(name))
+        prefix, slashes = self.strip_prefix, name.replace("\\", "/")
+        if not prefix or not slashes.startswith(prefix) or whole in self.names:
+            return whole
+        return self.on_disk(plain_name(slashes[len(prefix) :].lstrip("/")))
+
     def resolved(self, name: str) -> str:
         """The image that is meant by a name of another folder, or of another machine.
 
         It is the longest end of the path that an image has, also without what an upload put before
         it. If none has, the name stays as it is.
         """
-        parts = plain_name(name).split("/")
+        parts = self.named(name).split("/")
         for start in range(len(parts)):
             found = self.on_disk("/".join(parts[start:]))
             if found in self.names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -48,28 +48,32 @@ class Words:
 class BadWord:
     """A word that a format cannot read: what it found of its points, and what is wrong.
 
-    points: [x, y] pairs as far as they could be told.
+    points: [x, y] pairs as far as they could be told. of_class: as in `Words`, if it is known.
     """
 
     label: str
     points: Any
     reason: str
+    of_class: str | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FlatWords:
     """The words of one image as arrays, for formats that need no look at each word.
 
-    labels: of each word, for messages. polygons: points not yet checked.
+    labels: of each word, for messages. polygons: points not yet checked. texts, classes: as in
+    `Words`.
     """
 
     labels: tuple[str, ...]
     polygons: Polygons
+    texts: Sequence[str | None] = ()
+    classes: Sequence[str | None] = ()
 
     def as_words(self) -> Words:
         """The same words with an array of points each."""
-        polygons = self.polygons
-        return Words(list(self.labels), polygons.as_list(), polygons.ignore.tolist())
+        polygons, told = self.polygons, (self.texts, self.classes)
+        return Words(self.labels, polygons.as_list(), polygons.ignore.tolist(), *told)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,12 +120,15 @@ class Annotation:
 
     labels: what messages call each polygon, as `word 0001` or `line 3`.
     declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
+    texts, classes: of each polygon, as in `Words`, if they were asked for and the format has them.
     """
 
     name: str
     polygons: Polygons
     labels: tuple[str, ...] = ()
     declared_size: tuple[int, int] | None = None
+    texts: Sequence[str | None] = ()
+    classes: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True)
@@ -161,3 +168,47 @@ class Reading:
     unannotated: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def within(self, source: str) -> Reading:
+        """The same, names beginning with that of the source."""
+
+        def named(name: str) -> str:
+            return f"{source}/{name}" if name else ""
+
+        def moved(problem: Problem) -> Problem:
+            entry = problem.entry
+            entry = named(entry) if problem.sample and entry.startswith(problem.sample) else entry
+            return replace(problem, sample=named(problem.sample), entry=entry)
+
+        return replace(
+            self,
+            annotations=[replace(each, name=named(each.name)) for each in self.annotations],
+            problems=[moved(problem) for problem in self.problems],
+            notes=tuple(replace(note, sample=named(note.sample)) for note in self.notes),
+            unannotated=tuple(map(named, self.unannotated)),
+            left_out=tuple((named(path), reason) for path, reason in self.left_out),
+        )
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Readings whose names differ as one; a format and a dialect are named where all have it."""
+    formats = {(reading.format, reading.dialect) for reading in readings}
+    names = sorted({reading.format for reading in readings})
+    return Reading(
+        format=" and ".join(names),
+        annotations=sorted(
+            (each for reading in readings for each in reading.annotations),
+            key=lambda each: each.name,
+        ),
+        problems=[problem for reading in readings for problem in reading.problems],
+        dialect=readings[0].dialect if len(formats) == 1 else "",
+        notes=tuple(
+            sorted(
+                (note for reading in readings for note in reading.notes),
+                key=lambda note: (note.sample, note.kind),
+            )
+        ),
+        unannotated=tuple(sorted(name for r in readings for name in r.unannotated)),
+        left_out=tuple(sorted(each for r in readings for each in r.left_out)),
+        warnings=tuple(line for reading in readings for line in reading.warnings),
+    )

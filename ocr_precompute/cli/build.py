@@ -14,11 +14,16 @@ from ocr_precompute.cli.options import (
     AnnotationsOption,
     ConfigOption,
     FormatOption,
+    IgnoreLabelOption,
+    IgnoreTextOption,
     ImagesOption,
     JobsOption,
     JsonOption,
+    KeepLabelOption,
     StoreOption,
+    StripPrefixOption,
     VerboseOption,
+    marked,
     source_to_build,
 )
 from ocr_precompute.cli.reporting import print_json, reporting
@@ -137,6 +142,10 @@ def build(
     images: ImagesOption = None,
     annotations: AnnotationsOption = None,
     format_name: FormatOption = None,
+    ignore_label: IgnoreLabelOption = None,
+    ignore_text: IgnoreTextOption = None,
+    keep_label: KeepLabelOption = None,
+    strip_prefix: StripPrefixOption = None,
     recipe: RecipeOption = None,
     size: SizeOption = None,
     decode: DecodeOption = None,
@@ -173,7 +182,9 @@ def build(
         if report_file:
             check_local(report_file, "--report")
         source = source_to_build(settings, split, images, annotations, format_name)
-        source = source.model_copy(update={"unannotated": unannotated or source.unannotated})
+        source = marked(source, ignore_label, ignore_text, keep_label, strip_prefix)
+        if unannotated:
+            source = source.changed(lambda _: {"unannotated": unannotated})
         with BuildScreen(report_file) as screen:
             report = building.build(
                 split,

@@ -44,6 +44,40 @@ FormatOption = Annotated[
         "NAME:DIALECT.",
     ),
 ]
+IgnoreLabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-label",
+        help="Words whose label, category or tag is this are don't care; give it as often as "
+        "needed. The label is what LabelMe, CVAT, Label Studio and COCO give each shape.",
+        metavar="LABEL",
+    ),
+]
+IgnoreTextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-text",
+        help="Words that say exactly this are don't care, beside ###; as often as needed.",
+        metavar="TEXT",
+    ),
+]
+KeepLabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-label",
+        help="Only words of this label are text, all others are left out; as often as needed.",
+        metavar="LABEL",
+    ),
+]
+StripPrefixOption = Annotated[
+    str | None,
+    typer.Option(
+        "--strip-prefix",
+        help="What names of images in the annotations begin with that is not below --images, as "
+        "in train/ or C:\\data\\.",
+        metavar="PREFIX",
+    ),
+]
 JobsOption = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Workers; as many as are of use by default.")
 ]
@@ -83,7 +117,7 @@ def source_built_from(
     source = recorded_source(settings.store, split) or settings.splits.get(split)
     if images or annotations:
         source = _override(source, split, images, annotations, format_name)
-    return source and source.model_copy(update={"rules": source.rules or settings.rules})
+    return source and source.changed(lambda each: {"rules": each.rules or settings.rules})
 
 
 def _override(
@@ -96,7 +130,28 @@ def _override(
     if source is None and not (images and annotations):
         raise source_unknown(split)
     given = {"images": images, "annotations": annotations, "format": format_name}
+    if source and source.others and any(value is not None for value in given.values()):
+        if not (images and annotations):
+            reason = "has several sources; give both --images and --annotations, or neither"
+            raise InputError([Problem("config", "command line", f"split {split!r}", reason)])
+        source = None
     return source_with(source, given)
+
+
+def marked(
+    source: Source,
+    ignore_labels: list[str] | None,
+    ignore_texts: list[str] | None,
+    keep_labels: list[str] | None,
+    strip_prefix: str | None,
+) -> Source:
+    """The source with what flags say that counts of its annotations; they replace what it says."""
+    given = {"ignore_labels": ignore_labels, "ignore_texts": ignore_texts}
+    given["keep_labels"] = keep_labels
+    chosen: dict[str, object] = {name: tuple(value) for name, value in given.items() if value}
+    if strip_prefix is not None:
+        chosen["strip_prefix"] = strip_prefix
+    return source.changed(lambda _: chosen)
 
 
 def source_unknown(split: str) -> InputError:

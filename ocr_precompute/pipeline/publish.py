@@ -91,7 +91,7 @@ def _refuse_damaged(manifest: Manifest, source: Source) -> None:
     """Raises InputError if the split has damaged images."""
     problems = [
         image_problem(
-            source.images / each.sample,
+            source.image_path(each.sample),
             each.sample,
             f"{each.damage}; replace it, or build without --strict",
         )

@@ -15,6 +15,7 @@ import joblib
 
 from ocr_precompute.annotations import Annotation, Reading, read_annotations
 from ocr_precompute.annotations.checks import unsafe
+from ocr_precompute.annotations.reading import joined
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.format.manifest import Manifest, Skipped
 from ocr_precompute.images.decoding import decode, read_header
@@ -78,11 +79,19 @@ def scan(
         reading = read_source(source)
     annotations, problems = reading.annotations, list(reading.problems)
     skips = _skips(source)
-    log.info("%s: %d images to look at", source.images, len(annotations))
+    folders = {f"{part.name}/": part.images for part in source.parts} if source.others else {}
+    log.info("%d images to look at", len(annotations))
 
     def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
         with stage("look"):
-            return [_digest_sample(each, source.images, max_pixels, cache, read) for each in part]
+            return [
+                _digest_sample(each, *_folder(each.name), max_pixels, cache, read) for each in part
+            ]
+
+    def _folder(name: str) -> tuple[Path, int]:
+        """The folder of an image, and where in the sample's name its own begins."""
+        first = name[: name.find("/") + 1]
+        return (folders[first], len(first)) if folders else (source.images, 0)
 
     read: list[str] = []
     samples: list[Sample] = []
@@ -110,14 +119,35 @@ def scan(
     return Scan(tuple(samples), _in_order(skipped), reading)
 
 
-def read_source(source: Source) -> Reading:
+def read_source(source: Source, told: bool = False) -> Reading:
+    """The annotations of all sources of a split, names kept apart by those of the sources.
+
+    See `_read_one`. Raises InputError with what is wrong with any that cannot be read at all.
+    """
+    readings: list[Reading] = []
+    problems: list[Problem] = []
+    for part in source.parts:
+        try:
+            found = _read_one(part, told)
+            readings.append(found.within(part.name) if source.others else found)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError([*problems, *(p for reading in readings for p in reading.problems)])
+    return readings[0] if len(readings) == 1 else joined(readings)
+
+
+def _read_one(source: Source, told: bool) -> Reading:
     """The annotations of a source, and of images without any what the source wants.
 
     The source's rules say what becomes of odd polygons; a missing image folder is one problem.
+    told: keep what words say and what they are.
     Raises InputError if something cannot be read at all; all else that is wrong is in `problems`.
     """
     try:
-        reading = read_annotations(source.annotations, source.images, source.format, source.rules)
+        reading = read_annotations(
+            source.annotations, source.images, source.format, source.rules, source, told
+        )
         if not source.images.is_dir():
             reason = "there is no such image folder; correct the path"
             problem = Problem("annotations", str(source.images), "", reason)
@@ -151,7 +181,7 @@ def _inside(text: str, source: Source) -> str:
 
 
 def _skips(source: Source) -> bool:
-    return source.rules is not None and source.rules.skip_bad != "no"
+    return all(part.rules and part.rules.skip_bad != "no" for part in source.parts)
 
 
 def _raise_unless_usable(source: Source, problems: list[Problem], some: bool) -> None:
@@ -176,7 +206,7 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
 
     def is_good(annotation: Annotation) -> bool:
         try:
-            data = read_image(source.images / annotation.name, max_pixels)
+            data = read_image(source.image_path(annotation.name), max_pixels)
             decode(data, parameters.size, parameters.decode, max_pixels)
         except (OSError, ImageError):
             return False
@@ -190,13 +220,19 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
 
 
 def _digest_sample(
-    annotation: Annotation, images: Path, max_pixels: int, cache: DigestCache, read: list[str]
+    annotation: Annotation,
+    images: Path,
+    begin: int,
+    max_pixels: int,
+    cache: DigestCache,
+    read: list[str],
 ) -> Sample | Problem:
     """The annotation with its image's digest; new images are looked at, known ones only statted.
 
-    read: where the paths of new ones go.
+    begin: where the name of the image begins in that of the sample. read: where the paths of new
+    ones go.
     """
-    path = os.path.join(images, annotation.name)  # Path takes longer than the file system
+    path = os.path.join(images, annotation.name[begin:])  # Path takes longer than the file system
     try:
         status = look_at(path, max_pixels)
         image = cache.lookup(path, status)
@@ -216,7 +252,8 @@ def _digest_sample(
         )
     except (OSError, ImageError) as error:
         return image_problem(path, annotation.name, error)
-    return Sample(annotation.name, images, image, annotation.polygons, annotation.declared_size)
+    polygons, declared = annotation.polygons, annotation.declared_size
+    return Sample(annotation.name, images, image, polygons, declared, begin)
 
 
 def _in_order(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
@@ -235,7 +272,7 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
     Raises InputError unless bad images are skipped and some are left.
     """
     if not _skips(source):
-        raise InputError([image_problem(source.images / n, n, reason) for n, reason in bad])
+        raise InputError([image_problem(source.image_path(n), n, reason) for n, reason in bad])
     reasons = dict(bad)
     skipped = [
         Skipped("image", s.name, "", reasons[s.name], s.digest.hex())
@@ -244,5 +281,5 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
     ]
     kept = tuple(s for s in scanned.samples if s.name not in reasons)
     if not kept:
-        raise InputError([image_problem(source.images / n, n, reason) for n, reason in bad])
+        raise InputError([image_problem(source.image_path(n), n, reason) for n, reason in bad])
     return replace(scanned, samples=kept, skipped=_in_order([*scanned.skipped, *skipped]))

@@ -68,7 +68,9 @@ def spread_items(split: Split, source: Source, samples: int) -> list[Item]:
     if missing:
         reason = f"does not annotate {missing[0]!r} any more"
         raise InputError([_problem(source.annotations, reason)])
-    return [Item(names[i], int(i), source.images / names[i], annotated[names[i]]) for i in spread]
+    return [
+        Item(names[i], int(i), source.image_path(names[i]), annotated[names[i]]) for i in spread
+    ]
 
 
 def check_equal(split: Split, items: Sequence[Item], max_pixels: int) -> None:

@@ -240,8 +240,10 @@ def publish_manifest(store: Path, manifest: Manifest, parts: Mapping[str, bytes]
 
 def record_source(store: Path, split: str, source: Source) -> None:
     """Remember on this machine where a split was built from, and how that was read."""
-    paths = {name: getattr(source, name).resolve() for name in ("images", "annotations")}
-    data = json_bytes(source.model_copy(update=paths).model_dump(mode="json"))
+    whole = source.changed(
+        lambda each: {"images": each.images.resolve(), "annotations": each.annotations.resolve()}
+    )
+    data = json_bytes(whole.model_dump(mode="json"))
     path = source_path(store, split)
     try:
         known = read_bounded(path, _MOST_SMALL)

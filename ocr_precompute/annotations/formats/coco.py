@@ -27,6 +27,7 @@ from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Rules
 
 _SECTIONS = ("images", "annotations")
+_ALL_SECTIONS = (*_SECTIONS, "categories")
 _TEXTS = ("text", "caption", "transcription", "utf8_string")
 _NUMBERS = frozenset({int, float})
 
@@ -50,10 +51,13 @@ class _Gathered:
     def __init__(self) -> None:
         self.numbers: dict[int | float | str, int] = {}
         self.labels: list[str] = []
+        self.texts: list[str | None] = []
+        self.names: dict[int | float | str, str] = {}
         self.bad: dict[int, list[BadWord]] = {}
         self.no_mask = 0
         self._images, self._lengths = array("q"), array("q")
         self._points, self._ignore = array("d"), array("b")
+        self._categories: list[Any] = []
 
     def number(self, image: Any) -> int:
         """The number of an image's id. Raises ValueError if it can be none."""
@@ -69,6 +73,22 @@ class _Gathered:
         self._ignore.append(ignored)
         self.labels.append(label)
 
+    def say(self, text: str | None, category: Any, count: int) -> None:
+        """What the next words say, and the id of what they are."""
+        self.texts += [text] * count
+        self._categories += [category] * count
+
+    def category(self, category: Any) -> None:
+        """Take up a category, if it is one; what has none or another is text all the same."""
+        if isinstance(category, dict) and isinstance(category.get("name"), str):
+            number = category.get("id")
+            if isinstance(number, int | float | str):
+                self.names[number] = category["name"]
+
+    def name(self, category: Any) -> str | None:
+        """What the category of that id is called."""
+        return self.names.get(category) if isinstance(category, int | float | str) else None
+
     def of_images(self) -> Iterator[FlatWords]:
         """The words of each image in the order of numbers."""
         images = np.frombuffer(self._images, np.int64)
@@ -81,8 +101,10 @@ class _Gathered:
         ).chosen(order)
         place = 0
         for count, own in zip(counts, polygons.cut(counts), strict=True):
-            labels = tuple([self.labels[i] for i in order[place : place + count].tolist()])
-            yield FlatWords(labels, own)
+            which = order[place : place + count].tolist()
+            classes = [self.name(self._categories[i]) for i in which]
+            labels, texts = (self.labels[i] for i in which), [self.texts[i] for i in which]
+            yield FlatWords(tuple(labels), own, texts, classes)
             place += count
 
 
@@ -95,7 +117,9 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
     file, words = str(path), _Gathered()
     listed: dict[int, tuple[str, tuple[int, int] | None]] = {}
     missing = set(_SECTIONS)
-    for section, key, value in members(path, _SECTIONS, exact=True):
+    for section, key, value in members(path, _ALL_SECTIONS, exact=True):
+        if section == "categories":
+            words.category(value)
         if section not in _SECTIONS:
             continue
         if not isinstance(key, int):
@@ -160,6 +184,7 @@ def _gather(file: str, key: int, annotation: Any, words: _Gathered) -> Iterator[
     except (ValueError, OverflowError) as error:
         words.bad.setdefault(number, []).append(BadWord(label, None, str(error)))
         return
+    words.say(next(_texts(annotation), None), annotation.get("category_id"), len(outlines))
     for part, outline in enumerate(outlines, 1):
         name = f"{label} part {part}" if len(outlines) > 1 else label
         words.add(number, name, outline, ignored)
@@ -204,9 +229,15 @@ def _is_ignored(annotation: dict[str, Any]) -> bool:
             raise ValueError("iscrowd and ignore must be 0 or 1; correct it")
         if mark in (1, "true"):
             return True
-    texts = [annotation.get(name) for name in _TEXTS if name in annotation]
-    texts += [_attribute(annotation, "text")]
-    return any(isinstance(text, str) and is_dont_care(text) for text in texts)
+    return any(map(is_dont_care, _texts(annotation)))
+
+
+def _texts(annotation: dict[str, Any]) -> Iterator[str]:
+    for name in _TEXTS:
+        if isinstance(annotation.get(name), str):
+            yield annotation[name]
+    if isinstance(text := _attribute(annotation, "text"), str):
+        yield text
 
 
 FORMAT = AnnotationFormat(

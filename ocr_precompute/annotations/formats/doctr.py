@@ -24,14 +24,15 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
     for name, _, image in members(path):
         try:
             found, size = image["polygons"], declared_size(*image.get("img_dimensions", (0, 0)))
-            lists = [found] if isinstance(found, list) else found.values()  # or one a class
-            quads = [around(points) for each in lists for points in each]
+            lists = {None: found} if isinstance(found, list) else found  # or one a class
+            quads = [around(points) for each in lists.values() for points in each]
+            classes = [name for name, each in lists.items() for _ in each]
         except (TypeError, KeyError, AttributeError):
             reason = 'must have "polygons" and "img_dimensions"; correct or remove it'
             yield Problem("image", str(path), str(name), reason, str(name))
             continue
         labels = [word_label(number + 1) for number in range(len(quads))]
-        words = Words(labels, quads, [False] * len(quads))
+        words = Words(labels, quads, [False] * len(quads), classes=classes)
         yield Entry(str(path), str(name), words, declared_size=size)
 
 

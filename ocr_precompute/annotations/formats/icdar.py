@@ -32,6 +32,7 @@ from ocr_precompute.annotations.dialects import (
     readable,
     shape,
     split_line,
+    word_text,
 )
 from ocr_precompute.annotations.folders import (
     ImageNames,
@@ -173,13 +174,13 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
     if all(suits(dialect, line) and line.numbers <= longest for line in file.shapes):
         return Entry(str(file.path), file.image, _flat_words(file, dialect), alone=True)
     labels: list[str] = []
-    words = Words(labels, [], [])
-    bad = []
+    texts: list[str | None] = []
+    words, bad = Words(labels, [], [], texts), []
     for number, line in file.lines():
         found = shape(line)
         points: Any
         if found.numbers > longest:  # read to be refused, in as little memory as can be
-            points, ignored = _long_points(line), False
+            points, text, ignored = _long_points(line), "", False
         else:
             reason = misfit(dialect, line, found, given)
             fields, text, difficult = split_line(dialect, line, found)
@@ -189,6 +190,7 @@ def _entry(file: TextFile, dialect: str, given: bool, rules: Rules) -> Entry:
                 continue
             ignored = difficult or is_dont_care(text)
         labels.append(_label(number))
+        texts.append(word_text(dialect, text) or None)
         words.points.append(points)
         words.ignore.append(ignored)
     return Entry(str(file.path), file.image, words, bad, alone=True)
@@ -204,6 +206,7 @@ def _flat_words(file: TextFile, dialect: str) -> FlatWords:
     else:
         split = [split_line(dialect, line) for _, line in lines]
         fields = [numbers for numbers, _, _ in split]
+        texts = [text for _, text, _ in split]
         ignore = [difficult or is_dont_care(text) for _, text, difficult in split]
     counts = np.fromiter(map(len, fields), np.int64, len(fields))
     numbers = map(float, itertools.chain.from_iterable(fields))
@@ -213,7 +216,8 @@ def _flat_words(file: TextFile, dialect: str) -> FlatWords:
         points = _corners(points.reshape(-1, 4), dialect).reshape(-1, 2)
         lengths *= 2
     labels = tuple([_label(number) for number, _ in lines])
-    return FlatWords(labels, Polygons(points, lengths, np.array(ignore, bool)))
+    polygons = Polygons(points, lengths, np.array(ignore, bool))
+    return FlatWords(labels, polygons, [word_text(dialect, text) or None for text in texts])
 
 
 def _corners(boxes: np.ndarray, dialect: str) -> np.ndarray:

@@ -62,16 +62,19 @@ def _entry(path: Path, stem: str, images: ImageNames) -> Entry | Problem:
     if reason:
         return Problem("image", file, "", reason, stem)
     labels: list[str] = []
-    words, bad = Words(labels, [], []), []
+    columns: tuple[list[str | None], list[str | None]] = [], []
+    words, bad = Words(labels, [], [], *columns), []
     for number, shape in enumerate(shapes, 1):
         label = f"shape {number}"
         try:
             points, ignored = _outline(shape), _is_ignored(shape)
         except ValueError as error:
-            points = shape.get("points") if isinstance(shape, dict) else None
-            bad.append(BadWord(label, points, str(error)))
+            known = shape if isinstance(shape, dict) else {}
+            bad.append(BadWord(label, known.get("points"), str(error), _text(known, "label")))
             continue
         labels.append(label)
+        for column, key in zip(columns, ("description", "label"), strict=True):
+            column.append(_text(shape, key))
         words.points.append(points)
         words.ignore.append(ignored)
     size = declared_size(found.get("imageHeight"), found.get("imageWidth"))
@@ -107,6 +110,10 @@ def _outline(shape: Any) -> Any:
     raise ValueError(
         f"is of type {str(kind)[:40]!r}, which is no area; make it a polygon, or remove it"
     )
+
+
+def _text(shape: dict[str, Any], key: str) -> str | None:
+    return shape[key] if isinstance(shape.get(key), str) else None
 
 
 def _is_ignored(shape: dict[str, Any]) -> bool:

@@ -61,13 +61,16 @@ def _entry(path: Path, place: str, image: str, listed: str) -> Entry | Problem:
     except ValueError as error:
         return Problem("image", str(path), f"{place}: {image}", str(error), image)
     labels: list[str] = []
-    words, bad = Words(labels, [], []), []
+    columns: tuple[list[str | None], list[str | None]] = [], []
+    words, bad = Words(labels, [], [], *columns), []
     for number, word in enumerate(found, 1):
         if not isinstance(word, dict):
             bad.append(BadWord(word_label(number), None, "must be an object; correct or remove it"))
             continue
         text = word.get("transcription")
         labels.append(word_label(number))
+        for column, key in zip(columns, ("transcription", "key_cls"), strict=True):
+            column.append((word[key] or None) if isinstance(word.get(key), str) else None)
         words.points.append(word.get("points"))
         words.ignore.append(isinstance(text, str) and (is_dont_care(text) or text.strip() == "*"))
     return Entry(str(path), image, words, bad, place=place)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ocr_precompute.annotations.dialects import is_dont_care
@@ -102,12 +103,16 @@ def _plain_words(words: dict[str, Any]) -> Words | None:
     ignore = [word.get("ignore", False) for word in values]
     if not set(map(type, ignore)) <= {bool}:
         return None
+    texts: list[str | None] = []
     if "transcription" in keys:
-        for number, text in enumerate([word.get("transcription") for word in values]):
-            if text and type(text) is str and is_dont_care(text):
+        texts = [word.get("transcription") for word in values]
+        if not set(map(type, texts)) <= {str, NoneType}:
+            return None
+        for number, text in enumerate(texts):
+            if text and is_dont_care(text):
                 ignore[number] = True
     labels = _labels(tuple(words)) if len(words) <= _FEW_WORDS else [_label(key) for key in words]
-    return Words(labels, [word.get("points") for word in values], ignore)
+    return Words(labels, [word.get("points") for word in values], ignore, texts)
 
 
 def _label(key: str) -> str:
@@ -122,7 +127,8 @@ def _labels(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 def _words_one_by_one(words: dict[str, Any]) -> tuple[Words, list[BadWord]]:
     labels: list[str] = []
-    good = Words(labels, [], [])
+    texts: list[str | None] = []
+    good = Words(labels, [], [], texts)
     bad: list[BadWord] = []
     twice = repeated(words)
     for key, word in words.items():
@@ -137,6 +143,8 @@ def _words_one_by_one(words: dict[str, Any]) -> tuple[Words, list[BadWord]]:
         except ValueError as error:
             bad.append(BadWord(label, _points(word), str(error)))
             continue
+        text = word.get("transcription") if points is not None else None
+        texts.append(text if isinstance(text, str) else None)
         labels.append(label)
         good.points.append(points)
         good.ignore.append(ignored)
