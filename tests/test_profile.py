@@ -51,7 +51,13 @@ WAITING = {"forward": 10.0, "backward": 20.0}
         ("data", evidence({**WAITING, "warp": 9, "checksum": 50}, waited=65, faults=5), 65),
         ("disk", evidence({**WAITING, "checkpoint": 60}), 60),
         # The loader's threads have the cores, so that steps take long.
-        ("processor", evidence(COMPUTING | {"warp": 300}, waited=20, starved=50), 70),
+        (
+            "processor",
+            evidence(COMPUTING | {"warp": 300}, waited=20, starved=50, processor=0.7),
+            70,
+        ),
+        # Other processes have them, and the loader waits for something else.
+        ("data", evidence(WAITING | {"warp": 60}, waited=60, starved=20, processor=0.2), 60),
         ("compute", evidence(COMPUTING | {"warp": 30}, waited=20, starved=10), 65),
         ("transfer", evidence({**WAITING, "transfer": 50}), 50),
         ("synchronisation", evidence(COMPUTING, synchronising=38), 38),

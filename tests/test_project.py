@@ -226,14 +226,16 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
     assert f"ocr-precompute {name}" in README
     shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0
-    common = {"--json", "--verbose"} | ({"--store", "--config"} if name != "formats" else set())
+    of_a_store = {"--store", "--config"} if name not in ("formats", "convert") else set()
+    common = {"--json", "--verbose"} | of_a_store
     assert common <= {o for p in command.params for o in p.opts}
 
 
 def test_commands_in_the_documents_are_real() -> None:
     text = README + (ROOT / "scripts" / "quickstart").read_text()
     lines = re.findall(
-        r"ocr-precompute ((?:build|verify|inspect|preview|bench|remove|gc|formats)\b[^`\n|]*)", text
+        r"ocr-precompute ((?:build|verify|inspect|preview|bench|remove|gc|formats|convert)\b[^`\n|]*)",
+        text,
     )
     assert len(lines) > 8
     for line in lines:

@@ -19,7 +19,8 @@ _COMPUTING = (
 )
 
 _BUSY = 0.9  # share above which a processor has no time left for the loader, nor a GPU for more
-_STARVED = 0.1  # share of the training above which the loop goes short of processors
+_STARVED = 0.1  # share of the training above which the loop goes short of processors,
+_WORKING = 0.5  # if this process uses so much of them itself
 _FAULTS = 10.0  # major faults a second above which pages come from a disk again and again
 _IDLE = 0.5  # share of the time of compute below which a GPU mostly waited for work
 
@@ -248,5 +249,6 @@ def _why_data_is_late(seen: Evidence) -> tuple[str, str]:
     told += f" of making samples {computing:.2f} s"
     if fetching > computing:
         return "disk", told
-    short = seen.processor > _BUSY or seen.starved > _STARVED * seen.training
+    contested = seen.processor > _WORKING and seen.starved > _STARVED * seen.training
+    short = seen.processor > _BUSY or contested
     return ("processor" if short else "data"), told

@@ -182,9 +182,7 @@ def build(
         if report_file:
             check_local(report_file, "--report")
         source = source_to_build(settings, split, images, annotations, format_name)
-        source = marked(source, ignore_label, ignore_text, keep_label, strip_prefix)
-        if unannotated:
-            source = source.changed(lambda _: {"unannotated": unannotated})
+        source = marked(source, ignore_label, ignore_text, keep_label, strip_prefix, unannotated)
         with BuildScreen(report_file) as screen:
             report = building.build(
                 split,
@@ -196,11 +194,16 @@ def build(
                 every_name=report_file is not None,
                 progress=screen,
             )
-        print_build(report, settings)
-        if as_json:
-            print_json(report.as_dict())
-        if settings.fail_on_alert and report.alerts:
-            raise typer.Exit(1)
+        _end(report, settings, as_json)
+
+
+def _end(report: BuildReport, settings: Settings, as_json: bool) -> None:
+    """Print what was done. Exits with status 1 if an alert counts."""
+    print_build(report, settings)
+    if as_json:
+        print_json(report.as_dict())
+    if settings.fail_on_alert and report.alerts:
+        raise typer.Exit(1)
 
 
 class BuildScreen(Progress):

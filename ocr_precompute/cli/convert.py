@@ -32,39 +32,46 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
+GivenImagesOption = Annotated[Path, typer.Option("--images", help="Folder of the images.")]
+GivenAnnotationsOption = Annotated[
+    Path, typer.Option("--annotations", help="Annotation file or folder, of any form.")
+]
+ToOption = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="words, coco, paddle, doctr, mmocr, icdar or icdar:polygon.",
+        metavar="FORM",
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="File to write, for icdar a folder; must not be there.")
+]
+UnannotatedOption = Annotated[
+    Unannotated,
+    typer.Option("--unannotated", help="Images without annotation: skip, empty, or error."),
+]
+SkipBadOption = Annotated[
+    SkipBad, typer.Option("--skip-bad", help="What becomes of bad input, as for `build`.")
+]
+LossesOption = Annotated[
+    Path | None, typer.Option("--report", help="Write every loss, one by one, as JSON.")
+]
+
+
 def convert(
-    images: Annotated[Path, typer.Option("--images", help="Folder of the images.")],
-    annotations: Annotated[
-        Path, typer.Option("--annotations", help="Annotation file or folder, of any form.")
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            help="words, coco, paddle, doctr, mmocr, icdar or icdar:polygon.",
-            metavar="FORM",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", help="File to write, for icdar a folder; must not be there.")
-    ],
+    images: GivenImagesOption,
+    annotations: GivenAnnotationsOption,
+    to: ToOption,
+    out: OutOption,
     format_name: FormatOption = "auto",
     ignore_label: IgnoreLabelOption = None,
     ignore_text: IgnoreTextOption = None,
     keep_label: KeepLabelOption = None,
     strip_prefix: StripPrefixOption = None,
-    unannotated: Annotated[
-        Unannotated,
-        typer.Option("--unannotated", help="Images without annotation: skip, empty, or error."),
-    ] = "skip",
-    skip_bad: Annotated[
-        SkipBad,
-        typer.Option("--skip-bad", help="What becomes of bad input, as for `build`."),
-    ] = "no",
-    report_file: Annotated[
-        Path | None,
-        typer.Option("--report", help="Write every loss, one by one, as JSON."),
-    ] = None,
+    unannotated: UnannotatedOption = "skip",
+    skip_bad: SkipBadOption = "no",
+    report_file: LossesOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
@@ -84,8 +91,9 @@ def convert(
                 check_local(path, option)
         given = {"images": images, "annotations": annotations, "format": format_name}
         rules = Rules(skip_bad=skip_bad)
-        source = source_with(None, given | {"unannotated": unannotated, "rules": rules})
-        source = marked(source, ignore_label, ignore_text, keep_label, strip_prefix)
+        source = source_with(None, given | {"rules": rules})
+        marks = ignore_label, ignore_text, keep_label, strip_prefix
+        source = marked(source, *marks, unannotated)
         with progress_bar() as progress:
             task = progress.add_task("reading", total=None, detail="")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ocr_precompute.errors import InputError, Problem
-from ocr_precompute.settings import DEFAULT_CONFIG, Settings, Source, source_with
+from ocr_precompute.settings import DEFAULT_CONFIG, Settings, Source, Unannotated, source_with
 
 ConfigOption = Annotated[
     Path | None,
@@ -144,13 +144,17 @@ def marked(
     ignore_texts: list[str] | None,
     keep_labels: list[str] | None,
     strip_prefix: str | None,
+    unannotated: Unannotated | None,
 ) -> Source:
     """The source with what flags say that counts of its annotations; they replace what it says."""
-    given = {"ignore_labels": ignore_labels, "ignore_texts": ignore_texts}
-    given["keep_labels"] = keep_labels
-    chosen: dict[str, object] = {name: tuple(value) for name, value in given.items() if value}
-    if strip_prefix is not None:
-        chosen["strip_prefix"] = strip_prefix
+    given: dict[str, object] = {
+        "ignore_labels": tuple(ignore_labels or ()),
+        "ignore_texts": tuple(ignore_texts or ()),
+        "keep_labels": tuple(keep_labels or ()),
+        "strip_prefix": strip_prefix,
+        "unannotated": unannotated,
+    }
+    chosen = {name: value for name, value in given.items() if value}
     return source.changed(lambda _: chosen)
 
 
