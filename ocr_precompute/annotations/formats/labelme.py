@@ -12,6 +12,7 @@ from ocr_precompute.annotations.folders import ImageNames, text_files
 from ocr_precompute.annotations.json_files import document
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, circle, numbers
+from ocr_precompute.annotations.pairing import image_of
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import BadWord, Entry, Found, Words, declared_size
 from ocr_precompute.errors import InputError, Problem
@@ -58,7 +59,7 @@ def _entry(path: Path, stem: str, images: ImageNames) -> Entry | Problem:
     if not isinstance(shapes, list):
         return Problem("image", file, "", 'has no list "shapes"; correct or remove it', stem)
     declared = found.get("imagePath")
-    name, reason = _image(stem, declared if isinstance(declared, str) else "", images)
+    name, reason = image_of(stem, declared if isinstance(declared, str) else "", images)
     if reason:
         return Problem("image", file, "", reason, stem)
     labels: list[str] = []
@@ -79,20 +80,6 @@ def _entry(path: Path, stem: str, images: ImageNames) -> Entry | Problem:
         words.ignore.append(ignored)
     size = declared_size(found.get("imageHeight"), found.get("imageWidth"))
     return Entry(file, name, words, bad, size, alone=True)
-
-
-def _image(stem: str, declared: str, images: ImageNames) -> tuple[str, str]:
-    """The image of a file, by its own name or else by what it says; or why there is none."""
-    by_stem = images.of_stem(stem)
-    by_path = images.resolved(declared)
-    if len(by_stem) == 1:
-        return by_stem[0], ""
-    if by_path in images.names:
-        return by_path, ""
-    if by_stem:
-        return "", f"fits several images: {', '.join(by_stem)}; keep one of them"
-    said = f", nor the image {declared!r} that it names" if declared else ""
-    return "", f"there is no image {stem}.jpg, .png or the like{said}; add it or remove this file"
 
 
 def _outline(shape: Any) -> Any:

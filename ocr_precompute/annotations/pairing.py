@@ -1,0 +1,43 @@
+"""Which image a file of one image's annotations belongs to: by its own name, by what it says."""
+
+from __future__ import annotations
+
+import os
+
+from ocr_precompute.annotations.folders import ImageNames, plain_name
+
+
+def image_of(stem: str, declared: str, images: ImageNames, above: bool = False) -> tuple[str, str]:
+    """The image of a file, by its own name or else by what it says; or why there is none.
+
+    stem: the file's name below the folder of annotations, without its suffix. declared: the image
+    that it names, or empty. above: whether the image may lie a folder above, as those of
+    `page/a.xml` do.
+    """
+    folder, file = os.path.split(stem)
+    stems = [stem, os.path.join(os.path.dirname(folder), file)] if above else [stem]
+    by_stem = [images.of_stem(each) for each in dict.fromkeys(stems)]
+    for found in by_stem:
+        if len(found) == 1:
+            return found[0], ""
+    by_path = named(declared, images)
+    if by_path in images.names:
+        return by_path, ""
+    several = next((found for found in by_stem if found), [])
+    if several:
+        return "", f"fits several images: {', '.join(several)}; keep one of them"
+    said = f", nor the image {declared!r} that it names" if declared else ""
+    return "", f"there is no image {stem}.jpg, .png or the like{said}; add it or remove this file"
+
+
+def named(declared: str, images: ImageNames) -> str:
+    """The image that a name means, also if its folders or its suffix are others; else the name."""
+    found = images.resolved(declared)
+    if found in images.names or not declared:
+        return found
+    parts = os.path.splitext(plain_name(declared))[0].split("/")
+    for start in range(len(parts)):
+        matches = images.of_stem("/".join(parts[start:]))
+        if len(matches) == 1:
+            return matches[0]
+    return found
