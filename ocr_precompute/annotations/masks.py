@@ -42,7 +42,11 @@ def mask_outlines(mask: dict[str, Any]) -> list[np.ndarray]:
     # Twice as large, a contour through the centres of pixels tells where their edges are.
     large = pixels[top : rows[-1] + 1].repeat(2, axis=0).repeat(2, axis=1).view(np.uint8)
     contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    simple = [cv2.approxPolyDP(each, _SMOOTH, True)[:, 0] for each in contours]
+    smooth = [cv2.approxPolyDP(each, _SMOOTH, True) for each in contours]
+    simple = [
+        (few if len(few) > 2 else each)[:, 0]  # of a line of pixels two points would be left
+        for few, each in zip(smooth, contours, strict=True)
+    ]
     return [
         np.roll((each[::-1] + 1) // 2 + np.array([left, top]), 1, axis=0).astype(np.float64)
         for each in simple
