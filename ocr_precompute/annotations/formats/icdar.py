@@ -40,6 +40,7 @@ from ocr_precompute.annotations.folders import (
     read_bounded,
     text_files,
 )
+from ocr_precompute.annotations.formats.ctw1500 import dialect_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Words
@@ -56,8 +57,9 @@ def _recognise(look: Look) -> Fit:
     if not look.is_folder:
         return Fit.NO
     files = look.files(*_SUFFIXES)
-    lines = [shape(line) for file in files for line in file.lines]
-    fitting = sum(any(fits(dialect, line) for dialect in DIALECTS) for line in lines)
+    lines = [line for file in files for line in file.lines]
+    shapes = [shape(line) for line in lines if not dialect_of(line)]  # of CTW1500
+    fitting = sum(any(fits(dialect, each) for dialect in DIALECTS) for each in shapes)
     if 2 * fitting > len(lines):
         return Fit.YES
     return Fit.PERHAPS if files else Fit.NO
