@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from ocr_precompute.annotations import read_annotations
+from ocr_precompute.annotations.formats import FORMATS
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.images.decoding import decode
 from ocr_precompute.parameters import RECIPES, Parameters
@@ -41,6 +42,7 @@ MOST_MEMORY = 10**9
 MOST_JSON = 10**6
 SIZE = (64, 64)
 DIALECTS = tuple(f"icdar:{name}" for name in ("quad", "mlt", "rctw", "ltrb", "xywh", "polygon"))
+XML = ("alto", "ctw1500", "cvat", "hocr", "iam", "kaist", "page", "svt")
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**70, 1e308, -0.5, float("nan"), float("inf")),
     *("", "###", "a" * 1000, "\ud800", "1", "NaN", [], {}, [[0, 0]] * 3, [[1e9, 1e9]] * 4),
@@ -50,6 +52,7 @@ EXTREMES = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0"
 TOKENS = (
     *(b"NaN", b"-1", b"1e999", b"99999999999999999999", b"0", b"null", b'"', b"[", b"]]", b"{"),
     *(b"###", b"\xef\xbb\xbf", b"\0", b"\r", b",,", b"\\ud800", b"Arabic,", b"1,", b"true", b"../"),
+    *(b"<!DOCTYPE a [<!ENTITY e 'x'>]>", b"&e;", b"&amp;", b"<a>", b"</a>", b'="', b"/>", b"]]>"),
 )
 
 
@@ -111,6 +114,7 @@ def annotation_seeds() -> list[tuple[str, bytes]]:
         *texts,
         ("gt_a.txt", lines["quad"].encode("utf-16")),
         ("a.jpg.txt", b"\xef\xbb\xbf" + lines["ltrb"].encode()),
+        *(("a.xml", form.example.encode()) for form in FORMATS if form.name in XML),
     ]
 
 
@@ -195,13 +199,14 @@ def try_annotations(name: str, data: bytes, folder: Path, source: random.Random)
     """Read an annotation file, and draw what is in it; what came of it."""
     path = folder / "gt" / name
     path.write_bytes(data)
-    is_json = name.endswith(".json")
-    asked = source.choice(("auto", "words") if is_json else ("auto", "icdar", *DIALECTS))
+    kinds = {".json": ("words",), ".xml": (*XML, "page:word", "alto:word", "hocr:word")}
+    asked = source.choice(("auto", *kinds.get(path.suffix, ("icdar", *DIALECTS))))
     rules = Rules(
         skip_bad=source.choice(("no", "polygon", "image")), repair=source.choice((None, False))
     )
+    where = path if path.suffix in kinds else path.parent
     try:
-        reading = read_annotations(path if is_json else path.parent, folder / "img", asked, rules)
+        reading = read_annotations(where, folder / "img", asked, rules)
     finally:
         path.unlink()
     for annotation in reading.annotations:

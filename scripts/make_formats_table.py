@@ -36,7 +36,7 @@ def long_table() -> Iterable[str]:
     for form in FORMATS:
         yield from ("", f"### `{form.name}`", "", "```", form.example, "```")
         if form.dialects:
-            yield from ("", "| dialect | a line is |", "|---|---|")
+            yield from ("", "| dialect | what it reads |", "|---|---|")
             yield from (
                 f"| `{form.name}:{name}` | `{what}` |" for name, what in form.dialects.items()
             )
