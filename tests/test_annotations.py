@@ -169,7 +169,7 @@ def test_few_odd_polygons_among_quads_are_said(folder: Path) -> None:
         ("icdar:yolo", "format 'icdar:yolo' is unknown; one of icdar:mlt, icdar:rctw, icdar:quad"),
         ("icdar:", "format 'icdar:' is unknown; one of icdar:mlt"),
         ("words:quad", "format 'words:quad' is unknown; one of words"),
-        ("coco9", "format 'coco9' is unknown; one of auto, coco, doctr, icdar, "),
+        ("coco9", "format 'coco9' is unknown; one of auto, alto, "),
     ],
 )
 def test_unknown_dialects(folder: Path, form: str, message: str) -> None:

@@ -1,51 +1,53 @@
-"""The words of one image, gathered one by one while a reader looks at them."""
+"""The words of one image while a file is gone through, one by one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from ocr_precompute.annotations.reading import BadWord, Entry, Words
+from ocr_precompute.annotations.reading import BadWord, Words
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class Gathered:
-    """Words of an image as they are found, good and bad; becomes its entry."""
+    """Columns that grow: those of `Words`, and the words that cannot be read."""
 
-    def __init__(self) -> None:
-        self._labels: list[str] = []
-        self._points: list[Any] = []
-        self._ignore: list[bool] = []
-        self._texts: list[str | None] = []
-        self._classes: list[str | None] = []
-        self._bad: list[BadWord] = []
+    labels: list[str] = field(default_factory=list)
+    points: list[Any] = field(default_factory=list)
+    ignore: list[bool] = field(default_factory=list)
+    texts: list[str | None] = field(default_factory=list)
+    classes: list[str | None] = field(default_factory=list)
+    bad: list[BadWord] = field(default_factory=list)
 
     def add(
         self,
         label: str,
         points: Any,
-        ignored: bool = False,
+        ignored: bool,
         text: str | None = None,
-        kind: str | None = None,
+        of_class: str | None = None,
     ) -> None:
-        """A word: what messages call it, its points, whether it is don't-care, what it says and
-        is."""
-        self._labels.append(label)
-        self._points.append(points)
-        self._ignore.append(ignored)
-        self._texts.append(text)
-        self._classes.append(kind)
+        """A word; see `Words`."""
+        self.labels.append(label)
+        self.points.append(points)
+        self.ignore.append(ignored)
+        self.texts.append(text)
+        self.classes.append(of_class)
 
-    def refuse(self, label: str, reason: str, points: Any = None) -> None:
-        """A word that cannot be read, and what is known of its points."""
-        self._bad.append(BadWord(label, points, reason))
+    def fail(self, label: str, reason: object, points: Any = None) -> None:
+        """A word that cannot be read; see `BadWord`."""
+        self.bad.append(BadWord(label, points, str(reason)))
 
-    def entry(
-        self,
-        file: str,
-        name: str,
-        size: tuple[int, int] | None = None,
-        alone: bool = False,
-        place: str = "",
-    ) -> Entry:
-        """The words as those of an image; see `Entry`."""
-        words = Words(self._labels, self._points, self._ignore, self._texts, self._classes)
-        return Entry(file, name, words, self._bad, size, alone, place)
+    def __len__(self) -> int:
+        """How many words, the bad ones too."""
+        return len(self.labels) + len(self.bad)
+
+    @property
+    def words(self) -> Words:
+        """The words that can be read; the same columns, no copies."""
+        return Words(self.labels, self.points, self.ignore, self.texts, self.classes)
+
+
+def text_of(value: Any) -> str | None:
+    """A value if it is a text."""
+    return value if isinstance(value, str) else None

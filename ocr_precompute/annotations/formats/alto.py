@@ -68,7 +68,7 @@ def _entries(
         try:
             points = _points(unit)
         except ValueError as error:
-            words.refuse(label, str(error))
+            words.fail(label, error)
             continue
         text = _text(unit)
         kinds = [labels[each] for each in unit.get("TAGREFS").split() if labels.get(each)]
@@ -76,7 +76,7 @@ def _entries(
         words.add(label, points, ignored, text, kinds[0] if kinds else None)
     page = root.first("Layout", "Page")
     size = size_of(page, "HEIGHT", "WIDTH") if page is not None else None
-    yield words.entry(file, name, size, alone=True)
+    yield Entry(file, name, words.words, words.bad, size, alone=True)
 
 
 def _misfit(root: Element, level: str, nothing: int | bool) -> str:

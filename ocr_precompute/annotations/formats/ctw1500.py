@@ -120,7 +120,7 @@ def _of_text(
     words = Gathered()
     for number, line in lines:
         _add_line(words, f"line {number}", line, dialect)
-    return words.entry(str(path), image, alone=True)
+    return Entry(str(path), image, words.words, words.bad, alone=True)
 
 
 def _add_line(words: Gathered, label: str, line: str, dialect: str) -> None:
@@ -134,7 +134,7 @@ def _add_line(words: Gathered, label: str, line: str, dialect: str) -> None:
         if dialect == "text" and (said is None or not said.startswith(_MARK)):
             raise ValueError(f"has no {_MARK} before its text; a line is {_DIALECTS[dialect]}")
     except ValueError as error:
-        words.refuse(label, str(error))
+        words.fail(label, error)
         return
     if said is None:
         left, top = values[:2]
@@ -167,10 +167,10 @@ def _of_xml(
         try:
             points = _outline(each)
         except ValueError as error:
-            words.refuse(word_label(number), str(error), _corners(each))
+            words.fail(word_label(number), error, _corners(each))
             continue
         words.add(word_label(number), points, text is not None and is_dont_care(text), text)
-    yield words.entry(str(path), name, alone=True)
+    yield Entry(str(path), name, words.words, words.bad, alone=True)
 
 
 def _outline(word: Element) -> list[list[float]]:

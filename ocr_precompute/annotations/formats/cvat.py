@@ -107,13 +107,13 @@ def _entry(file: str, name: str, image: Element, skipped: Counter[str]) -> Entry
             skipped[_BAD_MASK] += 1
             outlines = [_mask_box(shape)]
         except ValueError as error:
-            words.refuse(label, str(error))
+            words.fail(label, error)
             continue
         for part, points in enumerate(outlines, 1):
             called = f"{label} part {part}" if len(outlines) > 1 else label
             words.add(called, points, ignored, text, shape.get("label") or None)
     size = size_of(image, "height", "width")
-    return words.entry(file, name, size, place=f"line {image.line}")
+    return Entry(file, name, words.words, words.bad, size, place=f"line {image.line}")
 
 
 def _attributes(shape: Element) -> tuple[str | None, bool]:

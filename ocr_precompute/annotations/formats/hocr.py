@@ -100,11 +100,11 @@ def _entry(file: str, page: Element, name: str, level: str, alone: bool = False)
         try:
             points = _points(unit)
         except ValueError as error:
-            words.refuse(label, str(error))
+            words.fail(label, error)
             continue
         text = _text(unit)
         words.add(label, points, not text or is_dont_care(text), text, kind)
-    return words.entry(file, name, _size(page), alone, "" if alone else place)
+    return Entry(file, name, words.words, words.bad, _size(page), alone, "" if alone else place)
 
 
 def _units(page: Element, level: str) -> list[tuple[Element, str]]:

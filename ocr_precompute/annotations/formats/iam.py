@@ -59,13 +59,15 @@ def _entries(
         try:
             points = _around(components)
         except ValueError as error:
-            words.refuse(label, str(error))
+            words.fail(label, error)
             continue
         text = unit.get("text")
         words.add(label, points, is_dont_care(text), text, unit.get("tag") or None)
     if form.first("machine-printed-part", "machine-print-line") is not None:
         counts["forms with printed text, which has no boxes and would be learnt as background"] += 1
-    yield words.entry(str(path), name, size_of(form, "height", "width"), alone=True)
+    yield Entry(
+        str(path), name, words.words, words.bad, size_of(form, "height", "width"), alone=True
+    )
 
 
 def _around(components: list[Element]) -> list[list[float]]:

@@ -80,11 +80,13 @@ def _entries(
         try:
             points = _points(unit)
         except ValueError as error:
-            words.refuse(label, str(error))
+            words.fail(label, error)
             continue
         text = _text(unit)
         words.add(label, points, text is not None and is_dont_care(text), text, _type(unit))
-    yield words.entry(file, name, size_of(page, "imageHeight", "imageWidth"), alone=True)
+    yield Entry(
+        file, name, words.words, words.bad, size_of(page, "imageHeight", "imageWidth"), alone=True
+    )
 
 
 def _points(unit: Element) -> list[list[float]]:

@@ -91,13 +91,13 @@ def _entry(path: Path, image: Element, name: str, alone: bool) -> Entry | Proble
             if width < 0 or height < 0:
                 raise ValueError("has a negative width or height; correct or remove it")
         except ValueError as error:
-            words.refuse(label, str(error))
+            words.fail(label, error)
             continue
         text = _text(word)
         words.add(label, box(left, top, left + width, top + height), is_dont_care(text), text)
     resolutions = image.children("resolution", "Resolution")
     size = size_of(resolutions[0], "y", "x") if resolutions else None
-    return words.entry(str(path), name, size, alone, "" if alone else place)
+    return Entry(str(path), name, words.words, words.bad, size, alone, "" if alone else place)
 
 
 def _text(word: Element) -> str:
