@@ -17,6 +17,7 @@ from ocr_precompute.errors import InputError, Problem
 _LONGEST = 1 << 22  # characters of a list of numbers
 _SHOWN = 40
 _NUMBERS = re.compile(r"[-+0-9.eE,;()\s]*+", re.ASCII)
+_PLAIN = re.compile(r"-?[0-9]{1,12}+(?:\.[0-9]{1,24}+)?+", re.ASCII)
 _BETWEEN = re.compile(r"[,;()\s]++", re.ASCII)
 
 
@@ -70,6 +71,22 @@ def found_in_files(
     return Found(entries(), dialect, tuple(sorted(left_out)), warnings)
 
 
+def count_without(root: Element, holder: str, unit: str) -> int:
+    """How many elements of the one name in a root have none of the other in them, however deep."""
+    count = units = 0
+    waiting = [(root, -1)]  # and how many units came before, of what is left rather than entered
+    while waiting:
+        element, before = waiting.pop()
+        if before >= 0:
+            count += units == before
+            continue
+        units += element.name == unit
+        if element.name == holder:
+            waiting.append((element, units))
+        waiting += [(each, -1) for each in element.children()]
+    return count
+
+
 # ------------------------------------------------------------------------------ numbers
 
 
@@ -80,6 +97,8 @@ def numbers_of(element: Element, *names: str) -> list[float]:
 
 def number(text: str | None, what: str) -> float:
     """The number that a text is. Raises ValueError, saying of what, if it is none."""
+    if text is not None and _PLAIN.fullmatch(text):  # as nearly all are
+        return float(text)
     if text is None:
         raise ValueError(f"has no {what}; add it or remove it all")
     values = number_list(text, what)

@@ -21,6 +21,7 @@ from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found
 from ocr_precompute.annotations.xml_files import Element, document
 from ocr_precompute.annotations.xml_forms import (
+    count_without,
     fit_of_root,
     found_in_files,
     numbers_of,
@@ -51,8 +52,7 @@ def _entries(
     """The image of a file. counts: what holds no unit of the level, where others do."""
     file, root = str(path), document(path, stem)
     units = list(root.inside(_UNITS[level]))
-    holders = root.inside(_HOLDERS[level])
-    without = sum(1 for each in holders if next(each.inside(_UNITS[level]), None) is None)
+    without = count_without(root, _HOLDERS[level], _UNITS[level])
     named = root.first("Description", "sourceImageInformation", "fileName")
     name, no_image = image_of(stem, named.text() if named is not None else "", images, above=True)
     if reason := _misfit(root, level, without and not units) or no_image:

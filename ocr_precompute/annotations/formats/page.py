@@ -21,6 +21,7 @@ from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found
 from ocr_precompute.annotations.xml_files import Element, document
 from ocr_precompute.annotations.xml_forms import (
+    count_without,
     fit_of_root,
     found_in_files,
     numbers_of,
@@ -60,8 +61,7 @@ def _entries(
         return
     name, reason = image_of(stem, page.get("imageFilename"), images, above=True)
     units = list(page.inside(_UNITS[level]))
-    holders = page.inside(_HOLDERS[level])
-    without = sum(1 for each in holders if next(each.inside(_UNITS[level]), None) is None)
+    without = count_without(page, _HOLDERS[level], _UNITS[level])
     if not reason and without and not units:
         instead = _INSTEAD[level]
         reason = (
