@@ -513,6 +513,12 @@ def test_polygons_of_other_sets_are_not_of_ctw1500(tmp_path: Path, image_folder:
     assert [len(each[1]) for each in words(found)] == [14, 14]
 
 
+def test_ctw1500_read_as_another_format_is_said() -> None:
+    folder = MADE / "ctw_old"
+    found = read_annotations(folder / "gt", folder, "icdar")
+    assert found.warnings[0].endswith("are as those of CTW1500; say --format ctw1500 if they are")
+
+
 def test_one_file_of_ctw1500_and_its_texts(tmp_path: Path, image_folder: Path) -> None:
     path = tmp_path / "000a.txt"
     path.write_text(f"\ufeff{CURVE},####a, b\n\n{CURVE},#######\n{CURVE},####\n")

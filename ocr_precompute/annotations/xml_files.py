@@ -164,7 +164,10 @@ class _Parts:
         if self._bytes - max(self._parser.CurrentByteIndex, 0) > _LONGEST:
             raise _Refused(f"has a tag or comment of over {_LONGEST >> 20} MB; shorten it")
         if len(self._parser.intern) > _MOST_NAMES:
-            raise _Refused(f"has over {_MOST_NAMES} different names of elements and attributes")
+            raise _Refused(
+                f"has over {_MOST_NAMES} different names of elements and attributes, which no "
+                "format has; correct or remove it"
+            )
         done, self._done = self._done, []
         return done
 

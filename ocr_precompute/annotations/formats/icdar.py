@@ -40,7 +40,7 @@ from ocr_precompute.annotations.folders import (
     read_bounded,
     text_files,
 )
-from ocr_precompute.annotations.formats.ctw1500 import dialect_of
+from ocr_precompute.annotations.formats import ctw1500
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import BadWord, Entry, FlatWords, Found, Words
@@ -58,7 +58,7 @@ def _recognise(look: Look) -> Fit:
         return Fit.NO
     files = look.files(*_SUFFIXES)
     lines = [line for file in files for line in file.lines]
-    shapes = [shape(line) for line in lines if not dialect_of(line)]  # of CTW1500
+    shapes = [shape(line) for line in lines if not ctw1500.dialect_of(line)]  # of CTW1500
     fitting = sum(any(fits(dialect, each) for dialect in DIALECTS) for each in shapes)
     if 2 * fitting > len(lines):
         return Fit.YES
@@ -97,6 +97,8 @@ def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
             f"{path}: text files in sub-folders are left out, since no image of the same folder "
             f"fits them: {_some(alone)}"
         )
+    if not dialect and ctw1500.FORMAT.recognise(Look(path)) == Fit.YES:
+        warnings.append(f"{path}: lines are as those of CTW1500; say --format ctw1500 if they are")
     chosen = dialect or choose_dialect(path, files, shapes, hints, images, warnings)
     if isinstance(chosen, Problem):
         return Found([*problems, chosen], "", tuple(sorted(left_out)), tuple(warnings))
