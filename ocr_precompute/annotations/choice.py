@@ -20,14 +20,13 @@ from ocr_precompute.annotations.dialects import (
     shape,
     split_line,
 )
-from ocr_precompute.annotations.folders import ImageNames, read_bounded
-from ocr_precompute.errors import ImageError, Problem
+from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.errors import Problem
 
 _SHOWN = 3  # lines that a message quotes
 _LONGEST_SHOWN = 60
 _FEW = 0.01  # of a folder's lines
 _MEASURED = 500  # images whose size is looked at
-_LARGEST_IMAGE = 1 << 28  # bytes, and pixels
 _TOLERANCE = 2.0  # pixels by which annotations reach over an image's edge
 
 
@@ -131,16 +130,11 @@ def _quote(files: Sequence[TextFile], wanted: Callable[[Shape], bool]) -> str:
 
 def _outside(files: Sequence[TextFile], images: ImageNames) -> dict[str, int]:
     """How many rectangles reach over the edge of their image in each of the two readings."""
-    from ocr_precompute.images.decoding import (
-        check_image,  # loads OpenCV, which is seldom needed here
-    )
-
     outside = {"ltrb": 0, "xywh": 0}
     for file in files[:_MEASURED]:
         try:
-            data = read_bounded(images.folder / file.image, _LARGEST_IMAGE)
-            height, width = check_image(data, _LARGEST_IMAGE)
-        except (OSError, ValueError, ImageError):
+            height, width = images.size(file.image)
+        except ValueError:
             continue  # said where images are looked at
         for _, line in file.lines():
             found = shape(line)

@@ -15,11 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ocr_precompute import files
-from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.errors import ImageError, InputError, Problem
 
 LARGEST_TEXT = 1 << 30
 """Bytes of a text file that is read line by line."""
 
+_LARGEST_IMAGE = 1 << 28  # pixels of an image whose size is asked for
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before a name
 
@@ -151,6 +152,25 @@ class ImageNames:
         if exact in self.names:
             return [exact]
         return self._by_stem.get(unicodedata.normalize("NFC", stem), [])
+
+    def size(self, name: str) -> tuple[int, int]:
+        """(height, width) in pixels of an image as displayed, by its header; nothing is decoded.
+
+        For formats that give points as shares of it. Raises ValueError saying what is wrong with
+        an image that is not there, or whose size cannot be told.
+        """
+        from ocr_precompute.images.files import displayed_size  # loads OpenCV, seldom needed here
+
+        needed = "its size is needed, since points are shares of it"
+        if name not in self.names:
+            raise ValueError(f"there is no such image, and {needed}; add it or remove the entry")
+        try:
+            return displayed_size(self.folder / name, _LARGEST_IMAGE)
+        except OSError as error:
+            reason = f"the image cannot be read: {error.strerror}, and {needed}; replace it"
+        except ImageError as error:
+            reason = f"the image {error}; {needed}"
+        raise ValueError(reason)
 
 
 def text_files(folder: Path, suffixes: set[str]) -> tuple[list[str], list[tuple[str, str]]]:

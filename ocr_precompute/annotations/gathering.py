@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.reading import BadWord, Words
+
+_LONGEST_SHOWN = 40
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,6 +53,61 @@ class Gathered:
         return Words(self.labels, self.points, self.ignore, self.texts, self.classes)
 
 
+class Word(NamedTuple):
+    """A word as a format understands it.
+
+    points: as found. text: what it says. of_class: what it is, by its category, label or tag.
+    """
+
+    points: Any
+    ignored: bool = False
+    text: str | None = None
+    of_class: str | None = None
+
+
+def gather(
+    words: Iterable[tuple[str, Any]], understand: Callable[[dict[str, Any]], Word]
+) -> tuple[Words, list[BadWord]]:
+    """The words that can be understood, and the others.
+
+    words: what messages call each, and what the file has for it. understand: raises ValueError
+    saying what is wrong. A word that says ### is don't-care.
+    """
+    found = Gathered()
+    for label, value in words:
+        try:
+            if not isinstance(value, dict):
+                raise ValueError("must be an object; correct or remove it")
+            points, ignored, text, of_class = understand(value)
+        except ValueError as error:
+            points = value.get("points") if isinstance(value, dict) else None
+            found.fail(label, error, points)
+        else:
+            ignored = ignored or bool(text and is_dont_care(text))
+            found.add(label, points, ignored, text, of_class)
+    texts = found.texts if any(text is not None for text in found.texts) else ()
+    classes = found.classes if any(name is not None for name in found.classes) else ()
+    return Words(found.labels, found.points, found.ignore, texts, classes), found.bad
+
+
 def text_of(value: Any) -> str | None:
     """A value if it is a text."""
     return value if isinstance(value, str) else None
+
+
+def listed(value: Any, what: str) -> list[Any]:
+    """A list as it is; nothing is an empty one. Raises ValueError, saying so of what, otherwise."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"{what} must be a list; correct or remove it")
+    return value
+
+
+def flag(key: str, value: Any) -> bool:
+    """A mark that is true, false, 1 or 0. Raises ValueError, naming its key, if it is none."""
+    if isinstance(value, bool | float | int) and value in (0, 1):
+        return bool(value)
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+    raise ValueError(f'"{key}" is {shown}; it must be true, false, 1 or 0')

@@ -69,3 +69,27 @@ def around(points: Any) -> Any:
         return points
     x0, y0 = (sum(each) / 4 for each in zip(*corners, strict=True))
     return [list(p) for p in sorted(corners, key=lambda p: math.atan2(p[1] - y0, p[0] - x0))]
+
+
+def from_shares(
+    points: Sequence[Sequence[float]], size: tuple[int, int], beyond: float
+) -> list[list[float]]:
+    """Pixels of points that are shares of an image's width and height.
+
+    size: the image's (height, width) as displayed. beyond: how far they may lie outside of 0 to 1.
+    Raises ValueError if they do otherwise, as pixels do, or are not finite.
+    """
+    for point in points:
+        for number in point:
+            check_share(number, beyond)
+    height, width = size
+    return [[x * width, y * height] for x, y in points]
+
+
+def check_share(number: float, beyond: float) -> None:
+    """Raise ValueError if a number is no share, 0 to 1, or more than so little beyond that."""
+    if not -beyond <= number <= 1 + beyond:
+        raise ValueError(
+            f"has {number:g}, which is no share of the image's size (0 to 1); correct it, "
+            "or divide pixels by the size"
+        )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ocr_precompute.errors import ImageError, Problem
+from ocr_precompute.images import jpeg
 from ocr_precompute.images.decoding import check_image, memory_limit
 from ocr_precompute.runtime.stages import stage
+
+_BEGINNING = 1 << 18  # bytes
 
 
 def read_image(path: Path, max_pixels: int) -> bytes:
@@ -21,9 +25,16 @@ def read_image(path: Path, max_pixels: int) -> bytes:
 def displayed_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """(height, width) in pixels of an image file as displayed, by its header.
 
-    Raises as read_image does.
+    Of a JPEG file no more than its beginning is read, if that tells. Raises as read_image does.
     """
-    return check_image(read_image(path, max_pixels), max_pixels)
+    look_at(path, max_pixels)
+    with stage("read"), path.open("rb") as file:
+        data = file.read(_BEGINNING)
+        if data.startswith(jpeg.MAGIC):
+            with suppress(ImageError):  # what comes before the size may be longer
+                return check_image(data, max_pixels)
+        data += file.read()
+    return check_image(data, max_pixels)
 
 
 def look_at(path: str | Path, max_pixels: int) -> os.stat_result:

@@ -7,7 +7,6 @@ image's size; other keys are left alone. Don't care is a word with `"ignore": tr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.annotations.gathering import flag
 from ocr_precompute.annotations.json_files import members, repeated
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.protocol import AnnotationFormat
@@ -162,9 +162,9 @@ def _is_ignored(word: dict[str, Any]) -> bool:
         raise ValueError(f"the key {key!r} stands twice; keep one of the two")
     text = word.get("transcription")
     ignored = type(text) is str and is_dont_care(text)
-    ignored |= _flag("ignore", word.get("ignore", False))
+    ignored |= flag("ignore", word.get("ignore", False))
     if word.get("illegibility") is not None:
-        ignored |= _flag("illegibility", word["illegibility"])
+        ignored |= flag("illegibility", word["illegibility"])
     for key in ("tags", "word_tags"):
         if tags := word.get(key):
             listed = [tags] if isinstance(tags, str) else tags
@@ -172,14 +172,6 @@ def _is_ignored(word: dict[str, Any]) -> bool:
                 raise ValueError(f'"{key}" is not a list of texts; correct it')
             ignored |= any(isinstance(t, str) and t.lower() in _IGNORE_TAGS for t in listed)
     return ignored
-
-
-def _flag(key: str, value: Any) -> bool:
-    if isinstance(value, bool | float) and value in (0, 1):
-        return bool(value)
-    shown = json.dumps(value)
-    shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
-    raise ValueError(f'"{key}" is {shown}; it must be true, false, 1 or 0')
 
 
 def _declared_size(entry: dict[str, Any]) -> tuple[int, int] | None:
