@@ -43,6 +43,11 @@ MOST_JSON = 10**6
 SIZE = (64, 64)
 DIALECTS = tuple(f"icdar:{name}" for name in ("quad", "mlt", "rctw", "ltrb", "xywh", "polygon"))
 XML = ("alto", "ctw1500", "cvat", "hocr", "iam", "kaist", "page", "svt")
+YOLO = ("yolo", "yolo:box", "yolo:segment", "yolo:obb")
+JSON_FORMS = (
+    *("words", "art", "rects", "funsd", "xfund:entity", "xfund", "cord", "supervisely"),
+    *("textract", "textract:line", "google_vision", "azure", "azure:line"),
+)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**70, 1e308, -0.5, float("nan"), float("inf")),
     *("", "###", "a" * 1000, "\ud800", "1", "NaN", [], {}, [[0, 0]] * 3, [[1e9, 1e9]] * 4),
@@ -106,15 +111,53 @@ def annotation_seeds() -> list[tuple[str, bytes]]:
         "rctw": f'{corners},0,"word"\n{corners},1,"###"\n',
         "ltrb": '10,8,60,20,word\n10 30 60 40 "word"\n',
         "polygon": f"{corners},70,30,72,40,curved text\n",
+        "box": "0 0.25 0.2 0.4 0.2\n1 0.725 0.6 0.35 0.2 0.9\n",
+        "segment": "0 0.05 0.1 0.45 0.12 0.45 0.32 0.05 0.3\n0 0.5 0.5 0.1 0.1\n",
     }
     texts = [("a.txt", text.encode()) for text in lines.values()]
     return [
         *((f"{kind}.json", json.dumps(document).encode(*code)) for kind, code in JSON_KINDS),
         ("utf8.json", json.dumps(document, indent=1).encode()),
+        *(("a.json", json.dumps(form).encode()) for form in json_seeds(quad)),
         *texts,
         ("gt_a.txt", lines["quad"].encode("utf-16")),
         ("a.jpg.txt", b"\xef\xbb\xbf" + lines["ltrb"].encode()),
         *(("a.xml", form.example.encode()) for form in FORMATS if form.name in XML),
+    ]
+
+
+def json_seeds(quad: list[list[float]]) -> list[dict[str, Any]]:
+    """Documents of the other forms in JSON; quad: a word's points."""
+    flat = [number for point in quad for number in point]
+    box, corners = [10, 8, 60, 20], ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+    points = [{"x": x, "y": y} for x, y in quad]
+    shares = [{"X": x / 83, "Y": y / 61} for x, y in quad]
+    vision = {"description": "a", "boundingPoly": {"vertices": points}}
+    small = [{"x": share["X"], "y": share["Y"]} for share in shares]
+    symbols = {"symbols": [{"text": "a"}], "boundingBox": {"normalizedVertices": small}}
+    page = {"blocks": [{"paragraphs": [{"words": [symbols]}]}], "width": 83, "height": 61}
+    form = [{"box": box, "text": "", "label": "x", "words": [{"box": box, "text": "a"}]}]
+    exterior = {"points": {"exterior": quad}, "geometryType": "polygon", "classTitle": "text"}
+    azure = [{"content": "a", "polygon": flat}, {"text": "a", "boundingPolygon": points}]
+    return [
+        {"a": [{"points": quad, "transcription": "a", "illegibility": False}], "b": []},
+        {"lines": [{"points": flat, "transcription": "a", "ignore": 0}], "chars": []},
+        {"form": form},
+        {"documents": [{"img": {"fname": "a.jpg", "width": 83, "height": 61}, "document": form}]},
+        {
+            "valid_line": [{"words": [{"quad": dict(zip(corners, flat, strict=True))}]}],
+            "dontcare": [[dict(zip(corners, flat, strict=True))]],
+            "meta": {"image_size": {"width": 83, "height": 61}},
+        },
+        {"size": {"height": 61, "width": 83}, "objects": [exterior]},
+        {"Blocks": [{"BlockType": "WORD", "Text": "a", "Geometry": {"Polygon": shares}}]},
+        {"responses": [{"textAnnotations": [vision, vision]}]},
+        {"fullTextAnnotation": {"pages": [page]}},
+        {"analyzeResult": {"pages": [{"unit": "pixel", "words": azure, "lines": azure}]}},
+        {
+            "readResult": {"blocks": [{"lines": [azure[1]]}]},
+            "metadata": {"width": 83, "height": 61},
+        },
     ]
 
 
@@ -199,8 +242,9 @@ def try_annotations(name: str, data: bytes, folder: Path, source: random.Random)
     """Read an annotation file, and draw what is in it; what came of it."""
     path = folder / "gt" / name
     path.write_bytes(data)
-    kinds = {".json": ("words",), ".xml": (*XML, "page:word", "alto:word", "hocr:word")}
-    asked = source.choice(("auto", *kinds.get(path.suffix, ("icdar", *DIALECTS))))
+    kinds = {".json": JSON_FORMS, ".xml": (*XML, "page:word", "alto:word", "hocr:word")}
+    forms = kinds.get(path.suffix, ("icdar", *DIALECTS, *YOLO))
+    asked = source.choice(("auto", source.choice(forms)))
     rules = Rules(
         skip_bad=source.choice(("no", "polygon", "image")), repair=source.choice((None, False))
     )
@@ -262,7 +306,8 @@ def main() -> int:
 
         def annotation(source: random.Random) -> str:
             name, data = source.choice(annotations)
-            if name == "utf8.json" and source.random() < 0.8:  # bytes alone make it no JSON, mostly
+            # Changed bytes mostly make it no JSON.
+            if name in ("utf8.json", "a.json") and source.random() < 0.8:
                 data = mutated_document(data, source)
             else:
                 data = mutated(data, texts, source, text=True)

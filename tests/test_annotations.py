@@ -138,8 +138,8 @@ def test_no_dialect_is_preferred_where_polygons_would_differ(folder: Path) -> No
 
 
 def test_a_folder_that_fits_nothing_is_one_problem(folder: Path) -> None:
-    (problem,) = read(folder, "0 0.5 0.5 0.2 0.1\n" * 50).problems
-    assert "is in no known dialect: gt_img_1.txt line 1 '0 0.5 0.5 0.2 0.1'" in problem.message
+    (problem,) = read(folder, "0 50 50 20 10\n" * 50).problems
+    assert "is in no known dialect: gt_img_1.txt line 1 '0 50 50 20 10'" in problem.message
     assert "icdar:xywh (x,y,width,height,text)" in problem.message
 
 
