@@ -317,3 +317,28 @@ def test_a_project_of_supervisely(tmp_path: Path, image_folder: Path) -> None:
         assert (found.format, found.problems) == ("supervisely", [])
         assert [a.name for a in found.annotations] == names
         assert found.left_out == (("meta.json", "is about the whole, and no image's"),)
+
+
+OURS = {
+    *("art", "rects", "funsd", "xfund", "cord", "supervisely"),
+    *("yolo", "textract", "google_vision", "azure"),
+}
+FOLDERS = {
+    *("art", "rects", "funsd", "xfund", "cord", "supervisely"),
+    *("yolo_box", "yolo_seg", "textract", "gvision", "azure"),
+}
+OTHERS = sorted(path for path in MADE.iterdir() if path.is_dir() and path.name not in FOLDERS)
+
+
+@pytest.mark.parametrize("folder", OTHERS, ids=lambda path: path.name)
+def test_examples_of_other_forms_are_not_taken_for_these(folder: Path) -> None:
+    """Neither the folder, nor a folder or file in it."""
+    looks = [Look(path) for path in (folder, *folder.rglob("*"))]
+    assert len(looks) > 1
+    taken = [
+        (look.path.name, form.name)
+        for look in looks
+        for form in FORMATS
+        if form.name in OURS and form.recognise(look) != Fit.NO
+    ]
+    assert taken == []

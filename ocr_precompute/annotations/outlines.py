@@ -79,17 +79,18 @@ def from_shares(
     size: the image's (height, width) as displayed. beyond: how far they may lie outside of 0 to 1.
     Raises ValueError if they do otherwise, as pixels do, or are not finite.
     """
-    for point in points:
-        for number in point:
-            check_share(number, beyond)
+    check_shares([number for point in points for number in point], beyond)
     height, width = size
     return [[x * width, y * height] for x, y in points]
 
 
-def check_share(number: float, beyond: float) -> None:
+def check_shares(listed: list[float], beyond: float) -> None:
     """Raise ValueError if a number is no share, 0 to 1, or more than so little beyond that."""
-    if not -beyond <= number <= 1 + beyond:
-        raise ValueError(
-            f"has {number:g}, which is no share of the image's size (0 to 1); correct it, "
-            "or divide pixels by the size"
-        )
+    least, most = -beyond, 1 + beyond
+    if all(least <= number <= most for number in listed):
+        return
+    wrong = next(number for number in listed if not least <= number <= most)
+    raise ValueError(
+        f"has {wrong:g}, which is no share of the image's size (0 to 1); correct it, "
+        "or divide pixels by the size"
+    )

@@ -18,7 +18,7 @@ from ocr_precompute.annotations.checks import too_many
 from ocr_precompute.annotations.class_names import CLASS_FILES, class_names, is_data_yaml
 from ocr_precompute.annotations.folders import ImageNames, decode_text, read_bounded, text_files
 from ocr_precompute.annotations.looking import Fit, Look
-from ocr_precompute.annotations.outlines import box, check_share, from_shares
+from ocr_precompute.annotations.outlines import box, check_shares
 from ocr_precompute.annotations.per_image import image_of
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import BadWord, Entry, Found, Words
@@ -40,6 +40,8 @@ _LARGEST_FILE = 64 << 20  # bytes
 _BOX, _QUAD, _LEAST = 4, 8, 6  # numbers of a box, of a quad, of any polygon
 _SHOWN = 3
 _LONGEST_SHOWN = 40
+
+_is_class = re.compile(r"[0-9]{1,9}(?:\.0*)?").fullmatch
 
 
 def _recognise(look: Look) -> Fit:
@@ -102,9 +104,14 @@ class _Form:
             raise ValueError(
                 f"has more points than the limit of {self.most}; correct it, or raise max_vertices"
             )
-        if not kind.isascii() or not re.fullmatch(r"\d{1,9}(\.0*)?", kind):
+        if not _is_class(kind):
             raise ValueError(f"{_short(kind)} is no number of a class; a line is {self._line}")
-        values = [_number(field, self._line) for field in fields]
+        try:
+            values = list(map(float, fields))
+        except ValueError:
+            wrong = next(field for field in fields if not _is_number(field))
+            reason = f"{_short(wrong)} is not a number; a line is {self._line}"
+            raise ValueError(reason) from None
         count = len(values)
         is_box = count in (_BOX, _BOX + 1) and self.dialect != "obb"
         if is_box:
@@ -118,8 +125,7 @@ class _Form:
         }
         if not fits[self.dialect]:
             raise ValueError(f"has {count} numbers after its class; a line is {self._line}")
-        for value in values:
-            check_share(value, _BEYOND)
+        check_shares(values, _BEYOND)
         return kind.partition(".")[0], values
 
     @property
@@ -127,11 +133,12 @@ class _Form:
         return DIALECTS[self.dialect]
 
 
-def _number(field: str, line: str) -> float:
+def _is_number(field: str) -> bool:
     try:
-        return float(field)
+        float(field)
     except ValueError:
-        raise ValueError(f"{_short(field)} is not a number; a line is {line}") from None
+        return False
+    return True
 
 
 def _short(text: str) -> str:
@@ -251,7 +258,7 @@ def _entry(
     kinds: list[str | None] = []
     words, bad = Words(labels, [], [], (), kinds), []
     try:
-        size = images.size(file.image)
+        height, width = images.size(file.image)
     except ValueError as error:
         return Problem("image", str(file.path), "", str(error), file.image)
     for number, line in file.lines():
@@ -261,9 +268,8 @@ def _entry(
         except ValueError as error:
             bad.append(BadWord(label, None, str(error)))
             continue
-        points = _outline(values)
         labels.append(label)
-        words.points.append(from_shares(points, size, 1.0))
+        words.points.append([[x * width, y * height] for x, y in _outline(values)])
         words.ignore.append(False)
         kinds.append(classes[int(kind)] if int(kind) < len(classes) else kind)
     return Entry(str(file.path), file.image, words, bad, alone=True)
