@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, flag, gather, text_or_none
+from ocr_precompute.annotations.gathering import Word, flag, gather, text_of
 from ocr_precompute.annotations.json_files import members
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.protocol import AnnotationFormat
@@ -65,7 +65,7 @@ def _entries(path: Path, images: ImageNames) -> Iterator[Entry | Problem]:
 def _word(word: dict[str, Any]) -> Word:
     illegible = word.get("illegibility")
     ignored = illegible is not None and flag("illegibility", illegible)
-    text, language = text_or_none(word.get("transcription")), text_or_none(word.get("language"))
+    text, language = text_of(word.get("transcription")), text_of(word.get("language"))
     return Word(word.get("points"), ignored, text, language)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import numbers, pairs
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -102,7 +102,7 @@ def _word(word: dict[str, Any]) -> Word:
     else:
         outline = pairs(points, "its polygon")
     text = word.get("content", word.get("text"))
-    return Word(outline or None, text=text_or_none(text))
+    return Word(outline or None, text=text_of(text))
 
 
 FORMAT = AnnotationFormat(

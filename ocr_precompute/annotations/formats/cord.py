@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import pairs
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -65,7 +65,7 @@ def _word(word: dict[str, Any]) -> Word:
     if not isinstance(quad, dict):
         raise ValueError("has no quad; correct or remove it")
     points = pairs([quad.get(corner) for corner in _CORNERS], "its quad")
-    text, kind = text_or_none(word.get("text")), text_or_none(word.get("kind"))
+    text, kind = text_of(word.get("text")), text_of(word.get("kind"))
     return Word(points, word.get("ignored") is True, text, kind)
 
 

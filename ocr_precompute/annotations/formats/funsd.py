@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, numbers, pairs
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -69,14 +69,12 @@ def entity_words(entities: Any, what: str, level: str) -> tuple[Words, list[BadW
 
 
 def _word(word: dict[str, Any]) -> Word:
-    text, found = text_or_none(word.get("text")), word.get("box")
+    text, found = text_of(word.get("text")), word.get("box")
     if isinstance(found, list) and len(found) == _QUAD:
         points = pairs(found, "its box")
     else:
         points = box(*numbers(found, 4, "its box"))
-    return Word(
-        points, text is not None and not text.strip(), text, text_or_none(word.get("label"))
-    )
+    return Word(points, text is not None and not text.strip(), text, text_of(word.get("label")))
 
 
 FORMAT = AnnotationFormat(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import from_shares, numbers
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -111,7 +111,7 @@ def _inside(value: Any, key: str) -> list[Any]:
 
 
 def _word(displayed: Callable[[], tuple[int, int]], word: dict[str, Any]) -> Word:
-    text = text_or_none(word.get("description"))
+    text = text_of(word.get("description"))
     if text is None:
         symbols = [_get(symbol, "text") for symbol in listed(word.get("symbols"), "its symbols")]
         text = "".join([each for each in symbols if isinstance(each, str)]) or None

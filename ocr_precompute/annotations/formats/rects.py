@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, flag, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, flag, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import pairs
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -40,7 +40,7 @@ def _entry(file: str, name: str, page: Any) -> Entry:
 
 def _line(line: dict[str, Any]) -> Word:
     ignored = flag("ignore", line.get("ignore", False))
-    text = text_or_none(line.get("transcription"))
+    text = text_of(line.get("transcription"))
     return Word(pairs(line.get("points"), "its points"), ignored, text)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, numbers
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -60,10 +60,10 @@ def _word(each: dict[str, Any]) -> Word:
             f"is of the type {one_line(geometry, 40)!r}, which is not read; make it a polygon or a "
             "rectangle, or remove it"
         )
-    kind = text_or_none(each.get("classTitle"))
+    kind = text_of(each.get("classTitle"))
     tags = [tag for tag in listed(each.get("tags"), "its tags") if isinstance(tag, dict)]
-    text = next((text_or_none(t.get("value")) for t in tags if t.get("name") in _TEXTS), None)
-    named = [kind, *(text_or_none(tag.get("name")) for tag in tags)]
+    text = next((text_of(t.get("value")) for t in tags if t.get("name") in _TEXTS), None)
+    named = [kind, *(text_of(tag.get("name")) for tag in tags)]
     ignored = any(
         name and (name.strip().lower() == _IGNORE or is_dont_care(name)) for name in named
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Word, gather, listed, text_or_none
+from ocr_precompute.annotations.gathering import Word, gather, listed, text_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, from_shares
 from ocr_precompute.annotations.per_image import fit_each, read_each
@@ -71,8 +71,8 @@ def _word(size: tuple[int, int], block: dict[str, Any]) -> Word:
         shares = box(left, top, left + width, top + height)
     else:
         shares = [_of(point, ("X", "Y")) for point in listed(polygon, "its Polygon")]
-    text, kind = text_or_none(block.get("Text")), text_or_none(block.get("TextType"))
-    return Word(from_shares(shares, size, _BEYOND), text=text, kind=kind)
+    text, kind = text_of(block.get("Text")), text_of(block.get("TextType"))
+    return Word(from_shares(shares, size, _BEYOND), text=text, of_class=kind)
 
 
 def _of(value: Any, names: tuple[str, ...]) -> list[float]:
