@@ -5,12 +5,23 @@ They go into every key, so whatever is added here is in the keys.
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+RecipeName = Literal["seed", "dbnet", "paddleocr", "mmocr"]
 Decode = Literal["exact", "reduced"]
 Codec = Literal["zstd", "lz4", "lz4hc", "zlib"]
 Shuffle = Literal["noshuffle", "shuffle", "bitshuffle"]
@@ -23,7 +34,11 @@ class Frozen(BaseModel):
 
 
 class Recipe(Frozen):
-    """How labels are drawn. Two are published: `RECIPES["seed"]` and `RECIPES["dbnet"]`."""
+    """How labels are drawn. `RECIPES` has those of the paper's release and of other trainers.
+
+    Fields that came after the first recipes are left out where they are off, so that keys and
+    manifests of recipes without them stay as they were.
+    """
 
     name: str
     integer_vertices: bool = Field(description="cut vertices to whole pixels first")
@@ -35,6 +50,22 @@ class Recipe(Frozen):
     shrink_ratio: float = Field(default=0.4, gt=0, lt=1, description="r of the paper")
     thresh_min: float = Field(default=0.3, ge=0, le=1)
     thresh_max: float = Field(default=0.7, ge=0, le=1)
+    early_thresh: bool = Field(
+        default=False,
+        description="draw thresholds first: of all but don't-care text, however small or thin, with "
+        "its vertices where they are",
+    )
+    shrink_again: bool = Field(
+        default=False,
+        description="shrink what falls apart or vanishes again, at twice the ratio, until one part "
+        "is left; if none does that, draw every part of the last",
+    )
+    whole_shrink: bool = Field(
+        default=False, description="shrink polygons of whole vertices by a whole distance"
+    )
+    turned_box: bool = Field(
+        default=False, description="min_size is of the smallest box, which may be turned"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Recipe:
@@ -42,13 +73,28 @@ class Recipe(Frozen):
             raise ValueError("thresh_min must be below thresh_max")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if name not in _LATER or value}
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The shrink ratios that are tried, one after the other."""
+        if not self.shrink_again:
+            return (self.shrink_ratio,)
+        doubled = itertools.accumulate(itertools.repeat(2), operator.mul, initial=self.shrink_ratio)
+        return tuple(itertools.takewhile(lambda ratio: ratio < 1, doubled))
+
     @property
     def repairs(self) -> bool:
         """Whether self-crossing quads are repaired for this recipe, where nobody says."""
         return self.name != "seed"
 
 
-RECIPES = {
+_LATER = frozenset({"early_thresh", "shrink_again", "whole_shrink", "turned_box"})
+
+RECIPES: dict[str, Recipe] = {
     "seed": Recipe(
         name="seed",
         integer_vertices=True,
@@ -66,6 +112,28 @@ RECIPES = {
         min_area=1,
         masks=True,
         every_part=False,
+    ),
+    "paddleocr": Recipe(
+        name="paddleocr",
+        integer_vertices=False,
+        clip=True,
+        min_size=8,
+        min_area=1,
+        masks=True,
+        every_part=False,
+        early_thresh=True,
+        shrink_again=True,
+    ),
+    "mmocr": Recipe(
+        name="mmocr",
+        integer_vertices=False,
+        clip=False,
+        min_size=8,
+        min_area=1,
+        masks=True,
+        every_part=False,
+        whole_shrink=True,
+        turned_box=True,
     ),
 }
 QUICK_LEVEL = 2  # packs in a fifth of the time of the default level, is read a fifth slower

@@ -32,6 +32,7 @@ from ocr_precompute.parameters import (
     Frozen,
     Parameters,
     Recipe,
+    RecipeName,
     Shuffle,
 )
 
@@ -246,7 +247,7 @@ class Settings(Frozen):
     store: _Path = Path("data/store")
     splits: dict[str, Source] = Field(default_factory=dict)
     size: tuple[int, int] = Field(default=(640, 640), description="canonical size, N or HxW")
-    recipe: Literal["seed", "dbnet"] = "dbnet"
+    recipe: RecipeName = "dbnet"
     shrink_ratio: float = 0.4
     thresh_min: float = 0.3
     thresh_max: float = 0.7

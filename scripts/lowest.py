@@ -31,7 +31,7 @@ def requirements(extras: list[str]) -> Iterator[str]:
 
 
 def digests(sample: Path) -> Iterator[str]:
-    """Digests of all maps of random polygons in both recipes, and of the samples of a dataset.
+    """Digests of all maps of random polygons in all recipes, and of the samples of a dataset.
 
     sample: a folder that scripts/make_sample_data.py made.
     """

@@ -392,7 +392,7 @@ def test_damaged_only_inside_from_the_command(dataset: Dataset, tmp_path: Path) 
         ("size: big", "size 'big' is neither N nor HxW, as in 640 or 480x640"),
         ("size: 4", "size 4x4 is outside 16 to 8192 pixels a side"),
         ("size: [1, 2, 3]", "size"),
-        ("recipe: paper", "recipe: input should be 'seed' or 'dbnet'"),
+        ("recipe: paper", "recipe: input should be 'seed', 'dbnet', 'paddleocr' or 'mmocr'"),
         ("decode: fast", "decode: input should be 'exact' or 'reduced'"),
         ("shrink_ratio: 1.5", "shrink_ratio"),
         ("thresh_min: 0.8", "thresh_min must be below thresh_max"),

@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 
 from ocr_precompute.parameters import RECIPES
 from ocr_precompute.samples import Polygons
-from ocr_precompute.targets.maps import Targets, make_targets, offset_distances
+from ocr_precompute.targets.maps import Targets, make_targets
+from ocr_precompute.targets.offsets import offset_distances
 
 OWN = Path(__file__).parent / "golden"
 REAL = sorted(

@@ -29,7 +29,7 @@ from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source, Unannotated
 from ocr_precompute.storage.store import read_manifest, recorded_source
 from ocr_precompute.targets.collapse import collapsed
-from ocr_precompute.targets.maps import as_drawn, offset_distances, vanishes
+from ocr_precompute.targets.offsets import as_drawn, offset_distances, vanishes
 from ocr_precompute.understood import (
     DONT_CARE,
     Understood,

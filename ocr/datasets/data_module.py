@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import joblib
 import lightning
@@ -19,7 +19,7 @@ from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.datasets.trim import check_trim
 from ocr_precompute.errors import StoreError
-from ocr_precompute.parameters import Parameters
+from ocr_precompute.parameters import Parameters, RecipeName
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.settings import load_settings, parse_size
 from ocr_precompute.understood import warning_lines
@@ -41,7 +41,7 @@ class DetectionData(lightning.LightningDataModule):
         val: str = "val",
         test: str | None = None,
         size: int | str | None = None,
-        recipe: Literal["seed", "dbnet"] | None = None,
+        recipe: RecipeName | None = None,
         live: str | None = None,
         batch_size: int = 8,
         trim: int = 64,
@@ -61,7 +61,7 @@ class DetectionData(lightning.LightningDataModule):
             test: Split to test on; that of val by default.
             size: Canonical size, N or HxW, that the store must have; by default any will do. Of
                 images: the size they are brought to, by default that of the training.
-            recipe: Label recipe that the store must have; by default either will do.
+            recipe: Label recipe that the store must have; by default any will do.
             live: Configuration of ocr-precompute; its splits are then computed from their source
                 files sample by sample, and the store is not used.
             batch_size: Samples a batch of each process.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, ImageDataset
 from ocr_precompute.augmentation.warping import Page, page_of
 from ocr_precompute.images.decoding import fitted_size
-from ocr_precompute.parameters import Decode
+from ocr_precompute.parameters import Decode, RecipeName
 from ocr_precompute.pipeline.scan import live_annotations
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
@@ -30,7 +30,7 @@ class LiveDataset(ImageDataset):
         *,
         format: str = "auto",
         unannotated: Unannotated = "skip",
-        recipe: Literal["seed", "dbnet"] = "dbnet",
+        recipe: RecipeName = "dbnet",
         size: int | str | tuple[int, int] = 640,
         shrink_ratio: float = 0.4,
         thresh_min: float = 0.3,

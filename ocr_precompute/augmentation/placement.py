@@ -10,6 +10,7 @@ import numpy as np
 
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.samples import Polygons
+from ocr_precompute.targets.offsets import smaller_sides
 
 _WINDOWS = 16  # places that are tried for a crop
 _GREY = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
@@ -74,7 +75,7 @@ class Augmentation:
             page = corners.min(axis=1, keepdims=True), corners.max(axis=1, keepdims=True)
             moved = transformed(polygons, matrix)
             low, high = _boxes(moved)
-            large = ((high - low).min(axis=1) >= recipe.min_size) & (np.abs(moved.areas()) >= 1)
+            large = (smaller_sides(moved, recipe) >= recipe.min_size) & (np.abs(moved.areas()) >= 1)
             learnt = large & ~moved.ignore
             matrix[:, 2:] -= _corner(low[learnt].T, high[learnt].T, page, self.crop, random)
         return matrix

@@ -30,7 +30,7 @@ from ocr_precompute.cli.reporting import print_json, reporting
 from ocr_precompute.cli.screen import byte_size, print_damaged, progress_bar, say, warn
 from ocr_precompute.errors import printable
 from ocr_precompute.files import json_bytes, replace_file, writing
-from ocr_precompute.parameters import Decode
+from ocr_precompute.parameters import RECIPES, Decode
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.settings import (
     Backend,
@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 ConfiguredSplitOption = Annotated[
     str, typer.Option("--split", help="Name of the split, as in the config.")
 ]
-RecipeOption = Annotated[str | None, typer.Option(help="Label recipe: seed or dbnet.")]
+RecipeOption = Annotated[
+    str | None, typer.Option(help=f"Label recipe: {', '.join(RECIPES)}; as those trainers draw labels.")
+]
 SizeOption = Annotated[str | None, typer.Option(help="Canonical size, 640 or HxW.")]
 DecodeOption = Annotated[
     Decode | None, typer.Option(help="reduced: let the JPEG decoder shrink large scans first.")

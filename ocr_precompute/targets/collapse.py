@@ -8,7 +8,7 @@ import numpy as np
 
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.samples import Polygons
-from ocr_precompute.targets.maps import offset_distances, vanishes
+from ocr_precompute.targets.offsets import offset_distances, shrink_distances, vanishes
 from ocr_precompute.targets.shapes import measured
 
 # Pixels. Offsetting rounds to whole pixels twice, by which something thin may vanish. Of 100,000
@@ -25,20 +25,28 @@ def collapsed(polygons: Polygons, recipe: Recipe) -> np.ndarray:
     any other polygon it leaves something if the largest circle inside is larger than the distance.
     That circle's radius is at least (L - sqrt(L^2 - 4 pi A)) / 2 pi for area A and perimeter L
     (Osserman 1979, "Bonnesen-style isoperimetric inequalities").
+    Of several shrinks that are tried it is the last, which is the least, that decides.
     """
-    shapes = measured(polygons)
-    distances = shapes.areas * (1 - recipe.shrink_ratio**2) / shapes.perimeters
     whole = measured(replace(polygons, points=np.trunc(polygons.points)))
+    shapes = whole if recipe.whole_shrink else measured(polygons)
+    perimeters = np.maximum(shapes.perimeters, np.finfo(float).tiny)
+    distances = shapes.areas * (1 - recipe.ratios[-1] ** 2) / perimeters
+    sure = np.ones(len(distances), bool)
+    if recipe.whole_shrink:
+        sure = np.abs(distances % 1 - 0.5) > 1e-6  # of what the distance is rounded to
+        distances = np.floor(distances + 0.5)
     excess = whole.perimeters**2 - 4 * np.pi * whole.areas
     radii = (whole.perimeters - np.sqrt(np.maximum(excess, 0))) / (2 * np.pi)
 
     edges = np.stack([whole.low + distances, whole.high - distances])
-    certain = whole.upright & (np.abs(edges % 1 - 0.5) > 1e-6).all(axis=(0, 1))
+    certain = sure & whole.upright & (np.abs(edges % 1 - 0.5) > 1e-6).all(axis=(0, 1))
     nothing: np.ndarray = certain & (np.rint(edges[0]) >= np.rint(edges[1])).any(axis=0)
 
-    doubtful = np.flatnonzero(~certain & (radii - distances < _ROUNDING))
+    doubtful = np.flatnonzero(~(certain | (sure & (radii - distances >= _ROUNDING))))
     asked = polygons.chosen(doubtful)
     exact = offset_distances(asked, recipe)
-    for number, polygon, distance in zip(doubtful, asked.as_list(), exact, strict=True):
-        nothing[number] = distance <= 0 or vanishes(polygon, float(distance))
+    shrinks = shrink_distances(asked, exact, recipe).tolist()
+    found = zip(doubtful, asked.as_list(), exact, shrinks, strict=True)
+    for number, polygon, distance, tried in found:
+        nothing[number] = distance <= 0 or vanishes(polygon, *tried)
     return nothing

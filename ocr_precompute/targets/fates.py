@@ -7,7 +7,7 @@ import numpy as np
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.samples import Fate, Polygons
 from ocr_precompute.targets.collapse import collapsed
-from ocr_precompute.targets.maps import as_drawn
+from ocr_precompute.targets.offsets import as_drawn, smaller_sides
 from ocr_precompute.targets.shapes import boxes, measured
 
 
@@ -32,6 +32,8 @@ def polygon_fates(
     drawn = as_drawn(canonical, size, recipe)
     shapes = measured(drawn)
     sides = (shapes.high - shapes.low).min(axis=0)
+    if recipe.turned_box:
+        sides = smaller_sides(drawn, recipe)
     small = (sides < recipe.min_size) & (sides > 0)
     empty = ~small & ((shapes.areas < recipe.min_area) | (shapes.areas == 0))
     trains = ~(canonical.ignore | small | empty)

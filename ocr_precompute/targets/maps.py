@@ -1,29 +1,29 @@
 """Polygons to label maps: the science.
 
 Probability and threshold maps of Differentiable Binarization, Liao et al. 2020 (arXiv 1911.08947),
-section 3.4, in the two recipes of `ocr_precompute.parameters.Recipe`.
+section 3.4, in the recipes of `ocr_precompute.parameters.RECIPES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import pyclipper
 
 from ocr_precompute.parameters import RECIPES, Recipe
 from ocr_precompute.runtime.compiled import compiled
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import Polygons
-
-# Vertices are held within this range (pixels). It is far beyond any image, while offsets still fit
-# the integers of the clipping library, and filling, which walks every row of a polygon, takes 20 ms
-# at the worst and not seconds.
-_REACH = float(2**20)
-_TINY = np.finfo(float).tiny
+from ocr_precompute.targets.offsets import (
+    all_outlines,
+    as_drawn,
+    border_distances,
+    first_dilated,
+    offset_distances,
+    within_reach,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,10 @@ def make_targets(
 
     polygons: a list of (V, 2) arrays, xy in canonical pixels; they may leave the image.
     ignore: (N,) don't-care flags. size: (H, W), or one number for a square.
-    recipe: `seed`, `dbnet`, or a Recipe. Inputs are not changed.
+    recipe: the name of one of RECIPES, or a Recipe. Inputs are not changed.
     Returns Targets. A polygon of no area, or of fewer than three vertices, draws no text.
-    `dbnet` first moves vertices that leave the image to its nearest pixel, as the authors' release.
+    `dbnet` and `paddleocr` first move vertices that leave the image to its nearest pixel, for
+    thresholds `dbnet` alone.
     Raises ValueError if a polygon is not (V, 2) or not finite, if there is not one flag a polygon,
     or if the recipe is unknown.
     """
@@ -91,108 +92,36 @@ def draw_into(targets: Targets, polygons: Polygons, recipe: Recipe) -> None:
     targets.prob_mask.fill(1)
     targets.thresh_mask.fill(0 if recipe.masks else 1)
     targets.thresh.fill(recipe.thresh_min)
-    polygons = as_drawn(polygons, size, recipe)
-    points, distances, starts = polygons.points, offset_distances(polygons, recipe), polygons.starts
-    pixels, nodes, ends = points.astype(np.int32), points.tolist(), starts.tolist()
+    drawn = as_drawn(polygons, size, recipe)
+    distances = offset_distances(drawn, recipe)
     with stage("offset"):
-        outlines = [
-            _outlines(nodes[ends[number] : ends[number + 1]], 0.0 if ignored else distance, recipe)
-            for number, (distance, ignored) in enumerate(
-                zip(distances.tolist(), polygons.ignore.tolist(), strict=True)
-            )
-        ]
+        outlines = all_outlines(drawn, distances, recipe)
+        if recipe.early_thresh:
+            edged = within_reach(polygons)
+            reaches = border_distances(edged, recipe)
+            dilated = first_dilated(edged, reaches)
+        else:
+            edged, reaches, dilated = drawn, distances, [parts for _, parts in outlines]
+    pixels, ends = drawn.points.astype(np.int32), drawn.starts.tolist()
     borders: list[tuple[int, ...]] = []
-    for number, (shrunk, dilated) in enumerate(outlines):
+    for number, (shrunk, _) in enumerate(outlines):
         if recipe.masks and not shrunk:
             cv2.fillPoly(targets.prob_mask, [pixels[ends[number] : ends[number + 1]]], 0)
         for part in shrunk:
             cv2.fillPoly(targets.prob, [part], 1)
-        for part in dilated:
+        for part in dilated[number]:
             if recipe.masks:
                 cv2.fillPoly(targets.thresh_mask, [part], 1)
             borders.append((number, *cv2.boundingRect(part)))
     where = np.array(borders, np.int64).reshape(-1, 5)
     low, high = recipe.thresh_min, recipe.thresh_max
-    raise_thresholds(targets.thresh, points, starts, distances, where, low, high)
-
-
-def as_drawn(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> Polygons:
-    """Polygons in canonical pixels, size (H, W), with their vertices where the recipe has them."""
-    low, high = (0.0, np.array(size[::-1]) - 1.0) if recipe.clip else (-_REACH, _REACH)
-    points = np.clip(polygons.points.astype(np.float64), low, high)
-    return replace(polygons, points=np.trunc(points) if recipe.integer_vertices else points)
-
-
-def vanishes(polygon: np.ndarray, distance: float) -> bool:
-    """Whether the shrink by distance pixels leaves nothing of a polygon, float64 (V, 2)."""
-    offset = _offset(polygon.tolist())
-    return offset is None or not offset.Execute(-distance)
+    raise_thresholds(targets.thresh, edged.points, edged.starts, reaches, where, low, high)
 
 
 def compile_kernel() -> None:
     """Compile what is compiled, or load it from the disk's cache; else the first image pays."""
     nothing = Polygons.from_list([], [])
     draw_targets(nothing, (1, 1), RECIPES["dbnet"])
-
-
-def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
-    """Offset D = area * (1 - r^2) / perimeter of each polygon, float64 (N,), pixels.
-
-    0 for a polygon of no area, or with an area or box side below the recipe's: it is not drawn.
-    Vertices are taken as they are: where the recipe clips them, they are clipped already.
-    Source: Liao et al. 2020, section 3.4, after Vatti clipping.
-    """
-    if not len(polygons.lengths):
-        return np.zeros(0)
-    points, starts = polygons.points, polygons.starts
-    if recipe.integer_vertices:  # this recipe's labels were drawn with OpenCV's own measure
-        contours = np.split(points.astype(np.int32), starts[1:-1])
-        perimeters = np.array([cv2.arcLength(c, True) for c in contours]) + np.finfo(float).eps
-    else:
-        edges = polygons.following() - points
-        # Not np.hypot, whose last bit differs from one mathematics library to the next.
-        perimeters = np.add.reduceat(np.sqrt((edges * edges).sum(axis=1)), starts[:-1])
-    low = np.minimum.reduceat(points, starts[:-1])
-    high = np.maximum.reduceat(points, starts[:-1])
-    areas = np.abs(polygons.areas())
-    drawn = ((high - low).min(axis=1) >= recipe.min_size) & (areas >= recipe.min_area)
-    drawn &= perimeters > 0
-    return np.where(drawn, areas * (1 - recipe.shrink_ratio**2) / np.maximum(perimeters, _TINY), 0)
-
-
-def _outlines(
-    vertices: list[list[float]], distance: float, recipe: Recipe
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The parts to draw of a polygon that is shrunk by distance pixels, and dilated by it.
-
-    None at distance 0; and none dilated where the recipe masks what the shrink leaves nothing of.
-    """
-    offset = _offset(vertices) if distance > 0 else None
-    shrunk = _parts(offset, -distance) if offset else []
-    dilated = _parts(offset, distance) if offset and (shrunk or not recipe.masks) else []
-    most = None if recipe.every_part else 1
-    return shrunk[:most], dilated[:most]
-
-
-def _offset(vertices: list[list[float]]) -> pyclipper.PyclipperOffset | None:
-    """A polygon ready to be offset; None if all its vertices fall on one point."""
-    offset = pyclipper.PyclipperOffset()
-    try:
-        offset.AddPath(vertices, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-    except pyclipper.ClipperException:
-        return None
-    return offset
-
-
-def _parts(offset: pyclipper.PyclipperOffset, distance: float) -> list[np.ndarray]:
-    """What a polygon becomes when it is offset by distance pixels (negative: inwards).
-
-    Returns the parts that remain, each int32 (V, 2), none if the polygon collapses.
-    """
-    return [
-        np.fromiter(chain.from_iterable(part), np.int32, 2 * len(part)).reshape(-1, 2)
-        for part in offset.Execute(distance)
-    ]  # np.array takes twice as long
 
 
 @compiled()

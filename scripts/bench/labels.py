@@ -251,7 +251,8 @@ def main() -> None:
     add_out(parser)
     arguments = parser.parse_args()
     one_core()
-    rows = [measured_row(arguments, side, recipe) for side in SIDES for recipe in RECIPES.values()]
+    recipes = [RECIPES[name] for name in ("seed", "dbnet")]  # whose rules are written out above
+    rows = [measured_row(arguments, side, recipe) for side in SIDES for recipe in recipes]
     write_report(report(arguments, rows), arguments.out)
 
 
