@@ -52,13 +52,13 @@ class Recipe(Frozen):
     thresh_max: float = Field(default=0.7, ge=0, le=1)
     early_thresh: bool = Field(
         default=False,
-        description="draw thresholds first: of all but don't-care text, however small or thin, with "
-        "its vertices where they are",
+        description="draw thresholds first: of all but don't-care text, however small or thin, "
+        "with its vertices where they are",
     )
     shrink_again: bool = Field(
         default=False,
-        description="shrink what falls apart or vanishes again, at twice the ratio, until one part "
-        "is left; if none does that, draw every part of the last",
+        description="shrink what falls apart or vanishes again, at twice the ratio, until one "
+        "part is left; if none does that, draw every part of the last",
     )
     whole_shrink: bool = Field(
         default=False, description="shrink polygons of whole vertices by a whole distance"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Turn MATLAB files of text datasets into one `words` JSON, which ocr-precompute reads.
 
-    scripts/matlab_to_words.py totaltext Groundtruth/Polygon/Train --images Images/Train --out w.json
+    scripts/matlab_to_words.py totaltext Polygon/Train --images Images/Train --out words.json
     scripts/matlab_to_words.py synthtext SynthText/gt.mat --out words.json
 
-`totaltext` takes a folder of files (poly_gt_img1.mat for img1.jpg) or single ones; don't care is what
-has # as its text or orientation. `synthtext` takes its gt.mat; the names in it are relative to the
-folder of the images. Images are written one after the other. Reading MATLAB files needs SciPy.
+`totaltext` takes a folder of files (poly_gt_img1.mat for img1.jpg) or single ones; don't care is
+what has # as its text or orientation. `synthtext` takes its gt.mat; the names in it are relative to
+the folder of the images. Images are written one after the other. Reading MATLAB files needs SciPy.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def totaltext_words(rows: Any) -> list[Word]:
     Raises ValueError if it is none.
     """
     table = np.asarray(rows)
-    if table.ndim != 2 or table.dtype != object or not (len(table) == 0 or table.shape[1] in (5, 6)):
+    if table.ndim != 2 or (len(table) and (table.dtype != object or table.shape[1] not in (5, 6))):
         raise ValueError(f"has a table of shape {table.shape}, not of 6 columns")
     words = []
     for number, row in enumerate(table, 1):
@@ -145,7 +145,7 @@ def synthtext(path: Path) -> Iterator[Image]:
 
 
 def write_words(images: Iterator[Image], out: Path) -> tuple[int, int, int]:
-    """Write the document, which has its name once it is whole; how many images, words, don't-care."""
+    """Write the document, under its name once it is whole; how many images, words, don't-care."""
     count, words, ignored = 0, 0, 0
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:

@@ -70,6 +70,10 @@ def _promtool() -> str:
     return "" if shutil.which("promtool") else "promtool, of Prometheus, is not installed"
 
 
+def _scipy() -> str:
+    return "" if importlib.util.find_spec("scipy") else "SciPy is not installed"
+
+
 def _time() -> str:
     return "" if "time" in _required() else f"{_REQUIRED}=time grants it"
 
@@ -82,6 +86,7 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "cluster": ("a cluster engine, Dask or Ray", _cluster),
     "proc": ("processes shown in /proc", _proc),
     "promtool": ("promtool, which comes with Prometheus", _promtool),
+    "scipy": ("SciPy, which reads MATLAB files", _scipy),
     "time": ("minutes", _time),
 }
 """For each marker what it stands for, and what says why it is missing (empty: it is not)."""

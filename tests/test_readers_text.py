@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
 import subprocess
 import sys
@@ -178,7 +180,7 @@ def test_limits(folder: Path, form: str) -> None:
         ("td500", "0 0 10 10 80 20 left", "line 2: 'left' is no number; a line is"),
         ("td500", "0 0 10 10 80 20 nan", "line 2: 'nan' is no number"),
         ("td500", "0 0 10 10 80 20 inf", "line 2: 'inf' is no number"),
-        ("td500", "0 2 10 10 80 20 0", "line 2: has '2' where 0 or 1 says whether it is difficult"),
+        ("td500", "0 2 10 10 80 20 0", "line 2: has '2' where 0 or 1 says if it is difficult"),
         ("td500", "0 0 10 10 -80 20 0", "line 2: has a negative width or height; a line is"),
         ("dota", "10 10 90 12 90 32 10 30", "line 2: has 8 fields, not 9 or 10; a line is `x1 y1"),
         ("dota", "1 2 3 4 5 6 7 8 text 0 9", "line 2: has 11 fields, not 9 or 10"),
@@ -188,7 +190,7 @@ def test_limits(folder: Path, form: str) -> None:
         ("totaltext", "something else", "line 1: is no record of a word; a record is `x: [[...]]"),
         ("totaltext", "x: [[1 2 3]], y: [[1 2]], ornt: [], transcriptions: []", "has 3 x and 2 y"),
         ("totaltext", "x: [[1 a 3]], y: [[1 2 3]], ornt: [], transcriptions: []", "is no number"),
-        ("totaltext", "x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c]", "is no record of a word; a record"),
+        ("totaltext", "x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c]", "is no record of a word"),
         ("totaltext", "x: [[1 2]], y: [[1 2]], ornt: [], transcriptions: []", "has 2 points"),
     ],
 )
@@ -317,3 +319,154 @@ def test_what_is_no_format_of_these_is_said(folder: Path) -> None:
         read_annotations(folder, folder.parent / "images")
     found = read(folder, "nothing of the kind", "td500")
     assert messages(found)[0].startswith("line 1: has 4 fields, not 7; a line is")
+
+
+# ------------------------------------------------------------------- MATLAB files, by the script
+
+SCRIPT = ROOT / "scripts" / "matlab_to_words.py"
+# What SciPy gives of such files, made from JSON: lists of lists become tables of objects.
+SCIPY = """
+import json
+import numpy as np
+
+class MatReadError(Exception):
+    pass
+
+def table(value):
+    if isinstance(value, list) and any(isinstance(each, (list, str)) for each in value):
+        rows = len(value), len(value[0]) if isinstance(value[0], list) else 1
+        found = np.empty(rows, object)
+        for i, row in enumerate(value):
+            for j, each in enumerate(row if isinstance(row, list) else [row]):
+                found[i, j] = np.array(each) if isinstance(each, list) else np.array([each])
+        return found
+    return np.array(value)
+
+def loadmat(path, variable_names):
+    try:
+        found = json.loads(open(path).read())
+    except ValueError:
+        raise MatReadError("no MATLAB file") from None
+    return {name: table(found[name]) for name in variable_names if name in found}
+"""
+
+
+def convert(*arguments: Any, scipy: Path | None) -> subprocess.CompletedProcess[str]:
+    code = "import runpy, sys; sys.argv = sys.argv[1:]; "
+    code += f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    before = f"import sys; sys.path.insert(0, {str(scipy)!r}); " if scipy else ""
+    return subprocess.run(
+        [sys.executable, "-c", before + code, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture
+def scipy(tmp_path: Path) -> Path:
+    """A folder with what stands for SciPy."""
+    for name, text in (("", ""), ("io", SCIPY), ("io/matlab", "from scipy.io import MatReadError")):
+        package = tmp_path / "packages" / "scipy" / name
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text(text)
+    return tmp_path / "packages"
+
+
+def test_matlab_files_of_total_text(folder: Path, scipy: Path) -> None:
+    rows = [
+        ["x:", [[10, 90, 90, 10]], "y:", [[10, 12, 32, 30]], "Ada", "h"],
+        ["x:", [[110], [180], [180], [110]], "y:", [[50], [50], [70], [70]], "#", "#"],
+        ["x:", [[1, 9, 9]], "y:", [[1, 2, 9]], "#", []],
+    ]
+    (folder / "poly_gt_a.mat").write_text(json.dumps({"polygt": rows}))
+    (folder / "gt_b.mat").write_text(json.dumps({"gt": [row[:5] for row in rows[:1]]}))
+    images, out = folder.parent / "images", folder.parent / "words.json"
+    done = convert("totaltext", folder, "--images", images, "--out", out, scipy=scipy)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr == f"{out}: 2 images, 4 words, 2 don't care\n"
+    found = read_annotations(out, images)
+    assert (found.format, found.problems) == ("words", [])
+    assert [w[0] for w in words(found)] == ["a.png"] * 3 + ["b.png"]
+    assert [w[1:] for w in words(found)[:2]] == [[QUAD, False], [BOX, True]]
+    assert words(found)[2][2]
+
+
+def test_matlab_files_of_synthtext(folder: Path, scipy: Path) -> None:
+    one = np.array(QUAD).T.tolist()
+    two = np.stack([np.array(QUAD).T, np.array(BOX).T], axis=2).tolist()
+    script = {"one": np.array(one), "two": np.array(two)}
+    module = importlib.util.spec_from_file_location("matlab_to_words", SCRIPT)
+    assert module is not None
+    assert module.loader is not None
+    made = importlib.util.module_from_spec(module)
+    module.loader.exec_module(made)
+    assert made.synthtext_words(script["one"], np.array(["Ada "])) == [
+        {"transcription": "Ada", "points": QUAD}
+    ]
+    both = made.synthtext_words(script["two"], np.array(["Ada\n Bob  "]))
+    assert [each["points"] for each in both] == [QUAD, BOX]
+    assert [each["transcription"] for each in both] == ["Ada", "Bob"]
+    with pytest.raises(ValueError, match="has 2 boxes and 3 words"):
+        made.synthtext_words(script["two"], np.array(["a b", "c"]))
+    with pytest.raises(ValueError, match=r"has boxes of shape \(3, 4, 1\), not \(2, 4, n\)"):
+        made.synthtext_words(np.zeros((3, 4)), np.array(["a"]))
+    (folder / "gt.mat").write_text(json.dumps({"imnames": ["8/a.jpg"], "txt": ["Ada"]}))
+    out = folder / "words.json"
+    done = convert("synthtext", folder / "gt.mat", "--out", out, scipy=scipy)
+    assert done.returncode == 2
+    assert "has no variable wordBB; give SynthText's gt.mat" in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("no JSON", "poly_gt_a.mat", "cannot be read as a MATLAB file: no MATLAB file; replace it"),
+        ('{"other": 1}', "poly_gt_a.mat", "has no variable polygt or gt; replace or remove it"),
+        ('{"polygt": [["x:", [[1, 2]]]]}', "poly_gt_a.mat", "has a table of shape (1, 2), not of"),
+        (
+            '{"polygt": [["x:", [[1, 2]], "y:", [[1]], "a", "c"]]}',
+            "poly_gt_a.mat",
+            "word 1: x and y are not as many numbers; replace or remove it",
+        ),
+        ("{}", "poly_gt_absent.mat", "there is no image absent in "),
+    ],
+)
+def test_bad_matlab_files(
+    folder: Path, scipy: Path, content: str, name: str, message: str
+) -> None:
+    (folder / name).write_text(content)
+    out = folder / "words.json"
+    images = folder.parent / "images"
+    done = convert("totaltext", folder, "--images", images, "--out", out, scipy=scipy)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"matlab_to_words: {folder / name}: ")
+    assert message in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [name]
+
+
+def test_without_scipy_the_script_says_what_to_install(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "scipy.py").write_text("raise ImportError")
+    done = convert("synthtext", "gt.mat", "--out", folder / "w.json", scipy=tmp_path / "none")
+    assert done.returncode == 2
+    assert "needs SciPy; install it: pip install scipy" in done.stderr
+
+
+@pytest.mark.scipy
+def test_real_matlab_files_of_total_text(shared: Path, tmp_path: Path) -> None:
+    samples = shared.parent / "formats" / "samples" / "totaltext_mat"
+    images, out = tmp_path / "images", tmp_path / "words.json"
+    images.mkdir()
+    for number in (1, 2, 3):
+        cv2.imwrite(str(images / f"img{number}.jpg"), np.zeros((2000, 2000, 3), np.uint8))
+    files = [samples / f"poly_gt_img{number}.mat" for number in (1, 2, 3)]
+    done = convert("totaltext", *files, "--images", images, "--out", out, scipy=None)
+    assert done.returncode == 0, done.stderr
+    assert "3 images, " in done.stderr
+    found = read_annotations(out, images)
+    assert found.problems == []
+    assert all(len(polygon) >= 3 for _, polygon, _ in words(found))
+    single = samples / "t3_gt_img3.mat"
+    assert convert("totaltext", single, "--images", images, "--out", out, scipy=None).returncode == 0

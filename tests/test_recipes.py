@@ -117,7 +117,7 @@ def paddleocr_fate(polygon: np.ndarray) -> tuple[Fate, list[np.ndarray]]:
 
 
 def mmocr_fate(polygon: np.ndarray) -> tuple[Fate, list[np.ndarray]]:
-    """As paddleocr_fate: too small by its turned box; whole vertices, a whole distance, one part."""
+    """As paddleocr_fate, by its turned box; whole vertices, a whole distance, one part."""
     side = min(cv2.minAreaRect(polygon.astype(np.float32))[1])
     if 0 < side < SMALLEST:
         return Fate.SMALL, []

@@ -54,7 +54,8 @@ ConfiguredSplitOption = Annotated[
     str, typer.Option("--split", help="Name of the split, as in the config.")
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option(help=f"Label recipe: {', '.join(RECIPES)}; as those trainers draw labels.")
+    str | None,
+    typer.Option(help=f"Labels as these trainers draw them: {', '.join(RECIPES)}."),
 ]
 SizeOption = Annotated[str | None, typer.Option(help="Canonical size, 640 or HxW.")]
 DecodeOption = Annotated[

@@ -1,7 +1,8 @@
 """MSRA-TD500 and HUST-TR400: a `.gt` file per image, a turned box per line of text.
 
-A line has seven numbers: an index, whether the text is difficult, left, top, width and height of the
-box before it is turned, and the angle in radians by which it is turned clockwise around its middle.
+A line has seven numbers: an index, whether the text is difficult, left, top, width and height of
+the box before it is turned, and the angle in radians by which it is turned clockwise around its
+middle.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _box(line: str) -> tuple[list[list[float]], bool]:
         numbers.append(number)
     _, difficult, left, top, width, height, angle = numbers
     if difficult not in (0, 1):
-        raise ValueError(f"has {fields[1][:40]!r} where 0 or 1 says whether it is difficult; {_FORM}")
+        raise ValueError(f"has {fields[1][:40]!r} where 0 or 1 says if it is difficult; {_FORM}")
     if width < 0 or height < 0:
         raise ValueError(f"has a negative width or height; {_FORM}")
     middle = (left + width / 2, top + height / 2)
@@ -79,8 +80,8 @@ def _box(line: str) -> tuple[list[list[float]], bool]:
 
 FORMAT = AnnotationFormat(
     name="td500",
-    summary="MSRA-TD500 and HUST-TR400: a folder of `.gt` files, one per image, or one of them; one "
-    "turned box per line of text, its angle in radians",
+    summary="MSRA-TD500 and HUST-TR400: a folder of `.gt` files, one per image, or one of them; "
+    "one turned box per line of text, its angle in radians",
     dont_care="a difficulty of 1",
     example="""\
 0 0 10 10 80 20 -0.1

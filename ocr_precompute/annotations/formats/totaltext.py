@@ -129,8 +129,8 @@ def _unescaped(quoted: str) -> str:
 
 FORMAT = AnnotationFormat(
     name="totaltext",
-    summary="Total-Text's text files: a folder of `poly_gt_img1.txt` for `img1.jpg`, or one of them; "
-    "one record per word, which may wrap over lines; polygons",
+    summary="Total-Text's text files: a folder of `poly_gt_img1.txt` for `img1.jpg`, or one "
+    "of them; one record per word, which may wrap over lines; polygons",
     dont_care="the orientation or the transcription `#`",
     example="""\
 x: [[10 90 90 10]], y: [[10 12 32 30]], ornt: [u'h'], transcriptions: [u'Ada']
