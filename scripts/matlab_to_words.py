@@ -37,8 +37,8 @@ class BadFile(Exception):
 def loaded(path: Path, names: list[str]) -> dict[str, Any]:
     """Some of the variables of a MATLAB file. Raises BadFile if it cannot be read."""
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
+        from scipy.io import loadmat  # type: ignore[import-untyped]
+        from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
     except ImportError:
         raise BadFile("reading MATLAB files needs SciPy; install it: pip install scipy") from None
     try:

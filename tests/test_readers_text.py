@@ -220,7 +220,9 @@ def test_damaged_files_are_told_and_never_raise(
     (folder.parent / "images" / "a.png").write_bytes(b"")
     line = LINES[form]
     place = data.draw(st.integers(0, len(line)))
-    spoilt = data.draw(st.sampled_from(["", "]", "'", "[[", "\\", "\n", "-", "e9", "\0", "u'", "é"]))
+    spoilt = data.draw(
+        st.sampled_from(["", "]", "'", "[[", "\\", "\n", "-", "e9", "\0", "u'", "é"])
+    )
     cut = data.draw(st.integers(0, 3))
     content = f"{line}\n{line[:place]}{spoilt}{line[place + cut :]}\n{line}\n"
     found = read(folder, content, form)
@@ -314,8 +316,8 @@ def test_a_real_file_of_dota(shared: Path) -> None:
 
 
 def test_what_is_no_format_of_these_is_said(folder: Path) -> None:
+    (folder / "a.gt").write_text("nothing of the kind")
     with pytest.raises(InputError, match="is in no known annotation format"):
-        (folder / "a.gt").write_text("nothing of the kind")
         read_annotations(folder, folder.parent / "images")
     found = read(folder, "nothing of the kind", "td500")
     assert messages(found)[0].startswith("line 1: has 4 fields, not 7; a line is")
@@ -433,9 +435,7 @@ def test_matlab_files_of_synthtext(folder: Path, scipy: Path) -> None:
         ("{}", "poly_gt_absent.mat", "there is no image absent in "),
     ],
 )
-def test_bad_matlab_files(
-    folder: Path, scipy: Path, content: str, name: str, message: str
-) -> None:
+def test_bad_matlab_files(folder: Path, scipy: Path, content: str, name: str, message: str) -> None:
     (folder / name).write_text(content)
     out = folder / "words.json"
     images = folder.parent / "images"
@@ -469,4 +469,6 @@ def test_real_matlab_files_of_total_text(shared: Path, tmp_path: Path) -> None:
     assert found.problems == []
     assert all(len(polygon) >= 3 for _, polygon, _ in words(found))
     single = samples / "t3_gt_img3.mat"
-    assert convert("totaltext", single, "--images", images, "--out", out, scipy=None).returncode == 0
+    assert (
+        convert("totaltext", single, "--images", images, "--out", out, scipy=None).returncode == 0
+    )

@@ -39,6 +39,8 @@ def polygon_fates(
     trains = ~(canonical.ignore | small | empty)
     left = np.flatnonzero(trains)
     trains[left[collapsed(drawn.chosen(left), recipe)]] = False
+    if recipe.masks:  # what lies beyond the maps; stores of recipes without count it as it is drawn
+        trains &= ~outside_page(drawn, np.array(size[::-1]))
     fates = np.select(
         [canonical.ignore, trains, outside, empty, small],
         [Fate.ANNOTATED, Fate.TRAINS, Fate.OUTSIDE, Fate.NO_AREA, Fate.SMALL],

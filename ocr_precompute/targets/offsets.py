@@ -71,7 +71,8 @@ def shrink_distances(polygons: Polygons, distances: np.ndarray, recipe: Recipe) 
         whole = replace(polygons, points=np.trunc(polygons.points))
         areas, perimeters = _measures(whole, recipe)
         exact = areas * (1 - recipe.shrink_ratio**2) / np.maximum(perimeters, _TINY)
-        return np.floor(exact + 0.5)[:, None]
+        rounded: np.ndarray = np.floor(exact + 0.5)[:, None]
+        return rounded
     if len(recipe.ratios) == 1:
         return distances[:, None]
     areas, perimeters = _measures(polygons, recipe)
@@ -159,7 +160,6 @@ def _shrunk(offset: pyclipper.PyclipperOffset, distances: Sequence[float]) -> li
         if len(parts) == 1:
             break
     return parts
-
 
 
 def _offset(vertices: list[list[float]]) -> pyclipper.PyclipperOffset | None:

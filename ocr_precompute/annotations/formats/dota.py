@@ -1,4 +1,4 @@
-"""DOTA's `labelTxt`, also what Roboflow calls OBB: a text file per image, a quad and class per line.
+"""DOTA's `labelTxt`, also what Roboflow calls OBB: a text file per image, one quad in each line.
 
 Two lines with the image's source and resolution may stand first.
 """
