@@ -218,8 +218,8 @@ BY_HAND = {
     "an angle 1 px wide": np.array(
         [[10, 10], [100, 10], [100, 90], [99, 90], [99, 11], [10, 11]], float
     ),
-    "an angle 2 px wide": np.array(
-        [[10, 10], [100, 10], [100, 90], [98, 90], [98, 12], [10, 12]], float
+    "an angle 1.4 px wide": np.array(
+        [[10, 10], [60, 60], [110, 10], [110, 12], [60, 62], [10, 12]], float
     ),
     "less than whole pixels": np.array([[10, 10], [90, 90], [90.9, 90.1], [10.9, 10.1]]),
     "comb": np.array(
@@ -258,9 +258,9 @@ def test_the_examples_have_every_fate() -> None:
     }
     for recipe in FATES:
         assert {*fates[recipe].values(), Fate.ANNOTATED} == set(Fate)
-    assert fates["mmocr"]["an angle 2 px wide"] == Fate.COLLAPSED
+    assert fates["mmocr"]["an angle 1.4 px wide"] == Fate.COLLAPSED
     assert fates["mmocr"]["an angle 1 px wide"] == Fate.TRAINS  # shrunk by 0 px
-    assert fates["paddleocr"]["an angle 2 px wide"] == Fate.TRAINS  # at the second ratio
+    assert fates["paddleocr"]["an angle 1.4 px wide"] == Fate.TRAINS  # at the second ratio
     assert fates["paddleocr"]["less than whole pixels"] == Fate.COLLAPSED
     assert fates["paddleocr"]["diamond"] == Fate.TRAINS
     assert fates["mmocr"]["diamond"] == Fate.SMALL
