@@ -464,11 +464,41 @@ def test_real_matlab_files_of_total_text(shared: Path, tmp_path: Path) -> None:
     files = [samples / f"poly_gt_img{number}.mat" for number in (1, 2, 3)]
     done = convert("totaltext", *files, "--images", images, "--out", out, scipy=None)
     assert done.returncode == 0, done.stderr
-    assert "3 images, " in done.stderr
+    assert done.stderr.endswith("3 images, 14 words, 2 don't care\n")
     found = read_annotations(out, images)
     assert found.problems == []
-    assert all(len(polygon) >= 3 for _, polygon, _ in words(found))
+    lengths = [len(polygon) for _, polygon, _ in words(found)]
+    assert lengths == [10, 4, 4, 4, 8, 4, 4, 8, 8, 8, 4, 6, 6, 8]
     single = samples / "t3_gt_img3.mat"
     assert (
         convert("totaltext", single, "--images", images, "--out", out, scipy=None).returncode == 0
     )
+
+
+@pytest.mark.scipy
+def test_synthtext_as_matlab_has_it(folder: Path) -> None:
+    from scipy.io import savemat
+
+    def cells(*values: Any) -> np.ndarray:
+        found = np.empty((1, len(values)), object)
+        for number, value in enumerate(values):
+            found[0, number] = value
+        return found
+
+    both = np.stack([np.array(QUAD).T, np.array(BOX).T], axis=2)
+    content = {
+        "imnames": cells("8/a.png", "b.png"),
+        "wordBB": cells(both, np.array(QUAD).T),
+        "txt": cells(np.array(["Ada\nBob   "]), np.array(["one"])),
+    }
+    savemat(folder / "gt.mat", content)
+    out = folder / "words.json"
+    done = convert("synthtext", folder / "gt.mat", "--out", out, scipy=None)
+    assert done.stderr == f"{out}: 2 images, 3 words, 0 don't care\n"
+    images = json.loads(out.read_text())["images"]
+    said = {n: [w["transcription"] for w in i["words"].values()] for n, i in images.items()}
+    assert said == {
+        "8/a.png": ["Ada", "Bob"],
+        "b.png": ["one"],
+    }
+    assert [w["points"] for w in images["8/a.png"]["words"].values()] == [QUAD, BOX]

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from ocr.datasets.live import LiveDataset
 from ocr_precompute.augmentation import Augmentation
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.parameters import RECIPES, Parameters, RecipeName
@@ -404,7 +405,7 @@ def test_published_values() -> None:
 
 
 @pytest.mark.parametrize("recipe", FATES)
-def test_a_split_is_built_verified_and_varied(tmp_path: Path, recipe: str) -> None:
+def test_a_split_is_built_verified_and_live(tmp_path: Path, recipe: RecipeName) -> None:
     dataset = Dataset(tmp_path / "data", count=6)
     settings = Settings.model_validate(
         {"store": tmp_path / "store", "recipe": recipe, "size": 64, "backend": "sequential"}
@@ -422,6 +423,12 @@ def test_a_split_is_built_verified_and_varied(tmp_path: Path, recipe: str) -> No
         trains = any(fate == Fate.TRAINS for fate in sample.fate)
         assert trains == bool(sample.prob.any())
     assert build("val", dataset.source, settings).built == 0
+    live = LiveDataset(
+        dataset.images, dataset.annotations, ("prob", "thresh", "prob_mask"), recipe=recipe, size=64
+    )
+    for number, sample in enumerate(split):
+        for field, array in live[number].items():
+            assert np.array_equal(array, getattr(sample, field)), field
 
 
 def test_small_turned_text_does_not_attract_a_crop() -> None:
