@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What reading large annotation files takes: seconds on one core, and memory.
 
-Files of so many words are made up and read, each in a process of its own: COCO instances with quads,
-`words`, and a HierText document, to which more is added until it is as large as asked for.
+Files of so many words are made up and read, each in a process of its own: COCO instances with
+quads, `words`, and a HierText document, which grows until it is as large as asked for.
 """
 
 from __future__ import annotations
