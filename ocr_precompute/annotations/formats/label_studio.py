@@ -179,12 +179,12 @@ def _outline(result: dict[str, Any]) -> list[list[float]]:
     if "points" in value:
         points = value["points"] if isinstance(value["points"], list) else []
         corners = [numbers(point, 2, "a point") for point in points]
-        return [[x / 100 * width, y / 100 * height] for x, y in corners]
+        return [[x * width / 100, y * height / 100] for x, y in corners]
     keys = ("x", "y", "width", "height")
     x, y, across, down = numbers([value.get(key) for key in keys], 4, ", ".join(keys))
     (degrees,) = numbers([value.get("rotation") or 0], 1, "rotation")
-    left, top = x / 100 * width, y / 100 * height
-    corners = box(left, top, left + across / 100 * width, top + down / 100 * height)
+    left, top = x * width / 100, y * height / 100
+    corners = box(left, top, left + across * width / 100, top + down * height / 100)
     finite = abs(degrees) < float("inf")  # else the checks say so of its points
     return turned(corners, degrees, (left, top)) if degrees and finite else corners
 
