@@ -44,9 +44,11 @@ SIZE = (64, 64)
 DIALECTS = tuple(f"icdar:{name}" for name in ("quad", "mlt", "rctw", "ltrb", "xywh", "polygon"))
 XML = ("alto", "ctw1500", "cvat", "hocr", "iam", "kaist", "page", "svt")
 YOLO = ("yolo", "yolo:box", "yolo:segment", "yolo:obb")
+DOCUMENTS = ("coco", "cocotext", "hiertext", "label_studio", "labelme", "mmocr", "via")
 JSON_FORMS = (
     *("words", "art", "rects", "funsd", "xfund:entity", "xfund", "cord", "supervisely"),
     *("textract", "textract:line", "google_vision", "azure", "azure:line"),
+    *("hiertext:line", *DOCUMENTS),
 )
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**70, 1e308, -0.5, float("nan"), float("inf")),
@@ -119,6 +121,7 @@ def annotation_seeds() -> list[tuple[str, bytes]]:
         *((f"{kind}.json", json.dumps(document).encode(*code)) for kind, code in JSON_KINDS),
         ("utf8.json", json.dumps(document, indent=1).encode()),
         *(("a.json", json.dumps(form).encode()) for form in json_seeds(quad)),
+        *(("a.json", form.example.encode()) for form in FORMATS if form.name in DOCUMENTS),
         *texts,
         ("gt_a.txt", lines["quad"].encode("utf-16")),
         ("a.jpg.txt", b"\xef\xbb\xbf" + lines["ltrb"].encode()),
