@@ -138,6 +138,11 @@ def test_images_named_by_an_address(image_folder: Path, address: str, name: str)
     assert image_of(address, ImageNames(image_folder)) == name
 
 
+def test_an_endless_address_is_no_image(image_folder: Path) -> None:
+    address = f"http://a/{'b/' * 1_000_000}a.png"  # each of its ends would be looked for
+    assert image_of(address, ImageNames(image_folder)) == "a.png"
+
+
 # ------------------------------------------------------------------------------------ Label Studio
 
 
@@ -239,7 +244,7 @@ def test_what_label_studio_has_and_a_polygon_is_not(tmp_path: Path, image_folder
     assert [word[1] for word in words(found)] == [BOX]
     (warning,) = found.warnings
     assert warning.endswith(
-        "a.json: 4 regions are neither rectangles nor polygons and left out: 1 of type brush, "
+        "a.json: 4 regions are neither rectangles nor polygons and are left out: 1 of type brush, "
         "1 of type ellipselabels, 2 of type keypointlabels"
     )
 
@@ -427,7 +432,9 @@ def test_masks_of_cocotext_that_are_none(tmp_path: Path, image_folder: Path, mas
     found = read(tmp_path / "a.json", image_folder, document)
     assert words(found) == [["a.png", BOX, False]]
     (warning,) = found.warnings
-    assert warning.endswith("1 outlines are none, their boxes are taken; correct them")
+    assert warning.endswith(
+        "1 outlines are no polygons of 4 or more points, their boxes are taken; correct them"
+    )
 
 
 @pytest.mark.parametrize(
@@ -695,7 +702,7 @@ def test_points_and_ends_of_via(tmp_path: Path, image_folder: Path) -> None:
         found = read(tmp_path / "a.data", image_folder, content)
         assert words(found) == [["a.png", QUAD, False]]
         (warning,) = found.warnings
-        assert warning.endswith("a.data: 2 points are no areas and left out")
+        assert warning.endswith("a.data: 2 points are no areas and are left out")
 
 
 @pytest.mark.parametrize("form", ["json", "table"])
@@ -756,7 +763,7 @@ def test_rows_of_via(tmp_path: Path, image_folder: Path) -> None:
     odd = [header, *rows, rows[0], "c.png,1", f"c.png,{{,{{}}{',' * 4}", f"{',' * 6}"]
     found = read(path, image_folder, "\n".join(odd))
     assert messages(found) == [
-        "line 5: x/a.png: is there again: sort the rows by their filename",
+        "line 5: x/a.png: has rows in several places; sort them by filename",
         "line 8: : has no filename; correct or remove it",
         "line 6: has not 7 fields as the first line has; correct or remove it",
         "c.png: line 7: its attributes are no JSON: Expecting value: line 1 column 1 (char 0); "

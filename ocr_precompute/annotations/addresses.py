@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ocr_precompute.annotations.folders import ImageNames, plain_name
 
+_LONGEST = 4096  # characters that are looked at; no file system has longer names
+
 
 def image_of(address: str, images: ImageNames) -> str:
     """The image that an address means, as `ImageNames.resolved` finds it.
@@ -16,7 +18,7 @@ def image_of(address: str, images: ImageNames) -> str:
     is relative, else its end.
     """
     name = address
-    for name in _readings(address):
+    for name in _readings(address) if len(address) <= _LONGEST else ():
         found = images.resolved(name)
         if found in images.names:
             return found

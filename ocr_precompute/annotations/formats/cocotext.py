@@ -80,7 +80,10 @@ def _entries(
         reason = f'has no object "{section}"; it is not of this format'
         yield Problem("annotations", file, "", reason)
     if boxes:
-        warnings.append(f"{path}: {boxes} outlines are none, their boxes are taken; correct them")
+        warnings.append(
+            f"{path}: {boxes} outlines are no polygons of 4 or more points, their boxes are taken; "
+            "correct them"
+        )
     yield from _chosen(file, listed, wanted, warnings)
     for key, image in listed.items():
         yield from _image(file, key, image, words.pop(key, Gathered()), images, wanted)

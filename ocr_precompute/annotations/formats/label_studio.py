@@ -72,7 +72,7 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
     warnings += [f"{path}: {count} {what}" for what, count in counts.items() if count]
     if skipped:
         kinds = ", ".join(f"{count} of type {kind}" for kind, count in sorted(skipped.items()))
-        reason = "regions are neither rectangles nor polygons and left out"
+        reason = "regions are neither rectangles nor polygons and are left out"
         warnings.append(f"{path}: {skipped.total()} {reason}: {kinds}")
 
 

@@ -60,7 +60,7 @@ def _entries(
     skipped: Counter[str] = Counter()
     yield from (_of_document if is_json else _of_table)(path, images, skipped)
     if skipped:
-        warnings.append(f"{path}: {skipped['point']} points are no areas and left out")
+        warnings.append(f"{path}: {skipped['point']} points are no areas and are left out")
 
 
 # ------------------------------------------------------------------------------------------- JSON
@@ -122,7 +122,7 @@ def _of_table(path: Path, images: ImageNames, skipped: Counter[str]) -> Iterator
     whole = _whole(rows, len(header), odd)
     for named, group in itertools.groupby(whole, key=lambda row: row[1][name]):
         if named in seen or not named:
-            again = "is there again: sort the rows by their filename"
+            again = "has rows in several places; sort them by filename"
             reason = again if named else "has no filename; correct or remove it"
             place = f"line {next(group)[0]}: {named}"
             yield Problem("image", str(path), place, reason, image_of(named, images))
