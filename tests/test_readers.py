@@ -100,6 +100,47 @@ def test_errors_stand_where_the_standard_library_finds_them(
             assert problem.entry == expected
 
 
+small = st.dictionaries(
+    st.text('{}[],":\\ ', max_size=3), st.text('{}[],":\\ ', max_size=6) | values, max_size=3
+)
+many = st.lists(small, min_size=3, max_size=12) | st.dictionaries(
+    st.text('{}",: a', max_size=3), small, min_size=3, max_size=12
+)
+
+
+@given(many, st.integers(1, 400), st.integers(2, 300), st.sampled_from([(",", ":"), (", ", ": ")]))
+@hypothesis_settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200
+)
+def test_members_that_are_decoded_together(
+    tmp_path: Path, section: Any, chunk: int, several: int, separators: tuple[str, str]
+) -> None:
+    """Wherever the text is cut, also within texts that look like the end of a member."""
+    path = tmp_path / "a.json"
+    document = {"images": section, "a": section}
+    path.write_text(json.dumps(document, separators=separators))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_files, "_CHUNK", chunk)
+        patch.setattr(json_files, "_SEVERAL", several)
+        keys = [key for _, key, _ in members(path, ("images", "a")) if key is not None]
+        assert gathered(path, ("images", "a")) == document
+        assert keys == 2 * list(section if isinstance(section, dict) else range(len(section)))
+        for repeats in (False, True):
+            found = members(path, ("images", "a"), repeats=repeats)
+            assert sum(1 for _ in found) == 2 + 2 * len(section)
+
+
+def test_most_members_are_decoded_together(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"a": [{"b": [1, 2]}] * 9000, "c": {}, "d": [{"e": {}}] * 9000}))
+    calls: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        value = json_files._Text.value
+        patch.setattr(json_files._Text, "value", lambda self: calls.append(1) or value(self))
+        assert sum(1 for _ in members(path, ("a", "c", "d"))) == 18003
+    assert len(calls) < 60
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
 def test_encodings_of_json(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.json"

@@ -17,6 +17,9 @@ LARGEST_FILE = 1 << 30
 
 _CHUNK = 1 << 20  # bytes
 _MARGIN = 16  # characters: an error nearer to the end of what was read may come of what is cut off
+_SEVERAL = 1 << 15  # characters of members that are decoded in one go
+_FEW = 200  # characters that are not worth it
+_COMMA = re.compile(r"[ \t\n\r]*+,")
 _SPACE = re.compile(r"[ \t\n\r]*+")
 # From the end of one member of an object to the value of the next, where nothing is odd about it.
 _PLAIN_KEY = re.compile(
@@ -109,8 +112,8 @@ def members(
                 opening = text.peek()
                 if section in sections and opening in ("{", "["):
                     yield Member(section, None, {} if opening == "{" else [])
-                    for key in text.each():
-                        yield Member(section, key, text.value())
+                    for key, value in text.items():
+                        yield Member(section, key, value)
                 else:
                     yield Member(section, None, text.value())
         else:
@@ -170,6 +173,7 @@ class _Text:
         self._bytes = 0  # read so far
         self._lines, self._column = 0, 0  # of the part's beginning
         self._decoder: codecs.IncrementalDecoder | None = None
+        self._window = 0  # characters that are looked at for members to decode in one go
         self.text, self.at = "", 0
 
     def peek(self) -> str:
@@ -221,6 +225,43 @@ class _Text:
                     return
                 yield self._key() if closing == "}" else number
             number += 1
+
+    def items(self) -> Iterator[tuple[str | int, Any]]:
+        """The keys or numbers and the values of the object or list that comes next.
+
+        Many are small and alike, so those that are there already are decoded in one go: that takes
+        two thirds of the time. Whatever is odd about them, one by one they say what and where.
+        """
+        number = 0
+        opening, self._window = self.peek(), _SEVERAL
+        for key in self.each():
+            yield key if opening == "{" else number, self.value()
+            several = self._several(opening) if self._window else ()
+            yield from (
+                several.items() if isinstance(several, dict) else enumerate(several, number + 1)
+            )
+            number += 1 + len(several)
+
+    def _several(self, opening: str) -> dict[str, Any] | list[Any]:
+        """Members after the one before the place, as many as are surely whole; often none.
+
+        What parses as a list when closed early is the beginning of the list that goes on.
+        """
+        comma = _COMMA.match(self.text, self.at)
+        end = self.text.rfind("},", self.at, self.at + self._window) + 1
+        if comma is None or end <= comma.end():
+            return []
+        closing = "}" if opening == "{" else "]"
+        try:
+            found = self._json.decode(f"{opening}{self.text[comma.end() : end]}{closing}")
+        except (ValueError, RecursionError):
+            found = None
+        if type(found) not in (dict, list):
+            # Cut within a member, or behind the last one: a shorter part may do.
+            self._window = self._window // 2 if self._window > _FEW else 0
+            return []
+        self.at = end
+        return found  # type: ignore[no-any-return]
 
     def _ends(self, closing: str) -> bool:
         """Step over what follows a member: whether it is the end."""

@@ -30,6 +30,7 @@ _SECTIONS = ("images", "annotations")
 _ALL_SECTIONS = (*_SECTIONS, "categories")
 _TEXTS = ("text", "caption", "transcription", "utf8_string")
 _NUMBERS = frozenset({int, float})
+_NO_ATTRIBUTES: dict[str, Any] = {}
 
 
 def _recognise(look: Look) -> Fit:
@@ -125,7 +126,8 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
         if not isinstance(key, int):
             missing -= {section} if value == [] else set()
         elif section == "annotations":
-            yield from _gather(file, key, value, words)
+            if problem := _gather(file, key, value, words):
+                yield problem
         else:
             yield from _list(file, key, value, words, listed)
     for section in sorted(missing):
@@ -166,31 +168,36 @@ def _list(
     listed[number] = name, declared_size(image.get("height"), image.get("width"))
 
 
-def _gather(file: str, key: int, annotation: Any, words: _Gathered) -> Iterator[Problem]:
+def _gather(file: str, key: int, annotation: Any, words: _Gathered) -> Problem | None:
     """Take up an annotation, or say why it belongs to no image."""
     if not isinstance(annotation, dict):
         reason = "must be an object; correct or remove it"
-        yield Problem("annotations", file, f"annotations[{key}]", reason)
-        return
+        return Problem("annotations", file, f"annotations[{key}]", reason)
     label = f"annotation {annotation.get('id', f'[{key}]')}"[:60]
     try:
         number = words.number(annotation.get("image_id"))
     except ValueError as error:
-        yield Problem("annotations", file, label, str(error))
-        return
+        return Problem("annotations", file, label, str(error))
+    attributes = annotation.get("attributes")
+    attributes = attributes if isinstance(attributes, dict) else _NO_ATTRIBUTES
+    texts = [text for text in map(annotation.get, _TEXTS) if type(text) is str]
+    texts += [text] if type(text := attributes.get("text")) is str else []
     try:
-        ignored = _is_ignored(annotation)
-        outlines = _outlines(annotation, words)
+        ignored = _is_ignored(annotation, attributes, texts)
+        outlines = _outlines(annotation, attributes, words)
     except (ValueError, OverflowError) as error:
         words.bad.setdefault(number, []).append(BadWord(label, None, str(error)))
-        return
-    words.say(next(_texts(annotation), None), annotation.get("category_id"), len(outlines))
+        return None
+    words.say(texts[0] if texts else None, annotation.get("category_id"), len(outlines))
     for part, outline in enumerate(outlines, 1):
         name = f"{label} part {part}" if len(outlines) > 1 else label
         words.add(number, name, outline, ignored)
+    return None
 
 
-def _outlines(annotation: dict[str, Any], words: _Gathered) -> list[Sequence[float]]:
+def _outlines(
+    annotation: dict[str, Any], attributes: dict[str, Any], words: _Gathered
+) -> list[Sequence[float]]:
     """The polygons of an annotation, each as x, y, x, y. Raises ValueError if there are none."""
     found = annotation.get("segmentation")
     if isinstance(found, dict):
@@ -210,34 +217,25 @@ def _outlines(annotation: dict[str, Any], words: _Gathered) -> list[Sequence[flo
         raise ValueError("its segmentation is neither polygons nor a mask; correct or remove it")
     left, top, width, height = numbers(annotation.get("bbox"), 4, "its bbox")
     corners = box(left, top, left + width, top + height)
-    degrees = _attribute(annotation, "rotation")
+    degrees = attributes.get("rotation")
     if type(degrees) in (int, float) and degrees:
         corners = turned(corners, float(degrees), (left + width / 2, top + height / 2))
     return [[number for corner in corners for number in corner]]
 
 
-def _attribute(annotation: dict[str, Any], name: str) -> Any:
-    attributes = annotation.get("attributes")
-    return attributes.get(name) if isinstance(attributes, dict) else None
-
-
-def _is_ignored(annotation: dict[str, Any]) -> bool:
+def _is_ignored(
+    annotation: dict[str, Any], attributes: dict[str, Any], texts: Sequence[str]
+) -> bool:
     """Whether it is don't-care. Raises ValueError if there is no telling."""
-    marks = annotation.get("iscrowd"), annotation.get("ignore"), _attribute(annotation, "ignore")
+    marks = annotation.get("iscrowd"), annotation.get("ignore"), attributes.get("ignore")
     for mark in marks:
-        if mark not in (None, 0, 1, "false", "true"):
+        if mark is None or mark == 0:
+            continue
+        if mark not in (1, "false", "true"):
             raise ValueError("iscrowd and ignore must be 0 or 1; correct it")
-        if mark in (1, "true"):
+        if mark != "false":
             return True
-    return any(map(is_dont_care, _texts(annotation)))
-
-
-def _texts(annotation: dict[str, Any]) -> Iterator[str]:
-    for name in _TEXTS:
-        if isinstance(annotation.get(name), str):
-            yield annotation[name]
-    if isinstance(text := _attribute(annotation, "text"), str):
-        yield text
+    return any(map(is_dont_care, texts))
 
 
 FORMAT = AnnotationFormat(
