@@ -95,6 +95,60 @@ def test_what_is_not_kept_may_be_bad(tmp_path: Path, image_folder: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (
+            "labels.json",
+            coco(
+                {"id": 1, "bbox": [10, 10, 9, 9], "category_id": 7},
+                {"id": 2, "segmentation": "none", "category_id": 8},
+                categories=[{"id": 7, "name": "text"}, {"id": 8, "name": "logo"}],
+            ),
+        ),
+        (
+            "annotations.xml",
+            "<annotations><version>1.1</version>"
+            '<image id="0" name="a.png" width="200" height="100">'
+            '<box label="text" xtl="10" ytl="10" xbr="19" ybr="19"/>'
+            '<polygon label="logo" points="1,2;x"/></image></annotations>',
+        ),
+        (
+            "via.json",
+            {
+                "a.png1": {
+                    "filename": "a.png",
+                    "size": 1,
+                    "file_attributes": {},
+                    "regions": [
+                        {
+                            "shape_attributes": {
+                                "name": "rect",
+                                **{"x": 10, "y": 10, "width": 9, "height": 9},
+                            },
+                            "region_attributes": {"type": "text"},
+                        },
+                        {
+                            "shape_attributes": {"name": "rect", "x": "none"},
+                            "region_attributes": {"type": "logo"},
+                        },
+                    ],
+                }
+            },
+        ),
+    ],
+)
+def test_of_every_form_a_bad_shape_that_is_not_kept_is_none(
+    tmp_path: Path, image_folder: Path, file: str, content: Any
+) -> None:
+    path = tmp_path / file
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert len(read_annotations(path, image_folder).problems) == 1
+    found = read_annotations(path, image_folder, marks=Marks(keep_labels=("text",)))
+    box = [[10, 10], [19, 10], [19, 19], [10, 19]]
+    assert (found.problems, kept(found)) == ([], [(box, False)])
+
+
+@pytest.mark.parametrize(
     ("content", "marks", "line"),
     [
         (

@@ -22,6 +22,7 @@ LARGEST_TEXT = 1 << 30
 
 _LARGEST_IMAGE = 1 << 28  # pixels of an image whose size is asked for
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_DEEPEST = 64  # folders of a name that may be one of another folder; more take long
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before a name
 
 
@@ -132,7 +133,7 @@ class ImageNames:
         it. If none has, the name stays as it is.
         """
         parts = self.named(name).split("/")
-        for start in range(len(parts)):
+        for start in range(max(0, len(parts) - _DEEPEST), len(parts)):
             found = self.on_disk("/".join(parts[start:]))
             if found in self.names:
                 return found

@@ -39,9 +39,11 @@ class Gathered:
         self.texts.append(text)
         self.classes.append(of_class)
 
-    def fail(self, label: str, reason: object, points: Any = None) -> None:
+    def fail(
+        self, label: str, reason: object, points: Any = None, of_class: str | None = None
+    ) -> None:
         """A word that cannot be read; see `BadWord`."""
-        self.bad.append(BadWord(label, points, str(reason)))
+        self.bad.append(BadWord(label, points, str(reason), of_class))
 
     def __len__(self) -> int:
         """How many words, the bad ones too."""
@@ -66,12 +68,15 @@ class Word(NamedTuple):
 
 
 def gather(
-    words: Iterable[tuple[str, Any]], understand: Callable[[dict[str, Any]], Word]
+    words: Iterable[tuple[str, Any]],
+    understand: Callable[[dict[str, Any]], Word],
+    class_key: str = "",
 ) -> tuple[Words, list[BadWord]]:
     """The words that can be understood, and the others.
 
     words: what messages call each, and what the file has for it. understand: raises ValueError
-    saying what is wrong. A word that says ### is don't-care.
+    saying what is wrong. class_key: which of its keys has the class of a word that is wrong. A word
+    that says ### is don't-care.
     """
     found = Gathered()
     for label, value in words:
@@ -80,8 +85,8 @@ def gather(
                 raise ValueError("must be an object; correct or remove it")
             points, ignored, text, of_class = understand(value)
         except ValueError as error:
-            points = value.get("points") if isinstance(value, dict) else None
-            found.fail(label, error, points)
+            known = value if isinstance(value, dict) else {}
+            found.fail(label, error, known.get("points"), text_of(known.get(class_key)))
         else:
             ignored = ignored or bool(text and is_dont_care(text))
             found.add(label, points, ignored, text, of_class)

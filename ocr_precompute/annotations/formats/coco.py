@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class _Gathered:
         self.labels: list[str] = []
         self.texts: list[str | None] = []
         self.names: dict[int | float | str, str] = {}
-        self.bad: dict[int, list[BadWord]] = {}
+        self.bad: dict[int, list[tuple[BadWord, Any]]] = {}  # with the ids of their categories
         self.no_mask = 0
         self._images, self._lengths = array("q"), array("q")
         self._points, self._ignore = array("d"), array("b")
@@ -138,7 +139,7 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
         )
     ids = list(words.numbers)
     for number, own in enumerate(words.of_images()):
-        bad = words.bad.get(number, ())
+        bad = [replace(b, of_class=words.name(c)) for b, c in words.bad.get(number, ())]
         if number not in listed:
             reason = f'has {len(own.labels) + len(bad)} annotations and is not in "images"; add it'
             name = f"image {ids[number]}"
@@ -186,7 +187,8 @@ def _gather(file: str, key: int, annotation: Any, words: _Gathered) -> Problem |
         ignored = _is_ignored(annotation, attributes, texts)
         outlines = _outlines(annotation, attributes, words)
     except (ValueError, OverflowError) as error:
-        words.bad.setdefault(number, []).append(BadWord(label, None, str(error)))
+        bad = BadWord(label, None, str(error)), annotation.get("category_id")
+        words.bad.setdefault(number, []).append(bad)
         return None
     words.say(texts[0] if texts else None, annotation.get("category_id"), len(outlines))
     for part, outline in enumerate(outlines, 1):

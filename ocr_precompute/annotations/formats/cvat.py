@@ -107,7 +107,7 @@ def _entry(file: str, name: str, image: Element, skipped: Counter[str]) -> Entry
             skipped[_BAD_MASK] += 1
             outlines = [_mask_box(shape)]
         except ValueError as error:
-            words.fail(label, error)
+            words.fail(label, error, of_class=shape.get("label") or None)
             continue
         for part, points in enumerate(outlines, 1):
             called = f"{label} part {part}" if len(outlines) > 1 else label

@@ -155,7 +155,7 @@ def _gather(
     try:
         words.add(label, _outline(shape), ignored, text, of_class)
     except ValueError as error:
-        words.fail(label, error)
+        words.fail(label, error, of_class=of_class)
 
 
 def _has_shape(result: dict[str, Any]) -> bool:

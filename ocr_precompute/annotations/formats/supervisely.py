@@ -40,7 +40,7 @@ def _entry(file: str, name: str, image: Any) -> Entry:
         raise ValueError('has no list "objects"; correct or remove it')
     objects = listed(image["objects"], 'its "objects"')
     labelled = [(f"object {number}", each) for number, each in enumerate(objects, 1)]
-    words, bad = gather(labelled, _word)
+    words, bad = gather(labelled, _word, "classTitle")
     size = image.get("size")
     sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [None, None]
     return Entry(file, name, words, bad, declared_size(*sides), alone=True)

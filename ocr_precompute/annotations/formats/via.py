@@ -186,17 +186,15 @@ def _gather(
     if kind == "point":
         skipped["point"] += 1
         return
-    try:
-        points = _outline(kind, shape)
-    except ValueError as error:
-        words.fail(label, error)
-        return
     said = attributes if isinstance(attributes, dict) else {}
     text, of_class = (
         next((said[key] for key in keys if isinstance(said.get(key), str)), None)
         for keys in (_TEXTS, _CLASSES)
     )
-    words.add(label, points, _is_ignored(said), text, of_class)
+    try:
+        words.add(label, _outline(kind, shape), _is_ignored(said), text, of_class)
+    except ValueError as error:
+        words.fail(label, error, of_class=of_class)
 
 
 def _outline(kind: Any, shape: Any) -> list[list[float]]:
