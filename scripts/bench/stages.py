@@ -63,7 +63,7 @@ from ocr_precompute.reading import split as reading
 from ocr_precompute.reading.opened import IndexedShard
 from ocr_precompute.runtime.stages import everything, recording, stage
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.targets import maps, sample
+from ocr_precompute.targets import maps, offsets, sample
 
 DELAY = 0.02  # seconds
 TOLERANCE = 0.1
@@ -122,7 +122,7 @@ BUILD = (
     Plant("decode", sample, "decode"),
     Plant("resize", sample, "letterbox"),
     Plant("labels", maps, "raise_thresholds"),
-    Plant("offset", maps, "_outlines"),
+    Plant("offset", offsets, "_outlines"),
     Plant("pack", encode, "encode_chunk"),
     Plant("write", ShardWriter, "append"),
     Plant("other", encode, "_source_bytes"),
@@ -137,7 +137,7 @@ READ = (
     Plant("decompress", reading, "decompress_range"),
     Plant("warp", drawing, "draw_page"),
     Plant("labels", drawing, "visible_polygons"),
-    Plant("offset", maps, "_outlines"),
+    Plant("offset", offsets, "_outlines"),
 )
 TRAIN = (
     Plant("transfer", lightning.LightningDataModule, "transfer_batch_to_device"),
