@@ -303,6 +303,11 @@ def test_bad_masks(mask: dict[str, Any], message: str) -> None:
         ("/data/upload/1/0a1b2c3d-b.png", "b.png"),
         ("/data/x.png", "/data/x.png"),
         ("c.png", "c.png"),
+        ("set/a.jpeg", "a.png"),
+        ("train/c.tif", "train/c.png"),
+        ("/data/upload/1/0a1b2c3d-b.webp", "b.png"),
+        ("x.jpeg", "x.jpeg"),
+        ("/" * 5000 + "a.png", "a.png"),
         ("", ""),
     ],
 )

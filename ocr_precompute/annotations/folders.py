@@ -130,15 +130,21 @@ class ImageNames:
         """The image that is meant by a name of another folder, or of another machine.
 
         It is the longest end of the path that an image has, also without what an upload put before
-        it. If none has, the name stays as it is.
+        it; else the one image that differs from such an end in its suffix alone. If there is none,
+        the name stays as it is.
         """
         parts = self.named(name).split("/")
-        for start in range(max(0, len(parts) - _DEEPEST), len(parts)):
-            found = self.on_disk("/".join(parts[start:]))
+        ends = ["/".join(parts[n:]) for n in range(max(0, len(parts) - _DEEPEST), len(parts))]
+        ends.append(_UPLOADED.sub("", parts[-1], count=1))
+        for end in ends:
+            found = self.on_disk(end)
             if found in self.names:
                 return found
-        bare = self.on_disk(_UPLOADED.sub("", parts[-1], count=1))
-        return bare if bare in self.names else name
+        for end in ends:
+            alike = self._by_stem.get(unicodedata.normalize("NFC", os.path.splitext(end)[0]), ())
+            if len(alike) == 1:
+                return alike[0]
+        return name
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ocr_precompute.annotations.folders import ImageNames, plain_name
+from ocr_precompute.annotations.folders import ImageNames
 
 
 def image_of(stem: str, declared: str, images: ImageNames, above: bool = False) -> tuple[str, str]:
@@ -20,7 +20,7 @@ def image_of(stem: str, declared: str, images: ImageNames, above: bool = False) 
     for found in by_stem:
         if len(found) == 1:
             return found[0], ""
-    by_path = named(declared, images)
+    by_path = images.resolved(declared)
     if by_path in images.names:
         return by_path, ""
     several = next((found for found in by_stem if found), [])
@@ -28,16 +28,3 @@ def image_of(stem: str, declared: str, images: ImageNames, above: bool = False) 
         return "", f"fits several images: {', '.join(several)}; keep one of them"
     said = f", nor the image {declared!r} that it names" if declared else ""
     return "", f"there is no image {stem}.jpg, .png or the like{said}; add it or remove this file"
-
-
-def named(declared: str, images: ImageNames) -> str:
-    """The image that a name means, also if its folders or its suffix are others; else the name."""
-    found = images.resolved(declared)
-    if found in images.names or not declared:
-        return found
-    parts = os.path.splitext(plain_name(declared))[0].split("/")
-    for start in range(len(parts)):
-        matches = images.of_stem("/".join(parts[start:]))
-        if len(matches) == 1:
-            return matches[0]
-    return found

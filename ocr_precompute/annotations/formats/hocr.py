@@ -17,7 +17,7 @@ from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.gathering import Gathered
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box
-from ocr_precompute.annotations.pairing import image_of, named
+from ocr_precompute.annotations.pairing import image_of
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found, declared_size
 from ocr_precompute.annotations.xml_files import Element, elements
@@ -61,9 +61,9 @@ def _entries(
             first = page
             continue
         if first is not None:
-            yield _entry(file, first, named(_image(first), images), level)
+            yield _entry(file, first, images.resolved(_image(first)), level)
             first = None
-        yield _entry(file, page, named(_image(page), images), level)
+        yield _entry(file, page, images.resolved(_image(page)), level)
     if not count:
         yield Problem("image", file, "", "has no ocr_page; correct or remove it", stem)
     if first is not None:

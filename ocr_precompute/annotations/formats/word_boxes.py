@@ -16,7 +16,7 @@ from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.gathering import Gathered
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box
-from ocr_precompute.annotations.pairing import image_of, named
+from ocr_precompute.annotations.pairing import image_of
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found, word_label
 from ocr_precompute.annotations.xml_files import Element, document, elements
@@ -58,7 +58,7 @@ def _kaist_entries(
         if reason:
             yield Problem("image", str(path), "", reason, stem)
         else:
-            yield _entry(path, image, named(name, images), len(found) == 1)
+            yield _entry(path, image, images.resolved(name), len(found) == 1)
 
 
 def _svt_entries(
@@ -67,7 +67,7 @@ def _svt_entries(
     count = 0
     for image in elements(path, lambda name, _: name == "image"):
         count += 1
-        yield _entry(path, image, named(_name(image), images), False)
+        yield _entry(path, image, images.resolved(_name(image)), False)
     if not count:
         yield Problem("annotations", str(path), "", "has no image in it; correct or remove it")
 
