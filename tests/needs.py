@@ -62,6 +62,10 @@ def _cluster() -> str:
     return "" if found else "neither Dask nor Ray is installed"
 
 
+def _package(name: str) -> str:
+    return "" if importlib.util.find_spec(name) else f"the package {name} is not installed"
+
+
 def _proc() -> str:
     return "" if Path("/proc/self/stat").exists() else "the system shows no processes there"
 
@@ -84,6 +88,8 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "browser": ("a Chromium browser, and Playwright to drive it", _browser),
     "namespaces": ("user, mount and network namespaces of Linux", _namespaces),
     "cluster": ("a cluster engine, Dask or Ray", _cluster),
+    "mmengine": ("MMEngine", lambda: _package("mmengine")),
+    "datasets": ("datasets, of Hugging Face", lambda: _package("datasets")),
     "proc": ("processes shown in /proc", _proc),
     "promtool": ("promtool, which comes with Prometheus", _promtool),
     "scipy": ("SciPy, which reads MATLAB files", _scipy),

@@ -24,9 +24,9 @@ def iterable_dataset(
     Raises PrecomputeError if `datasets` is not installed, StoreError as StoreDataset does,
     ValueError for an unknown field or a bad number of parts.
     """
-    stream = imported("datasets", "datasets").IterableDataset
-    settings = {"store": str(store), "split": split, "fields": tuple(fields)}
     stretches = stretches_of(StoreDataset(store, split, fields), parts)
+    settings = {"store": str(store), "split": split, "fields": tuple(fields)}
+    stream = imported("datasets", "datasets").IterableDataset
     return stream.from_generator(samples, gen_kwargs={**settings, "stretches": stretches})
 
 

@@ -60,7 +60,7 @@ class MMOCRDataset:
             "flip": False,
             "flip_direction": None,
             "gt_polygons": [polygon.ravel() for polygon in polygons],
-            "gt_bboxes": np.float32([(*p.min(0), *p.max(0)) for p in polygons]).reshape(-1, 4),
+            "gt_bboxes": np.array([[p.min(0), p.max(0)] for p in polygons], "f4").reshape(-1, 4),
             "gt_bboxes_labels": np.zeros(len(polygons), np.int64),
             "gt_ignored": sample["ignore"],
             **{field: sample[field][None] for field in TARGETS if field in sample},
