@@ -3,10 +3,10 @@
 
 A delay of 20 ms is planted in each stage in turn, in the function that does its work. That stage's
 own time must grow by as much for each call, within a tenth; no other stage's may; and waits for it
-by no more than the stages did. Read from where a user reads it: the report of a build, what a process has
-recorded of reading, and performance.jsonl of a training. Runs with and without take turns, and the
-median over pairs of them counts. Another stage's growth counts only beyond what it differs by from
-one run to the next without any delay, which is told beside it.
+by no more than the stages did. Read from where a user reads it: the report of a build, what a
+process has recorded of reading, and performance.jsonl of a training. Runs with and without take
+turns, and the median over pairs of them counts. Another stage's growth counts only beyond what it
+differs by from one run to the next without any delay, which is told beside it.
 
 Then what a stage costs, and with it how much of a build, of reading and of a training all of them
 are. Ends with 1 if a clock is not true.
