@@ -18,7 +18,7 @@ from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.formats import FORMATS
 from ocr_precompute.annotations.formats.ctw1500 import dialect_of
 from ocr_precompute.annotations.looking import Fit, Look
-from ocr_precompute.annotations.pairing import image_of, named
+from ocr_precompute.annotations.pairing import image_of
 from ocr_precompute.annotations.reading import Entry, Words
 from ocr_precompute.annotations.xml_files import document, elements
 from ocr_precompute.annotations.xml_forms import number_list, outline
@@ -185,7 +185,7 @@ def test_images_of_files(image_folder: Path) -> None:
     assert image_of("train/page/c", "", images, above=True) == ("train/c.png", "")
     assert image_of("page/a", "", images)[1].startswith("there is no image page/a.jpg, .png")
     assert "nor the image 'z.jpg' that it names; add it" in image_of("x", "z.jpg", images)[1]
-    assert named("z.jpg", images) == "z.jpg"
+    assert images.resolved("z.jpg") == "z.jpg"
     (image_folder / "a.jpg").write_bytes(b"")
     again = ImageNames(image_folder)
     assert "fits several images: a.jpg, a.png; keep one" in image_of("a", "", again)[1]
