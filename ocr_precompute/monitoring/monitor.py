@@ -239,8 +239,9 @@ class Monitor(NoMonitor):
 def resources_line(seen: Seen) -> str:
     """What the run uses now and has used, in a line for people."""
     total, reading = seen.total, seen.reading
+    processes = "1 process" if reading.processes == 1 else f"{reading.processes} processes"
     return (
-        f"{reading.processes} processes, memory {reading.memory / 1e6:.0f} MB (most "
+        f"{processes}, memory {reading.memory / 1e6:.0f} MB (most "
         f"{total.memory_peak / 1e6:.0f} MB, {reading.memory_share:.0%} of what there is is taken), "
         f"processor {total.cpu_share:.0%}, {total.read_bytes / 1e6:.0f} MB read and "
         f"{total.written_bytes / 1e6:.0f} MB written, {seen.rate:.1f} samples/s"
