@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocr_precompute.annotations import Annotation, read_annotations
-from ocr_precompute.annotations.writers import WRITERS, Loss, Page
+from ocr_precompute.annotations.writers import WRITERS, Page
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.pipeline.convert import convert
 from ocr_precompute.samples import Polygons
@@ -290,10 +289,3 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path, pictures: Path) -> N
     with pytest.raises(StoreError, match="cannot be written"):
         convert(source, WRITERS["icdar"], closed / "gt", 10**6)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["closed", "labels.json"]
-
-
-def test_writers_are_named_once() -> None:
-    pairs = itertools.pairwise(WRITERS)
-    assert all(a != b for a, b in pairs)
-    assert all("\n" not in writer.summary for writer in WRITERS.values())
-    assert Loss("a", "b", "", "c") == Loss("a", "b", "", "c")

@@ -13,11 +13,11 @@ import joblib
 
 from ocr_precompute.annotations import Annotation, Reading
 from ocr_precompute.annotations.writers import AnnotationWriter, Loss, Page
-from ocr_precompute.errors import ImageError, InputError, Problem, StoreError
+from ocr_precompute.errors import ImageError, Problem, StoreError
 from ocr_precompute.files import flush, temporary_name, writing
 from ocr_precompute.images.decoding import read_header
 from ocr_precompute.images.files import image_problem, read_image
-from ocr_precompute.pipeline.scan import read_source
+from ocr_precompute.pipeline.scan import raise_unless_usable, read_source
 from ocr_precompute.settings import Source
 
 
@@ -53,11 +53,8 @@ def convert(
     if os.path.lexists(out):
         raise StoreError(f"{out}: is there already; remove it, or name another --out")
     reading = read_source(source, told=True)
-    pages, problems = _pages(reading.annotations, source.images, max_pixels, on_read)
-    problems = [*reading.problems, *problems]
-    skips = source.rules is not None and source.rules.skip_bad != "no"
-    if problems and not (skips and all(p.kind in ("image", "polygon") for p in problems)):
-        raise InputError(problems)
+    pages, problems = _pages(reading.annotations, source, max_pixels, on_read)
+    raise_unless_usable(source, [*reading.problems, *problems], True)
     losses = [loss for page in pages for loss in writer.losses(page)]
     _write(writer, out, pages)
     return Conversion(
@@ -72,14 +69,14 @@ def convert(
 
 def _pages(
     annotations: Sequence[Annotation],
-    images: Path,
+    source: Source,
     max_pixels: int,
     on_read: Callable[[int, int], None],
 ) -> tuple[list[Page], list[Problem]]:
     """A page for each annotation whose image is as it should be, and what is wrong with others."""
 
     def page(annotation: Annotation) -> Page | Problem:
-        path = images / annotation.name
+        path = source.image_path(annotation.name)
         try:
             header = read_header(read_image(path, max_pixels), max_pixels)
         except (OSError, ImageError) as error:

@@ -111,7 +111,7 @@ def scan(
                 else:
                     samples.append(result)
     log.info("%d images read, all others are known from an earlier scan", len(read))
-    _raise_unless_usable(source, problems, bool(samples))
+    raise_unless_usable(source, problems, bool(samples))
     skipped += [
         Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
         for p in problems
@@ -184,7 +184,8 @@ def _skips(source: Source) -> bool:
     return all(part.rules and part.rules.skip_bad != "no" for part in source.parts)
 
 
-def _raise_unless_usable(source: Source, problems: list[Problem], some: bool) -> None:
+def raise_unless_usable(source: Source, problems: list[Problem], some: bool) -> None:
+    """Raise InputError for problems that the source does not skip, or if nothing is left of it."""
     fatal = [p for p in problems if p.kind not in ("image", "polygon")]
     if fatal or (problems and not _skips(source)):
         raise InputError(problems)
@@ -200,7 +201,7 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     but looks at no image where none is skipped.
     """
     reading = read_source(source)
-    _raise_unless_usable(source, reading.problems, True)
+    raise_unless_usable(source, reading.problems, True)
     if not _skips(source):
         return reading.annotations
 
@@ -215,7 +216,7 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
         good = list(threads.map(is_good, reading.annotations))
     kept = list(itertools.compress(reading.annotations, good))
-    _raise_unless_usable(source, reading.problems, bool(kept))
+    raise_unless_usable(source, reading.problems, bool(kept))
     return kept
 
 
