@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import yaml
 from pydantic import (
@@ -22,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.errors import InputError, Problem, StoreError
 from ocr_precompute.parameters import (
     QUICK_LEVEL,
     RECIPES,
@@ -45,6 +46,8 @@ SPLIT_NAME_RULE = "use letters, digits, '.', '_' and '-', a letter or digit firs
 _NO_MAPPING = "must hold settings, one `key: value` a line"
 _PLAINER = {"model_type": _NO_MAPPING, "dict_type": _NO_MAPPING, "path_type": "must be a path"}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+STORE_SCHEMES = ("s3", "gs", "az", "http", "https", "memory")
+"""Kinds of URLs that stores have; those of `memory` are gone with the process."""
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -61,6 +64,44 @@ def url_refusal(path: Path | str) -> str:
     return f"{url!r} looks like a URL; give a folder or file of this machine"
 
 
+def store_place(place: str | Path) -> str | Path:
+    """A store's place: a URL as text, or a folder.
+
+    Raises StoreError for what looks like a URL and is of none of the kinds that stores have.
+    """
+    text = str(place)
+    if not looks_like_url(place):
+        return Path(place)
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() == "file" and rest.startswith("/"):
+        return Path(unquote(rest))
+    if isinstance(place, Path) or scheme.lower() not in STORE_SCHEMES or not rest.strip("/"):
+        known = ", ".join(f"{each}://" for each in STORE_SCHEMES)
+        raise StoreError(f"{text!r} looks like a URL; stores lie in folders, or behind {known}")
+    if "@" in rest.partition("/")[0] and scheme.lower().startswith("http"):
+        shown = f"{scheme}://...@{rest.partition('@')[2]}"
+        raise StoreError(
+            f"{shown}: holds a name or password; URLs are written into logs and errors"
+        )
+    if "?" in rest or "#" in rest:
+        shown = text.partition("?")[0].partition("#")[0]
+        raise StoreError(
+            f"{shown}: ends in a query or fragment; a store is named by its path alone"
+        )
+    return f"{scheme.lower()}://{rest.rstrip('/')}"
+
+
+def _store_place(place: Any) -> Any:
+    if not isinstance(place, str | Path):
+        raise ValueError("must be a path or a URL")
+    if "\0" in str(place):
+        raise ValueError("no path may hold a NUL character")
+    try:
+        return store_place(place)
+    except StoreError as error:
+        raise ValueError(str(error)) from error
+
+
 def _plain(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("no path may hold a NUL character")
@@ -70,6 +111,7 @@ def _plain(path: Path) -> Path:
 
 
 _Path = Annotated[Path, AfterValidator(_plain)]
+_Place = Annotated[str | Path, BeforeValidator(_store_place)]
 
 
 def parse_skip_bad(value: Any) -> Any:
@@ -244,7 +286,12 @@ class Packing(Frozen):
 class Settings(Frozen):
     """A configuration file, with the command line's choices laid over it."""
 
-    store: _Path = Path("data/store")
+    store: _Place = Field(default=Path("data/store"), description="folder or URL")
+    storage: dict[str, str] = Field(
+        default_factory=dict,
+        description="options of the service behind a URL, such as endpoint and region; credentials "
+        "belong into the environment",
+    )
     splits: dict[str, Source] = Field(default_factory=dict)
     size: tuple[int, int] = Field(default=(640, 640), description="canonical size, N or HxW")
     recipe: RecipeName = "dbnet"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from local import publish_manifest, shard_path
 
 from ocr_precompute.format.archive import archive_bytes
 from ocr_precompute.format.chunks import with_checksum
@@ -17,7 +18,6 @@ from ocr_precompute.format.parts import ShardContents, cut_parts
 from ocr_precompute.format.schema import MAPS, RECORDS, chunk_name, record_name
 from ocr_precompute.format.shard import MappedFile, read_index, read_record
 from ocr_precompute.reading.store import open_store
-from ocr_precompute.storage.store import publish_manifest, shard_path
 
 
 def shards(store: Path, split: str = "val") -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Dataset, published, run
+from local import read_manifest, shard_keys
 
 from ocr_precompute.annotations import format_names, read_annotations
 from ocr_precompute.checking.verify import verify
@@ -21,7 +22,6 @@ from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source, load_settings
-from ocr_precompute.storage.store import read_manifest, shard_keys
 
 BAD = "page_003.jpg"
 
@@ -405,7 +405,7 @@ def test_damaged_only_inside_from_the_command(dataset: Dataset, tmp_path: Path) 
         ("[" * 5000, "is not valid YAML: nested too deeply; correct it"),
         ("a: 1\nb: \x07", "line 2: is not valid YAML: special characters are not allowed"),
         ('store: "a\\0b"', "store: no path may hold a NUL character"),
-        ("store: 3", "store: must be a path"),
+        ("store: 3", "store: must be a path or a URL"),
         ("splits: 3", "splits: must hold settings, one `key: value` a line"),
         ("size: 99999999999999999999", "size 99999999999999999999 is neither N nor HxW"),
     ],

@@ -14,6 +14,7 @@ from conftest import Dataset, same
 from hypothesis import given
 from hypothesis import settings as of_test
 from hypothesis import strategies as st
+from local import shard_path
 from shards import flip_chunk
 
 from ocr_precompute import open_store
@@ -25,7 +26,6 @@ from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.parameters import Compression
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
-from ocr_precompute.storage.store import shard_path
 
 RANDOM = np.random.default_rng(0)
 WORDS = np.repeat(RANDOM.integers(0, 256, 150_000, dtype=np.uint8), 5)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Dataset, published, run
+from local import manifest_path, read_manifest
 from shards import change_record, shards
 
 from ocr.datasets import LiveDataset
@@ -25,7 +26,6 @@ from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.summary import summarise
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.storage.store import manifest_path, read_manifest
 
 CASES = Path(__file__).with_name("cases")
 WORDS = "Corrupt JPEG data: premature end of data segment"

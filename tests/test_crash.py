@@ -15,13 +15,13 @@ import joblib
 import pytest
 import yaml
 from conftest import COMMAND, Dataset, published, run
+from local import shard_keys
 
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.storage.store import shard_keys
 
 KILLS = int(os.environ.get("OCR_KILLS", "2"))
 

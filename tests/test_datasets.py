@@ -24,6 +24,7 @@ from conftest import Dataset, same
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from local import shard_path
 from shards import flip_chunk
 from torch.utils.data import DataLoader
 
@@ -42,7 +43,6 @@ from ocr_precompute.format import blosc
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.stages import recording
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.storage.store import shard_path
 
 ALL = (*TRAINING, *ANNOTATIONS)
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from conftest import Dataset, run
 from forms import BOX, QUAD, words
+from local import recorded_source
 from test_readers import coco, labelme
 
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.settings import Marks, Source
-from ocr_precompute.storage.store import recorded_source
 
 OTHER = [[10.0, 60.0], [90.0, 60.0], [90.0, 80.0], [10.0, 80.0]]
 SHAPES = (

@@ -19,6 +19,7 @@ from conftest import Dataset, published, run, tree_bytes
 from hypothesis import given
 from hypothesis import settings as drawn
 from hypothesis import strategies as st
+from local import manifest_path, part_path, publish_manifest, read_manifest, shard_keys
 from shards import flip
 
 from ocr_precompute import Settings, build, open_store, verify
@@ -32,13 +33,6 @@ from ocr_precompute.format.parts import (
     part_shards,
 )
 from ocr_precompute.storage.garbage import collect_garbage
-from ocr_precompute.storage.store import (
-    manifest_path,
-    part_path,
-    publish_manifest,
-    read_manifest,
-    shard_keys,
-)
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

@@ -304,4 +304,4 @@ def test_lower_bounds_can_be_pinned() -> None:
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert {line.split("==")[0] for line in shown} >= {"numpy", "joblib", "typer", "fsspec"}
+    assert {line.split("==")[0] for line in shown} >= {"numpy", "joblib", "typer", "obstore"}

@@ -22,15 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numcodecs.blosc
 import numpy as np
 import pytest
 from conftest import Dataset, same
-from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from local import manifest_path, shard_path
 from shards import entries, flip_chunk, republish, rewrite, shards, span, transcode
 
 from ocr_precompute.errors import StoreError
@@ -45,13 +44,12 @@ from ocr_precompute.reading import handles
 from ocr_precompute.reading import split as reader
 from ocr_precompute.reading.foreign import ForeignShard
 from ocr_precompute.reading.opened import IndexedShard, OpenedShard
-from ocr_precompute.reading.remote import RangedFile
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Settings
-from ocr_precompute.storage.store import manifest_path, shard_path
+from ocr_precompute.storage.objects import Objects, RangedFile
 from ocr_precompute.targets.sample import compute_sample
 
 FIELDS = tuple(MAPS)
@@ -82,7 +80,8 @@ def transcoded(store: Path) -> str | Path:
 def remote(store: Path) -> str | Path:
     """The store on a file system that is not this machine's."""
     url = f"memory://{store.parent.name}/store"
-    fsspec.filesystem("memory").put(str(store), url, recursive=True)
+    for path in (path for path in store.rglob("*") if path.is_file()):
+        Objects(url).put(path.relative_to(store).as_posix(), path.read_bytes())
     return url
 
 
@@ -319,13 +318,13 @@ def test_reading_what_is_not_there(split: Split, location: str | Path, tmp_path:
 
 
 def test_a_url_without_the_packages_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "upath", None)
+    monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(StoreError, match=r"pip install 'ocr-precompute\[remote\]'"):
         open_store("s3://bucket/store")
 
 
 def test_a_url_of_an_unknown_kind() -> None:
-    with pytest.raises(StoreError, match="nonsense://bucket: cannot be opened"):
+    with pytest.raises(StoreError, match="'nonsense://bucket' looks like a URL; stores lie in"):
         open_store("nonsense://bucket")
 
 
@@ -682,32 +681,31 @@ def test_a_shard_is_one_file_one_open_one_map(built: Path) -> None:
 def test_a_sample_from_afar_is_one_request(
     dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it is known where everything lies in its shard; to know that takes two."""
+    """Once it is known where everything lies in its shard; to know that takes one."""
     build("val", dataset.source, settings.model_copy(update={"size": (512, 512)}))
-    asked: list[tuple[Any, ...]] = []
-    part, info = MemoryFileSystem.cat_file, MemoryFileSystem.info
-
-    def noted_part(self: Any, path: str, start: int, end: int) -> bytes:
-        before = len(asked)
-        data = part(self, path, start=start, end=end)
-        asked[before:] = [(start, end)]  # whatever it asked itself on the way
-        return data
-
-    def noted_info(self: Any, path: str, **options: Any) -> Any:
-        asked.append(("info",))
-        return info(self, path, **options)
-
     near, far = open_store(settings.store).split("val"), open_store(remote(settings.store))["val"]
+    asked: list[tuple[str, object]] = []
+    end, part = Objects.end, Objects.part
+
+    def noted_end(self: Objects, name: str, length: int) -> tuple[memoryview, int]:
+        asked.append((name, length))
+        return end(self, name, length)
+
+    def noted_part(self: Objects, name: str, start: int, stop: int) -> memoryview:
+        asked.append((name, (start, stop)))
+        return part(self, name, start, stop)
+
     first = next(i for i in range(24) if near.locate(i)[1] == 0 and near.locate(i + 1)[1] == 1)
     shard = shard_path(settings.store, near.locate(first)[0].key)
-    size = shard.stat().st_size
-    assert size > 2**17
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", noted_part)
-    monkeypatch.setattr(MemoryFileSystem, "info", noted_info)
-    monkeypatch.setattr(MemoryFileSystem, "_open", lambda *_, **__: pytest.fail("opened"))
+    name = shard.relative_to(settings.store).as_posix()
+    assert shard.stat().st_size > 2**17
+    monkeypatch.setattr(Objects, "end", noted_end)
+    monkeypatch.setattr(Objects, "part", noted_part)
+    for other in ("get", "get_tagged", "fetch", "size", "list"):
+        monkeypatch.setattr(Objects, other, lambda *_: pytest.fail("asked for something else"))
     far.read([first], FIELDS)
-    assert asked[:2] == [("info",), (size - 2**16, size)]
-    assert len(asked) == 3
+    assert asked[0] == (name, 2**16)
+    assert len(asked) == 2
     for fields in (FIELDS, ("image", "thresh_mask"), ("prob",)):
         for row in (0, 1):
             asked.clear()
@@ -716,7 +714,7 @@ def test_a_sample_from_afar_is_one_request(
                 assert same(array, expected[field])
             start, _ = span(shard, chunk_name(fields[0], row))
             _, stop = span(shard, chunk_name(fields[-1], row))
-            assert asked == [(start, stop)]
+            assert asked == [(name, (start, stop))]
 
 
 def test_files_close_with_the_split(built: Path) -> None:

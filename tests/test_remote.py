@@ -7,7 +7,6 @@ import logging
 import pickle
 import re
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -20,10 +19,10 @@ from conftest import Dataset
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.reading.remote import Access, RemoteError
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.faults import RemoteError
+from ocr_precompute.storage.store import shard_name
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -47,6 +46,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(data)}")
         self.send_header("Content-Length", str(len(part)))
+        self.send_header("Last-Modified", self.date_time_string())
         self.end_headers()
         self.wfile.write(part)
 
@@ -91,19 +91,21 @@ def refused(url: str, timeout: float = 60.0) -> str:
 def test_a_store_is_read_over_http(
     url: str, dataset: Dataset, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "ocr_precompute.reading.remote")
+    caplog.set_level(logging.DEBUG, "ocr_precompute.storage.objects")
     build("val", dataset.source, settings)
     local, far = open_store(settings.store).split("val"), open_store(url).split("val")
     assert far.names == local.names
     out = {field: np.zeros((2, *far.shape(field)), MAPS[field][0]) for field in MAPS}
     assert far.read([0, 9], tuple(MAPS), out)["image"] is out["image"]
-    asked = [line for line in caplog.messages if line.endswith("asked for")]
-    first, other = (shard_path(far.store, far.locate(index)[0].key) for index in (0, 9))
-    assert asked[0].startswith(f"{first}: bytes ")
-    assert sum(line.startswith(f"{other}: bytes ") for line in asked) == 2  # its end, and a sample
+    asked = [line for line in caplog.messages if line.endswith(": asked")]
+    first, other = (far.storage.at(shard_name(far.locate(index)[0].key)) for index in (0, 9))
+    for shard in (first, other):
+        assert asked.count(f"{shard}: asked") == 1  # its end, which is all of it
     for field, array in local.read([0, 9], tuple(MAPS)).items():
         assert np.array_equal(out[field], array)
-    assert pickle.loads(pickle.dumps(far))._access == far._access
+    assert pickle.loads(pickle.dumps(far)).names == far.names
+    with pytest.raises(StoreError, match="plain HTTP does not say what is there; name the split"):
+        _ = open_store(url).splits
 
 
 def test_nothing_is_there(url: str) -> None:
@@ -113,8 +115,8 @@ def test_nothing_is_there(url: str) -> None:
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, "access is denied; give credentials that may read it"),
-        (403, "access is denied; give credentials that may read it"),
+        (401, "access is denied; give credentials that may do this"),
+        (403, "access is denied; give credentials that may do this"),
         (503, "the server fails with status 503; try again later"),
     ],
 )
@@ -162,64 +164,3 @@ def test_a_server_that_goes_away(
     assert not out["image"].any()
     monkeypatch.setattr(Handler, "status", 0)
     assert split[0].name == split.names[0]
-
-
-@pytest.mark.parametrize(
-    ("url", "package"), [("s3://bucket/store", "s3fs"), ("gs://bucket/store", "gcsfs")]
-)
-def test_packages_of_services(url: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    assert refused(url) == f"such URLs need the package {package}; pip install {package}"
-
-
-def error(name: str, text: str, cause: Exception | None = None) -> Exception:
-    """An error as the libraries of services raise it: known by its name and words alone."""
-    made: Exception = type(name, (Exception,), {"__module__": "service"})(text)
-    made.__cause__ = cause
-    return made
-
-
-@pytest.mark.parametrize(
-    ("raised", "message"),
-    [
-        (error("NoCredentialsError", "Unable to locate credentials"), "access is denied"),
-        (PermissionError(13, "Access Denied"), "access is denied"),
-        (error("ClientError", "(InvalidAccessKeyId) when calling"), "access is denied"),
-        (error("HttpError", "Anonymous caller does not have"), "access is denied"),
-        (
-            FileNotFoundError("The specified bucket does not exist"),
-            "there is no such bucket; correct the URL",
-        ),
-        (error("ClientError", "(NoSuchBucket) when calling"), "there is no such bucket"),
-        (error("EndpointConnectionError", "Could not connect to"), "cannot be reached"),
-        (socket.gaierror(-2, "Name or service not known"), "cannot be reached"),
-        (ConnectionResetError(104, "Connection reset by peer"), "cannot be reached"),
-        (error("ReadTimeoutError", "on endpoint"), "gave no answer in time"),
-        (TimeoutError(), "gave no answer in time"),
-        (ImportError("need driver"), "such URLs need another package"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_errors_of_services(raised: Exception, message: str) -> None:
-    """Whether they come as they are, or behind another."""
-    folder: Path = "far"  # type: ignore[assignment]
-    for outer in (raised, error("Wrapped", "something", raised)):
-
-        def fail(error: Exception = outer) -> None:
-            raise error
-
-        with pytest.raises(RemoteError, match=f"far: {message}") as caught:
-            Access(folder, 60).ask(fail)
-        assert "\n" not in str(caught.value)
-
-
-def test_errors_that_are_not_the_networks() -> None:
-    folder: Path = "far"  # type: ignore[assignment]
-
-    def damaged() -> None:
-        raise StoreError("far: connection.json: is damaged (bad)")
-
-    with pytest.raises(StoreError, match="is damaged"):
-        Access(folder, 60).ask(damaged)
-    with pytest.raises(ZeroDivisionError):
-        Access(folder, 60).ask(lambda: 1 // 0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Dataset, run
+from local import recorded_source
 
 from ocr.datasets import LiveDataset, StoreDataset
 from ocr_precompute import open_store
@@ -17,7 +18,6 @@ from ocr_precompute.errors import InputError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.scan import read_source
 from ocr_precompute.settings import Settings, Source, load_settings
-from ocr_precompute.storage.store import recorded_source
 
 
 @pytest.fixture

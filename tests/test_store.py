@@ -23,6 +23,7 @@ import pytest
 import tensorstore
 import zarr
 from conftest import Dataset, published, run, same
+from local import build_lock, manifest_path, recorded_source, shard_keys, shard_path
 from shards import entries, flip, flip_chunk, replace, rewrite, shards, span
 from typer.testing import CliRunner
 
@@ -32,7 +33,7 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.files import temporary_name
 from ocr_precompute.format.archive import END_BYTES, archive_bytes
 from ocr_precompute.format.schema import MAPS, RECORDS, chunk_name, record_name
-from ocr_precompute.format.shard import StoredShard
+from ocr_precompute.format.shard import MappedFile, StoredShard
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
@@ -40,14 +41,6 @@ from ocr_precompute.reports.summary import summarise
 from ocr_precompute.samples import Fate
 from ocr_precompute.settings import Settings, looks_like_url
 from ocr_precompute.storage.garbage import collect_garbage, remove_split
-from ocr_precompute.storage.locks import build_lock
-from ocr_precompute.storage.store import (
-    check_target,
-    manifest_path,
-    recorded_source,
-    shard_keys,
-    shard_path,
-)
 from ocr_precompute.understood import DONT_CARE
 
 
@@ -75,7 +68,7 @@ def test_any_zarr_reader_reads_the_same(split: Split, settings: Settings) -> Non
             group = zarr.open_group(held, mode="r")
             assert sorted(group) == sorted([*MAPS, *RECORDS])
             others = {field: by_tensorstore(path, field) for field in (*MAPS, *RECORDS)}
-            records = StoredShard.open(path).records.arrays()
+            records = StoredShard.open(MappedFile(path)).records.arrays()
             for field in RECORDS:
                 assert same(group[field][:], records[field]), field
                 assert same(others[field].read().result(), records[field]), field
@@ -489,14 +482,42 @@ def test_odd_files_in_a_stores_places(
 URL = "s3://bucket/store"
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (
+            "ftp://host/store",
+            "'ftp://host/store' looks like a URL; stores lie in folders",
+        ),
+        (
+            "s3:/bucket/store",
+            "'s3:/bucket/store' looks like a URL; stores lie in folders",
+        ),
+        ("s3://", "'s3://' looks like a URL; stores lie in folders"),
+        (
+            "https://me:word@host/s",
+            "https://...@host/s: holds a name or password",
+        ),
+        ("s3://b/s?sig=abc", "s3://b/s: ends in a query or fragment"),
+    ],
+)
+def test_urls_that_no_store_has(dataset: Dataset, url: str, reason: str) -> None:
+    here = ["--split", "val", "--images", dataset.images, "--annotations", dataset.annotations]
+    refused = CliRunner().invoke(app, list(map(str, ["build", *here, "--store", url])))
+    assert refused.exit_code == 2
+    assert f"error: command line: store: {reason}" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_file_url_is_its_folder(tmp_path: Path) -> None:
+    assert Settings(store=f"file://{tmp_path}/my%20store").store == tmp_path / "my store"
+
+
 def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
     """Also where it has lost a slash on its way; nothing is made anywhere."""
-    config = tmp_path / "config.yaml"
-    config.write_text(f"store: {URL}")
     here = ["--split", "val", "--images", dataset.images, "--annotations", dataset.annotations]
     before = sorted(tmp_path.rglob("*"))
     for entry, arguments in {
-        "store": ["build", *here, "--store", URL],
         "images": ["build", *here, "--images", "file:///data/img"],
         "annotations": ["build", *here, "--annotations", "https://host/labels.json"],
         "--config": ["inspect", "--config", "gs://bucket/config.yaml"],
@@ -512,11 +533,8 @@ def test_a_url_is_no_folder(dataset: Dataset, tmp_path: Path) -> None:
         message = f"error: command line: {entry}: {given!r} looks like a URL; give a folder or file"
         assert message in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-    refused = CliRunner().invoke(app, ["gc", "--config", str(config)])
-    assert f"config.yaml: store: {URL!r} looks like a URL" in refused.stderr
-    for command in (collect_garbage, check_target):
-        with pytest.raises(StoreError, match=r"looks like a URL|there is no store"):
-            command(Path(URL))
+    with pytest.raises(StoreError, match=r"looks like a URL"):
+        collect_garbage(Path(URL))
     assert sorted(tmp_path.rglob("*")) == before
     assert not any(looks_like_url(path) for path in ("/data", "a:/b", "data/s3://x", "x:y", ""))
 

@@ -23,6 +23,7 @@ import torch
 import yaml
 from conftest import Dataset
 from lightning_noise import NOISE
+from local import manifest_path, read_manifest
 from shards import flip_chunk, shards
 from train_once import BACKBONE, Record, train
 
@@ -35,7 +36,6 @@ from ocr_precompute.errors import StoreError
 from ocr_precompute.format.keys import data_hash
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings, Source, load_settings
-from ocr_precompute.storage.store import manifest_path, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "train.yaml"

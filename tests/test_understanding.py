@@ -14,6 +14,7 @@ from conftest import Dataset, run
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
+from local import read_manifest, recorded_source
 
 from ocr.datasets import LiveDataset, data_module
 from ocr_precompute.annotations import Note, Reading, read_annotations
@@ -27,7 +28,6 @@ from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source, Unannotated
-from ocr_precompute.storage.store import read_manifest, recorded_source
 from ocr_precompute.targets.collapse import collapsed
 from ocr_precompute.targets.offsets import as_drawn, offset_distances, vanishes
 from ocr_precompute.understood import (

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Dataset, published, run
+from local import manifest_path
 from shards import change_record, entries, flip_chunk, replace, rewrite, shards, span, transcode
 
 from ocr_precompute.checking.repair import Repair, repair
@@ -26,7 +27,6 @@ from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.settings import Settings
-from ocr_precompute.storage.store import manifest_path
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 from ocr_precompute.checking.shard import Finding, Sources
 from ocr_precompute.checking.verify import VerifyReport, read_sources
 from ocr_precompute.errors import InputError, StoreError
-from ocr_precompute.files import replace_file
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.schema import group_metadata
@@ -20,7 +19,9 @@ from ocr_precompute.pipeline.encode import ShardTask, encode_shard
 from ocr_precompute.pipeline.plan import ShardPlan
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.locks import build_lock, unwritable
-from ocr_precompute.storage.store import read_manifest, shard_path, split_names
+from ocr_precompute.storage.place import storage_at
+from ocr_precompute.storage.seam import Storage
+from ocr_precompute.storage.store import read_manifest, shard_name, split_names
 
 _DAMAGE = {"shard", "metadata", "index", "checksum", "range", "recompute"}
 
@@ -43,7 +44,7 @@ class Repair:
 
 
 def repair(
-    store: Path,
+    store: str | Path | Storage,
     report: VerifyReport,
     sources: Mapping[str, Source],
     *,
@@ -56,32 +57,33 @@ def repair(
     `repair` says why. Verify the store again to see what it is like afterwards.
     Raises StoreError if the store cannot be written.
     """
+    storage = storage_at(store)
     damaged = {f.shard for f in report.problems if f.kind in _DAMAGE}
     repaired: list[str] = []
     failed: list[Finding] = []
     try:
-        with build_lock(store):
+        with build_lock(storage):
             if "" in damaged:
-                replace_file(store / "zarr.json", group_metadata())
-            for name, places in _places(store, damaged):
-                current, reason = _sources(store, name, sources, places[0].manifest, max_pixels)
+                storage.put("zarr.json", group_metadata())
+            for name, places in _places(storage, damaged):
+                current, reason = _sources(storage, name, sources, places[0].manifest, max_pixels)
                 for place in places:
-                    if why := reason or _rebuild(store, place, current, max_pixels):
+                    if why := reason or _rebuild(storage, place, current, max_pixels):
                         detail = f"cannot be built again: {why}"
                         failed.append(Finding("repair", place.entry.key, "", detail))
                     else:
                         repaired.append(place.entry.key)
     except OSError as error:
-        raise unwritable(store, error) from error
+        raise unwritable(storage, error) from error
     return Repair(tuple(repaired), tuple(failed))
 
 
-def _places(store: Path, damaged: set[str]) -> Iterator[tuple[str, list[_Place]]]:
+def _places(storage: Storage, damaged: set[str]) -> Iterator[tuple[str, list[_Place]]]:
     """For each split that names damaged shards those, each shard once."""
     left = set(damaged)
-    for name in split_names(store):
+    for name in split_names(storage):
         try:
-            manifest = read_manifest(store, name)
+            manifest = read_manifest(storage, name)
         except StoreError:
             continue
         places, start = [], 0
@@ -95,7 +97,7 @@ def _places(store: Path, damaged: set[str]) -> Iterator[tuple[str, list[_Place]]
 
 
 def _sources(
-    store: Path,
+    storage: Storage,
     name: str,
     sources: Mapping[str, Source],
     manifest: Manifest,
@@ -110,26 +112,26 @@ def _sources(
     now, then = Parameters().libraries, manifest.parameters.libraries
     if now != then:
         return nothing, f"it was built with {then}, here are {now}; build the split again"
-    current, missing = read_sources(store, sources[name], manifest, max_pixels)
+    current, missing = read_sources(storage, sources[name], manifest, max_pixels)
     return current or nothing, "" if current else missing[0].detail
 
 
-def _rebuild(store: Path, place: _Place, sources: Sources, max_pixels: int) -> str:
+def _rebuild(storage: Storage, place: _Place, sources: Sources, max_pixels: int) -> str:
     """Build a shard again, in the damaged one's place; returns why not, if not."""
-    planned = _plan(store, place, sources)
+    planned = _plan(storage, place, sources)
     if planned is None:
         return "its images or annotations have changed since; build the split again"
-    if shard_path(store, place.entry.key).is_dir():
+    if storage.folder and (storage.folder / shard_name(place.entry.key)).is_dir():
         return "a folder lies where it belongs; move that elsewhere"
     try:
-        task = ShardTask(store, planned, place.manifest.parameters, max_pixels, {})
+        task = ShardTask(storage, planned, place.manifest.parameters, max_pixels, {})
         result = encode_shard(task)
     except InputError as error:
         return str(error.problems[0])
     return f"its image {result.bad[0][0]} {result.bad[0][1]}" if result.bad else ""
 
 
-def _plan(store: Path, place: _Place, sources: Sources) -> ShardPlan | None:
+def _plan(storage: Storage, place: _Place, sources: Sources) -> ShardPlan | None:
     """The samples that the shard's key was made of; None if they are not to be had any more.
 
     They are those that the shard names, if it can be read. If not they follow each other in the
@@ -139,7 +141,7 @@ def _plan(store: Path, place: _Place, sources: Sources) -> ShardPlan | None:
     ordered = sorted(sources.samples)
     follow = (ordered[start : start + entry.samples] for start in _starts(place, len(ordered)))
     try:
-        named = [list(StoredShard.open(shard_path(store, entry.key)).records.names)]
+        named = [list(StoredShard.open(storage.open(shard_name(entry.key))).records.names)]
     except (OSError, ValueError):
         named = []
     for names in itertools.chain(named, follow):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from ocr_precompute.format.manifest import Damaged, ShardEntry
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS, RECORDS, entry_names, shard_metadata
 from ocr_precompute.format.shard import (
-    MappedFile,
+    Bytes,
     ShardIndex,
     check_sizes,
     read_index,
@@ -28,7 +27,8 @@ from ocr_precompute.format.shard import (
 )
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Sample
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.seam import Storage
+from ocr_precompute.storage.store import shard_name
 from ocr_precompute.targets.sample import compute_sample
 
 _NO_SIZES = np.zeros((0, 2), np.int32)
@@ -77,7 +77,7 @@ class ShardCheck:
 
 
 def check_shard(
-    store: Path,
+    storage: Storage,
     entry: ShardEntry,
     parameters: Parameters,
     sources: Sources | None,
@@ -88,7 +88,7 @@ def check_shard(
 
     recompute: rows to compute again from source.
     """
-    shard = _open(store, entry, parameters)
+    shard = _open(storage, entry, parameters)
     if isinstance(shard, Finding):
         return ShardCheck([shard], (), _NO_SIZES)
     file, index = shard
@@ -129,14 +129,16 @@ def check_shard(
 
 
 def _open(
-    store: Path, entry: ShardEntry, parameters: Parameters
-) -> tuple[MappedFile, ShardIndex] | Finding:
+    storage: Storage, entry: ShardEntry, parameters: Parameters
+) -> tuple[Bytes, ShardIndex] | Finding:
     """A shard's file and where everything lies in it, or what is in the way."""
-    path = shard_path(store, entry.key)
-    if not os.path.lexists(path):
-        return Finding("shard", entry.key, "", "the file is missing; build the split again")
     try:
-        file = MappedFile(path)
+        file = storage.fetch(shard_name(entry.key))
+    except FileNotFoundError as error:
+        name = shard_name(entry.key)
+        if storage.folder and os.path.lexists(storage.folder / name):  # a link that leads nowhere
+            return Finding("shard", entry.key, "", f"cannot be read: {error}; {REMEDY}")
+        return Finding("shard", entry.key, "", "the file is missing; build the split again")
     except (OSError, ValueError) as error:
         return Finding("shard", entry.key, "", f"cannot be read: {error}; {REMEDY}")
     try:
@@ -159,7 +161,7 @@ def _check_identity(entry: ShardEntry, records: Records) -> list[Finding]:
     return findings
 
 
-def _damaged_records(file: MappedFile, index: ShardIndex, error: Exception) -> list[str]:
+def _damaged_records(file: Bytes, index: ShardIndex, error: Exception) -> list[str]:
     """What is wrong with the record arrays, each by name; error if it takes several to see it."""
     details = []
     for field in RECORDS:
@@ -171,7 +173,7 @@ def _damaged_records(file: MappedFile, index: ShardIndex, error: Exception) -> l
 
 
 def _check_metadata(
-    file: MappedFile, index: ShardIndex, records: Records, parameters: Parameters, key: str
+    file: Bytes, index: ShardIndex, records: Records, parameters: Parameters, key: str
 ) -> list[Finding]:
     """Every zarr.json, byte for byte: shapes, dtypes and codecs."""
     lengths = {field: len(array) for field, array in records.arrays().items()}
@@ -183,7 +185,7 @@ def _check_metadata(
     ]
 
 
-def _check_entries(file: MappedFile, index: ShardIndex, key: str) -> list[Finding]:
+def _check_entries(file: Bytes, index: ShardIndex, key: str) -> list[Finding]:
     """What stands between the contents: a header each, with the checksum that unpackers compare."""
     findings = []
     spans = [
@@ -207,7 +209,7 @@ def _check_entries(file: MappedFile, index: ShardIndex, key: str) -> list[Findin
 class _Maps:
     """The maps of a shard, each read into an array that the next one of its kind takes over."""
 
-    def __init__(self, file: MappedFile, index: ShardIndex, parameters: Parameters) -> None:
+    def __init__(self, file: Bytes, index: ShardIndex, parameters: Parameters) -> None:
         self._file, self._index = file, index
         self._arrays = {
             field: np.empty((*parameters.size, *tail), dtype)

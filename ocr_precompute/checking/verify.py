@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import math
-import os
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ import joblib
 
 from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard
 from ocr_precompute.errors import InputError, StoreError, printable
-from ocr_precompute.files import is_litter, read_bounded, temporary_stem
+from ocr_precompute.files import temporary_stem
 from ocr_precompute.format.keys import data_hash, geometry_hash
 from ocr_precompute.format.manifest import Damaged, Manifest
 from ocr_precompute.format.parts import ShardContents, cut_parts
@@ -25,6 +24,9 @@ from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.pipeline.scan import known_bad, scan
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.settings import Rules, Source, is_split_name
+from ocr_precompute.storage.faults import RemoteError
+from ocr_precompute.storage.place import storage_at
+from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import (
     check_store,
     digest_cache,
@@ -51,7 +53,7 @@ class VerifyReport:
 
 
 def verify(
-    store: str | Path,
+    store: str | Path | Storage,
     splits: list[str] | None = None,
     *,
     sources: dict[str, Source] | None = None,
@@ -67,25 +69,27 @@ def verify(
     on_shard: called with the number of samples of each shard that has been checked.
     Raises StoreError if there is no such store or split, or the store is of another format version.
     """
-    store = Path(store)
-    check_store(store)
-    findings = _check_root(store) + (_check_names(store) if splits is None else [])
+    storage = storage_at(store)
+    check_store(storage)
+    findings = _check_root(storage) + (_check_names(storage) if splits is None else [])
     samples = shards = recomputed = 0
-    for name in split_names(store) if splits is None else splits:
+    for name in split_names(storage) if splits is None else splits:
         try:
-            manifest = read_manifest(store, name)
+            manifest = read_manifest(storage, name)
+        except RemoteError:
+            raise
         except StoreError as error:
             findings.append(Finding("manifest", "", "", str(error)))
             continue
         if manifest is None:
-            raise no_split(store, name)
+            raise no_split(storage, name)
         current: Sources | None = None
         if sources and name in sources:
-            current, missing = read_sources(store, sources[name], manifest, max_pixels)
+            current, missing = read_sources(storage, sources[name], manifest, max_pixels)
             findings += missing
         chosen = _choose(manifest, recompute if current else 0)
         findings += _check_manifest(manifest, name)
-        findings += _check_split(store, manifest, current, chosen, max_pixels, jobs, on_shard)
+        findings += _check_split(storage, manifest, current, chosen, max_pixels, jobs, on_shard)
         samples += manifest.samples
         shards += len(manifest.shards)
         recomputed += sum(map(len, chosen.values()))
@@ -93,7 +97,7 @@ def verify(
 
 
 def _check_split(
-    store: Path,
+    storage: Storage,
     manifest: Manifest,
     current: Sources | None,
     chosen: dict[int, set[int]],
@@ -104,7 +108,7 @@ def _check_split(
     """Check every shard of a split, and that they hold its samples in order, each once."""
     tasks = (
         joblib.delayed(check_shard)(
-            store, entry, manifest.parameters, current, chosen.get(number, set()), max_pixels
+            storage, entry, manifest.parameters, current, chosen.get(number, set()), max_pixels
         )
         for number, entry in enumerate(manifest.shards)
     )
@@ -159,27 +163,26 @@ def _choose(manifest: Manifest, share: float) -> dict[int, set[int]]:
 # --------------------------------------------------------------------------------------- manifest
 
 
-def _check_root(store: Path) -> list[Finding]:
+def _check_root(storage: Storage) -> list[Finding]:
     expected = group_metadata()
     with contextlib.suppress(OSError):
-        if read_bounded(store / "zarr.json", len(expected)) == expected:
+        if storage.get("zarr.json", len(expected)) == expected:
             return []
     detail = f"the root zarr.json is not what was written; {REMEDY}"
     return [Finding("metadata", "", "", detail)]
 
 
-def _check_names(store: Path) -> list[Finding]:
+def _check_names(storage: Storage) -> list[Finding]:
     """What lies among the manifests and is none by its name."""
-    try:
-        names = sorted(os.listdir(store / "splits"))
-    except OSError as error:
-        detail = f"splits: cannot be read: {error.strerror}; build a split again"
+    if storage.folder and not (storage.folder / "splits").is_dir():
+        detail = "splits: cannot be read: there is no such folder; build a split again"
         return [Finding("manifest", "", "", detail)]
+    names = [each.name.removeprefix("splits/") for each in storage.list("splits/")]
     detail = "is not named as a manifest is; move it elsewhere"
     return [
         Finding("manifest", "", "", f"splits/{printable(name)}: {detail}")
         for name in names
-        if not (is_litter(name) or temporary_stem(name))
+        if not temporary_stem(name)
         and not (name.endswith(".json") and is_split_name(name.removesuffix(".json")))
     ]
 
@@ -196,14 +199,14 @@ def _check_manifest(manifest: Manifest, name: str) -> list[Finding]:
 
 
 def read_sources(
-    store: Path, source: Source, manifest: Manifest, max_pixels: int
+    storage: Storage, source: Source, manifest: Manifest, max_pixels: int
 ) -> tuple[Sources | None, list[Finding]]:
     """A split's sources as they are now; None if they cannot be read at all, and findings why."""
     source = source.ruled(Rules(), manifest.parameters.recipe)
     if source.rules and source.rules.skip_bad == "no":
         source = source.skipping("polygon")  # what is bad is a finding, not the end
     try:
-        with digest_cache(store) as cache:
+        with digest_cache(storage) as cache:
             scanned = scan(source, max_pixels, cache, known_bad(manifest))
     except InputError as error:
         return None, [

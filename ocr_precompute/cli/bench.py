@@ -157,11 +157,12 @@ def subject_of(
 ) -> Subject:
     """A split of a configuration, to be measured. Raises InputError if its source is not known."""
     from ocr_precompute.reports.bench import Subject
+    from ocr_precompute.storage.place import storage_of
 
     source = source_built_from(settings, split, images, annotations, format_name)
     if source is None:
         raise source_unknown(split)
-    return Subject(settings.store, source, settings.max_pixels)
+    return Subject(storage_of(settings), source, settings.max_pixels)
 
 
 def print_bench(report: BenchReport) -> None:

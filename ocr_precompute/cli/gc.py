@@ -52,10 +52,11 @@ def gc(
     """
     with reporting(as_json, verbose):
         from ocr_precompute.storage.garbage import collect_garbage
+        from ocr_precompute.storage.place import storage_of
 
         grace = duration(older_than, "--older-than")
         settings = load_settings(config, {"store": store})
-        garbage = collect_garbage(settings.store, dry_run, grace)
+        garbage = collect_garbage(storage_of(settings), dry_run, grace)
         print_garbage(garbage, dry_run)
         if as_json:
             print_json({**asdict(garbage), "dry_run": dry_run})

@@ -42,9 +42,10 @@ def inspect(
     """Show splits, shards, sizes, ratios, parameters, keys, and what was understood and skipped."""
     with reporting(as_json, verbose):
         from ocr_precompute.reports.summary import summarise
+        from ocr_precompute.storage.place import storage_of
 
         settings = load_settings(config, {"store": store})
-        summary = summarise(settings.store, [split] if split else None)
+        summary = summarise(storage_of(settings), [split] if split else None)
         if as_json:
             print_json(summary.as_dict(shards))
         else:

@@ -16,7 +16,14 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help=f"Configuration file; {DEFAULT_CONFIG} by default, if present."),
 ]
-StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Folder of the store, or its URL: s3://BUCKET/NAME, gs://, az://. Credentials come "
+        "from the environment.",
+    ),
+]
 SplitOption = Annotated[str, typer.Option("--split", help="Name of the split.")]
 OneSplitOption = Annotated[str | None, typer.Option("--split", help="Only this split.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -112,9 +119,10 @@ def source_built_from(
 
     None if nothing is known of it and no flag given.
     """
+    from ocr_precompute.storage.place import storage_of
     from ocr_precompute.storage.store import recorded_source
 
-    source = recorded_source(settings.store, split) or settings.splits.get(split)
+    source = recorded_source(storage_of(settings), split) or settings.splits.get(split)
     if images or annotations:
         source = _override(source, split, images, annotations, format_name)
     return source and source.changed(lambda each: {"rules": each.rules or settings.rules})

@@ -94,6 +94,7 @@ def preview(
     """
     with reporting(as_json, verbose):
         from ocr_precompute.reports.preview import write_previews
+        from ocr_precompute.storage.place import storage_of
 
         for path, option in ((out, "--out"), (html, "--html"), (predictions, "--predictions")):
             if path:
@@ -110,7 +111,7 @@ def preview(
             folder = out or Path("preview")
             with _shown_progress() as told:
                 written = write_previews(
-                    settings.store, split, folder, count or _PICTURES, sample or [], told
+                    storage_of(settings), split, folder, count or _PICTURES, sample or [], told
                 )
             say(f"{len(written.pictures)} pictures and {_sheets(written.sheets)} in {folder}")
             document |= {name: [str(p) for p in paths] for name, paths in asdict(written).items()}
@@ -145,10 +146,11 @@ def _gallery(
 ) -> GalleryReport:
     """Write a gallery, with progress, and say what is in it."""
     from ocr_precompute.reports.gallery import write_gallery
+    from ocr_precompute.storage.place import storage_of
 
     with _shown_progress() as told:
         report = write_gallery(
-            settings.store,
+            storage_of(settings),
             split,
             html,
             count=count,

@@ -35,9 +35,10 @@ def remove(
     """
     with reporting(as_json, verbose):
         from ocr_precompute.storage.garbage import remove_split
+        from ocr_precompute.storage.place import storage_of
 
         settings = load_settings(config, {"store": store})
-        removal = remove_split(settings.store, split, dry_run)
+        removal = remove_split(storage_of(settings), split, dry_run)
         print_removal(removal, dry_run)
         if as_json:
             print_json({**asdict(removal), "dry_run": dry_run})

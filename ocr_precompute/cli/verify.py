@@ -62,12 +62,14 @@ def verify(
     """
     with reporting(as_json, verbose):
         from ocr_precompute.checking import repair as repairing
+        from ocr_precompute.storage.place import storage_of
         from ocr_precompute.storage.store import check_store, split_names
 
         settings = load_settings(config, {"store": store, "jobs": jobs})
-        check_store(settings.store)
+        storage = storage_of(settings)
+        check_store(storage)
         splits = [split] if split else None
-        names = splits or split_names(settings.store)
+        names = splits or split_names(storage)
         found = {
             name: source_built_from(settings, name, images, annotations, format_name)
             for name in (names if check_sources else [])
@@ -77,7 +79,7 @@ def verify(
         done = repairing.Repair((), ())
         if repair and not report.ok:
             say(f"{len(report.problems)} problems; building damaged shards again")
-            done = repairing.repair(settings.store, report, sources, max_pixels=settings.max_pixels)
+            done = repairing.repair(storage, report, sources, max_pixels=settings.max_pixels)
             report = _check(settings, splits, sources, recompute)
         print_verify(report, done, set(names) - set(sources))
         if as_json:
@@ -90,11 +92,12 @@ def _check(
     settings: Settings, splits: list[str] | None, sources: dict[str, Source], recompute: float
 ) -> VerifyReport:
     from ocr_precompute.checking.verify import verify as verify_store
+    from ocr_precompute.storage.place import storage_of
 
     with progress_bar() as progress:
         task = progress.add_task("verifying", total=None, detail="")
         return verify_store(
-            settings.store,
+            storage_of(settings),
             splits,
             sources=sources,
             recompute=recompute,

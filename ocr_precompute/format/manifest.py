@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -118,7 +117,7 @@ class Manifest:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, origin: Path, read_part: Callable[[PartEntry], Sequence[ShardEntry]]
+        cls, data: bytes, origin: str, read_part: Callable[[PartEntry], Sequence[ShardEntry]]
     ) -> Manifest:
         """Parse a root; unknown fields are left alone.
 
@@ -162,7 +161,7 @@ def _first_fault(text: object) -> str:
     return one_line(text)
 
 
-def check_format_version(version: Any, origin: Path) -> None:
+def check_format_version(version: Any, origin: str) -> None:
     """Raises VersionError unless this version of the package can read that format version."""
     if version != FORMAT_VERSION:
         older = type(version) is int and version < FORMAT_VERSION

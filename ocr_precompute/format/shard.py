@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ocr_precompute.files import flush, open_regular, temporary_name
+from ocr_precompute.files import open_regular, temporary_name
 from ocr_precompute.format.archive import (
     END_BYTES,
     ArchiveWriter,
@@ -194,16 +194,15 @@ def read_records(file: Bytes, index: ShardIndex) -> Records:
 
 @dataclass(frozen=True, eq=False)
 class StoredShard:
-    """A finished shard of this machine, opened to copy rows from or to check."""
+    """A finished shard, opened to copy rows from or to check."""
 
-    file: MappedFile
+    file: Bytes
     index: ShardIndex
     records: Records
 
     @classmethod
-    def open(cls, path: Path) -> StoredShard:
-        """Open a shard. Raises ValueError if it is damaged, OSError if it is missing."""
-        file = MappedFile(path)
+    def open(cls, file: Bytes) -> StoredShard:
+        """Open a shard. Raises ValueError if it is damaged."""
         index = read_index(file)
         return cls(file, index, read_records(file, index))
 
@@ -212,24 +211,26 @@ class StoredShard:
 
         Raises ValueError if it is damaged.
         """
-        chunks: dict[str, bytes] = {}
-        for field in MAPS:
-            chunks[field] = bytes(self.file.read(*self.index.span(field, row)))
-            strip_checksum(chunks[field])
+        spans = {field: self.index.span(field, row) for field in MAPS}
+        first = min(start for start, _ in spans.values())
+        data = self.file.read(first, max(stop for _, stop in spans.values()))
+        chunks = {
+            f: bytes(data[start - first : stop - first]) for f, (start, stop) in spans.items()
+        }
+        for chunk in chunks.values():
+            strip_checksum(chunk)
         return chunks, self.records[row]
 
 
 class ShardWriter:
-    """Writes one shard, row by row, under a temporary name; `publish` gives it its own.
+    """Writes one shard, row by row, under a temporary name; whoever gives it its own moves it away.
 
-    target: the shard's file. workspace: a folder on the same file system for the temporary name.
-    Only one sample is held in memory at a time. Used as a context manager, it removes what it wrote
-    unless it was published.
+    workspace: a folder for the temporary name. Only one sample is held in memory at a time. Used as
+    a context manager, it removes what it wrote, if that is still there, at the end.
     """
 
-    def __init__(self, target: Path, workspace: Path) -> None:
-        self._target = target
-        self._path = workspace / temporary_name(target.stem[:16])
+    def __init__(self, key: str, workspace: Path) -> None:
+        self._path = workspace / temporary_name(key[:16])
         self._rows = 0
 
     def __enter__(self) -> ShardWriter:
@@ -248,11 +249,8 @@ class ShardWriter:
             self._archive.add(chunk_name(field, self._rows), chunks[field])
         self._rows += 1
 
-    def publish(self, records: Records, parameters: Parameters) -> None:
-        """Write records, metadata and directory, flush all to disk, and rename into place.
-
-        Another shard under that name, which holds the same or is damaged, is replaced.
-        """
+    def finish(self, records: Records, parameters: Parameters) -> Path:
+        """Write records, metadata and directory, and flush all to disk; gives the file's path."""
         arrays = records.arrays()
         for field, array in arrays.items():
             data = np.ascontiguousarray(array, RECORDS[field][0]).tobytes()
@@ -263,9 +261,4 @@ class ShardWriter:
         self._archive.finish()
         self._file.flush()
         os.fsync(self._file.fileno())
-        folder = self._target.parent
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
-            flush(folder.parent)
-        os.replace(self._path, self._target)
-        flush(folder)
+        return self._path

@@ -7,15 +7,13 @@ building with any number of workers need no code of their own.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from ocr_precompute.errors import InputError, Problem, StoreError, VersionError
-from ocr_precompute.format.manifest import Manifest
+from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.pipeline.encode import encode
 from ocr_precompute.pipeline.plan import plan
 from ocr_precompute.pipeline.profile import check_profile, events_wanted, profiled
 from ocr_precompute.pipeline.progress import Progress
-from ocr_precompute.pipeline.publish import publish
+from ocr_precompute.pipeline.publish import publish, to_go_by
 from ocr_precompute.pipeline.report import BuildReport
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import scan_request
@@ -30,7 +28,7 @@ from ocr_precompute.settings import (
     parse_skip_bad,
 )
 from ocr_precompute.storage.locks import writable
-from ocr_precompute.storage.store import read_manifest
+from ocr_precompute.storage.place import storage_of
 
 
 def build(
@@ -58,17 +56,21 @@ def build(
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     check_profile(settings)
     watcher, events = progress or Progress(), events_wanted(settings)
+    storage = storage_of(settings)
     with (
-        writable(settings.store, dry_run),
+        writable(storage, dry_run),
         recording(events) as recorded,
-        BuildWatch(settings, split, recorded.totals) as watch,
+        BuildWatch(settings, storage.home, split, recorded.totals) as watch,
     ):
+        published, tag = to_go_by(storage, split, watcher)
         request = Request(
             split=split,
             source=_ruled(source, settings, skip_bad),
             settings=settings,
+            storage=storage,
             parameters=settings.parameters,
-            published=_published(settings.store, split, watcher),
+            published=published,
+            tag=tag,
             strict=strict,
             dry_run=dry_run,
             every_name=every_name,
@@ -95,14 +97,3 @@ def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) 
     """The source with the rules that hold for this build."""
     source = source.ruled(settings.rules, settings.parameters.recipe)
     return source if skip_bad is None else source.skipping(parse_skip_bad(skip_bad))
-
-
-def _published(store: Path, split: str, progress: Progress) -> Manifest | None:
-    """The split's manifest, if there is one to go by: a damaged one is published anew."""
-    try:
-        return read_manifest(store, split)
-    except VersionError:
-        raise
-    except StoreError as error:
-        progress.notice(str(error))
-        return None

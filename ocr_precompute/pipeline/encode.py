@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
 import joblib
 
@@ -27,7 +26,8 @@ from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
 from ocr_precompute.samples import Sample
 from ocr_precompute.storage.locks import unwritable
-from ocr_precompute.storage.store import forget_unnamed, shard_path
+from ocr_precompute.storage.seam import Storage
+from ocr_precompute.storage.store import forget_unnamed, shard_name
 from ocr_precompute.targets.sample import compute_sample
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ShardTask:
     events: the most to give back with the result; they change nothing that is written.
     """
 
-    store: Path
+    storage: Storage
     plan: ShardPlan
     parameters: Parameters
     max_pixels: int
@@ -77,7 +77,7 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
     settings, watch = request.settings, request.watch
     results: dict[str, ShardResult] = {}
     while True:
-        forget_unnamed(settings.store, [shard.key for shard in planned.shards])
+        forget_unnamed(request.storage, [shard.key for shard in planned.shards])
         bad: list[tuple[str, str]] = []
         tasks, jobs = _tasks(request, planned), settings.jobs or _useful_workers(planned)
         watch.encoding()
@@ -110,7 +110,7 @@ def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
     donors = planned.donors
     return [
         ShardTask(
-            request.settings.store,
+            request.storage,
             shard,
             request.parameters,
             request.settings.max_pixels,
@@ -138,18 +138,22 @@ def encode_shard(task: ShardTask) -> ShardResult:
     that name is replaced.
     Raises StoreError if the shard cannot be written, InputError if an image changed since the scan.
     """
-    opened = lru_cache(maxsize=4)(StoredShard.open)
+    storage = task.storage
+
+    @lru_cache(maxsize=4)
+    def opened(name: str) -> StoredShard:
+        return StoredShard.open(storage.open(name))
+
     rows: list[SampleRecord] = []
     bad: list[tuple[str, str]] = []
     copied = 0
     key, parameters = task.plan.key, task.parameters
-    target = shard_path(task.store, key)
     try:
         with (
             recording(task.events) as recorded,
             stage("other"),
             single_thread(),
-            ShardWriter(target, task.store / "tmp") as writer,
+            ShardWriter(key, storage.workspace()) as writer,
         ):
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
                 recorded.about(sample.name)
@@ -178,9 +182,9 @@ def encode_shard(task: ShardTask) -> ShardResult:
             recorded.about(key)
             if not bad:
                 with stage("write"):
-                    writer.publish(Records.of(rows), parameters)
+                    storage.place(writer.finish(Records.of(rows), parameters), shard_name(key))
     except OSError as error:
-        raise unwritable(task.store, error) from error
+        raise unwritable(storage, error) from error
     done = (0, 0) if bad else (len(rows) - copied, copied)
     return ShardResult(key, *done, tuple(bad), recorded.totals(), recorded.stretches())
 
@@ -201,7 +205,7 @@ def _source_bytes(sample: Sample) -> bytes:
 
 
 def _copy_row(
-    task: ShardTask, geometry: bytes, opened: Callable[[Path], StoredShard]
+    task: ShardTask, geometry: bytes, opened: Callable[[str], StoredShard]
 ) -> tuple[dict[str, bytes], SampleRecord] | None:
     """The row as it lies in another shard; None if there is none, or it is damaged."""
     if geometry not in task.donors:
@@ -209,7 +213,7 @@ def _copy_row(
     key, row = task.donors[geometry]
     try:
         with stage("copy"):
-            chunks, record = opened(shard_path(task.store, key)).row(row)
+            chunks, record = opened(shard_name(key)).row(row)
     except (OSError, ValueError) as error:
         log.info("shard %s: row %d cannot be copied (%s)", key[:16], row, error)
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ocr_precompute.format.boundaries import shard_bounds
 from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
@@ -15,6 +14,7 @@ from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import Scan
 from ocr_precompute.pipeline.understand import refuse_suspicions, understand
 from ocr_precompute.samples import Sample
+from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import find_rows, shard_keys
 from ocr_precompute.understood import Understood
 
@@ -60,7 +60,7 @@ def plan(request: Request, scanned: Scan) -> Plan:
     """
     settings, published = request.settings, request.published
     shards = tuple(cut_shards(scanned.samples, request.parameters, settings.shard_length))
-    to_build, donors = work_left(settings.store, shards, published)
+    to_build, donors = work_left(request.storage, shards, published)
     log.info(
         "%d samples in %d shards: %d are there, %d to build, %d rows to copy",
         *(len(scanned.samples), len(shards), len(shards) - len(to_build), len(to_build)),
@@ -93,13 +93,14 @@ def cut_shards(
 
 
 def work_left(
-    store: Path, shards: Sequence[ShardPlan], published: Manifest | None
+    storage: Storage, shards: Sequence[ShardPlan], published: Manifest | None
 ) -> tuple[tuple[ShardPlan, ...], Rows]:
     """The shards that are not there yet, and where rows of theirs lie already.
 
-    published: the split's manifest, whose shards are the likeliest to hold such rows.
+    published: the split's manifest, whose shards are the likeliest to hold such rows. Behind a URL
+    no other shards are opened, for that takes a request each.
     """
-    existing = shard_keys(store)
+    existing = shard_keys(storage)
     to_build = tuple(shard for shard in shards if shard.key not in existing)
     wanted = {geometry for shard in to_build for geometry in shard.hashes}
     if not wanted:
@@ -113,5 +114,5 @@ def work_left(
     }
     unread = existing.difference(shard.key for shard in there)
     likely = [entry.key for entry in published.shards if entry.key in unread] if published else []
-    order = [*likely, *sorted(unread.difference(likely))]
-    return to_build, found | find_rows(store, wanted.difference(found), order)
+    order = [*likely, *(sorted(unread.difference(likely)) if storage.folder else ())]
+    return to_build, found | find_rows(storage, wanted.difference(found), order)

@@ -59,8 +59,9 @@ def check_profile(settings: Settings) -> None:
         raise InputError([problem])
 
 
-def _refusal(folder: Path, store: Path) -> str:
-    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(store)):
+def _refusal(folder: Path, store: str | Path) -> str:
+    inside = isinstance(store, Path) and os.path.realpath(store)
+    if inside and Path(os.path.realpath(folder)).is_relative_to(inside):
         return "this folder lies inside the store"
     found = [name for name in (DATA, PAGE, TRACE) if os.path.lexists(folder / name)]
     if found and not _is_ours(folder):

@@ -9,13 +9,15 @@ from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.pipeline.watching import BuildWatch
 from ocr_precompute.settings import Settings, Source
+from ocr_precompute.storage.seam import Storage
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """One build, with nothing left open.
 
-    source: with the rules that hold. published: the split's manifest, if it has one to go by.
+    storage: where the store lies. source: with the rules that hold. published: the split's
+    manifest, if it has one to go by. tag: of that manifest's file, whether it can be read or not.
     strict: refuse what is legal and probably not meant. every_name: understand with all names.
     progress: who watches. watch: what is used, and whether memory is short. events: the most of
     each kind of work that a trace is to hold; 0: nobody wants one.
@@ -24,8 +26,10 @@ class Request:
     split: str
     source: Source
     settings: Settings
+    storage: Storage
     parameters: Parameters
     published: Manifest | None
+    tag: str | None
     strict: bool
     dry_run: bool
     every_name: bool

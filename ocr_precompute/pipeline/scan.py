@@ -50,7 +50,7 @@ class Scan:
 
 def scan_request(request: Request) -> Scan:
     """Scan what is to be built, with the store's digest cache. Raises as scan does."""
-    with digest_cache(request.settings.store) as cache:
+    with digest_cache(request.storage) as cache:
         return scan(
             request.source,
             request.settings.max_pixels,

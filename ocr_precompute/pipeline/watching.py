@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
 from ocr_precompute.monitoring.exporter import MetricsFile, MetricsPort
@@ -15,14 +16,16 @@ from ocr_precompute.settings import Settings
 class BuildWatch:
     """Watches a build within a `with`, as far as the settings have it watched."""
 
-    def __init__(self, settings: Settings, split: str, totals: Callable[[], Totals]) -> None:
-        """totals: gives what all workers have recorded so far."""
+    def __init__(
+        self, settings: Settings, home: Path, split: str, totals: Callable[[], Totals]
+    ) -> None:
+        """home: the store's folder of this machine. totals: gives what workers have recorded."""
         self._work, self._mark = Work(), perf_counter()
         self._monitor = NoMonitor()
         if settings.monitor:
             labels = {"run": "build", "split": split}
             self._monitor = Monitor(
-                settings.store,
+                home,
                 rules_of_a_build(),
                 interval=settings.monitor_interval,
                 work=lambda: self._work,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -23,9 +21,6 @@ from ocr_precompute.format.shard import (
 )
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.foreign import ForeignShard
-from ocr_precompute.reading.remote import RangedFile
-
-log = logging.getLogger(__name__)
 
 
 class OpenedShard(Protocol):
@@ -76,24 +71,23 @@ class IndexedShard:
 
 
 def open_shard(
-    path: Path, samples: int, parameters: Parameters, known: Callable[[Bytes], ShardIndex]
+    file: Bytes, samples: int, parameters: Parameters, known: Callable[[Bytes], ShardIndex]
 ) -> OpenedShard:
-    """Open a shard of so many samples, behind a URL too.
+    """Open a shard of so many samples, wherever it lies.
 
     known: gives the index of a shard's file, and need not read it twice.
-    Raises ValueError if it is damaged or another, OSError if it is missing.
+    Raises ValueError if it is damaged or another.
     """
-    file = MappedFile(path) if isinstance(path, Path) else RangedFile(path)
+    mapped = isinstance(file, MappedFile)
     try:
         index = known(file)
         ours = is_ours(file, index, parameters)
     except ValueError:
         ours = False
-        if not isinstance(path, Path):
+        if not mapped:
             raise
     if not ours:
-        if isinstance(path, Path):
-            log.info("%s: not as this version writes shards, read by zarr-python", path)
+        if mapped:
             return ForeignShard(file, samples, parameters)
         raise ValueError("it is not as this version writes shards, and read only from a folder")
     if index.samples != samples:

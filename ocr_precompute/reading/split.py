@@ -14,7 +14,6 @@ import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -31,13 +30,15 @@ from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import Bytes, ShardIndex, read_index
 from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.reading.cache import BytesCache
+from ocr_precompute.reading.foreign import ForeignShard
 from ocr_precompute.reading.handles import HANDLES
 from ocr_precompute.reading.opened import OpenedShard, open_shard
-from ocr_precompute.reading.remote import Access, RemoteError
 from ocr_precompute.runtime.scratch import scratch
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.storage.store import sample_index, shard_path
+from ocr_precompute.storage.faults import RemoteError
+from ocr_precompute.storage.seam import Storage
+from ocr_precompute.storage.store import sample_index, shard_name
 
 log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()  # of splits, for what is open of them
@@ -54,13 +55,10 @@ class Split:
     they are first read; the number of open ones is bounded, however many shards there are.
     """
 
-    def __init__(
-        self, store: Path, manifest: Manifest, *, checksums: bool = True, timeout: float = 60.0
-    ) -> None:
+    def __init__(self, storage: Storage, manifest: Manifest, *, checksums: bool = True) -> None:
         self.manifest = manifest
-        self.store = store
+        self.storage = storage
         self._checksums = checksums
-        self._access = Access(store, timeout)
         size = manifest.parameters.size
         self._shapes = {field: (*size, *tail) for field, (_, tail) in MAPS.items()}
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
@@ -79,8 +77,7 @@ class Split:
         HANDLES.close(self._number)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made = partial(Split, checksums=self._checksums, timeout=self._access.limit)
-        return made, (self.store, self.manifest)
+        return partial(Split, checksums=self._checksums), (self.storage, self.manifest)
 
     @property
     def memory(self) -> dict[str, object]:
@@ -124,7 +121,7 @@ class Split:
 
     def _known(self) -> SampleIndex:
         if self._index is None:
-            self._index = self._access.ask(lambda: sample_index(self.store, self.manifest))
+            self._index = sample_index(self.storage, self.manifest)
             log.debug("%r: names and sizes of all samples read", self)
         return self._index
 
@@ -282,9 +279,7 @@ class Split:
         """As OpenedShard.read. Raises StoreError if the sample is damaged."""
         opened = self._open(shard)
         try:
-            if not self._access.is_remote:
-                return opened.read(row, out, self._checksums)
-            return self._access.ask(lambda: opened.read(row, out, self._checksums))
+            return opened.read(row, out, self._checksums)
         except ChunkError as error:
             raise self._damaged(shard, row, out[error.position][0], error) from error
         except (OSError, ValueError) as error:
@@ -292,9 +287,7 @@ class Split:
 
     def _open(self, shard: int) -> OpenedShard:
         try:
-            return HANDLES.get(
-                (self._number, shard), lambda: self._access.ask(lambda: self._open_anew(shard))
-            )
+            return HANDLES.get((self._number, shard), lambda: self._open_anew(shard))
         except RemoteError:
             raise
         except Exception as error:  # whatever a codec raises, the data is damaged
@@ -307,9 +300,12 @@ class Split:
             return self._cache.get("directory", (number, file.size), lambda: read_index(file))
 
         entry, parameters = self.manifest.shards[number], self.manifest.parameters
-        path = shard_path(self.store, entry.key)
         with stage("open"):
-            shard = open_shard(path, entry.samples, parameters, known)
+            name = shard_name(entry.key)
+            shard = open_shard(self.storage.open(name), entry.samples, parameters, known)
+        if isinstance(shard, ForeignShard):
+            at = self.storage.at(name)
+            log.info("%s: not as this version writes shards, read by zarr-python", at)
         log.debug("shard %s: opened, %d samples", entry.key[:16], entry.samples)
         return shard
 
@@ -320,7 +316,7 @@ class Split:
         opened, samples = self._open(shard), self.manifest.shards[shard].samples
         try:
             with stage("records"):
-                records = self._access.ask(opened.records)
+                records = opened.records()
             if len(records.names) != samples:
                 held = len(records.names)
                 raise ValueError(f"holds {held} samples, not {samples} as the manifest says")

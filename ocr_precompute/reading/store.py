@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from ocr_precompute.reading.remote import Access, remote_folder
 from ocr_precompute.reading.split import Split
+from ocr_precompute.storage.place import TIMEOUT, storage_at
+from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import check_store, published, split_names
 
 
-def open_store(path: str | Path, *, checksums: bool = True, timeout: float = 60.0) -> Store:
+def open_store(
+    path: str | Path | Storage,
+    *,
+    checksums: bool = True,
+    timeout: float = TIMEOUT,
+    options: Mapping[str, str] | None = None,
+) -> Store:
     """Open a store for reading.
 
     path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
     checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
-    time. timeout: seconds that one request to a URL may take.
+    time. timeout: seconds that one request to a URL may take. options: of the service behind a URL,
+    such as `endpoint` and `region`; credentials come from the environment.
     Raises StoreError if there is no store, it is out of reach, or of another format version.
     """
-    folder = remote_folder(path) if isinstance(path, str) and "://" in path else Path(path)
-    return Store(folder, checksums=checksums, timeout=timeout)
+    return Store(storage_at(path, timeout=timeout, options=options), checksums=checksums)
 
 
 class Store:
@@ -31,15 +38,14 @@ class Store:
     closed when store and splits are no longer used.
     """
 
-    def __init__(self, path: Path, *, checksums: bool = True, timeout: float = 60.0) -> None:
-        self.path = path
+    def __init__(self, storage: Storage, *, checksums: bool = True) -> None:
+        check_store(storage)
+        self.storage = storage
         self._checksums = checksums
-        self._access = Access(path, timeout)
-        self._access.ask(lambda: check_store(path))
         self._opened: weakref.WeakSet[Split] = weakref.WeakSet()
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}, splits: {', '.join(self.splits) or 'none'})"
+        return f"Store({str(self.storage)!r}, splits: {', '.join(self.splits) or 'none'})"
 
     def __enter__(self) -> Store:
         return self
@@ -54,9 +60,14 @@ class Store:
             split.close()
 
     @property
+    def path(self) -> str | Path:
+        """The folder, or the URL."""
+        return self.storage.folder or str(self.storage)
+
+    @property
     def splits(self) -> list[str]:
         """Names of the published splits."""
-        return self._access.ask(lambda: split_names(self.path))
+        return split_names(self.storage)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
@@ -73,7 +84,7 @@ class Store:
 
     def split(self, name: str) -> Split:
         """A published split. Raises StoreError if there is none of that name."""
-        manifest = self._access.ask(lambda: published(self.path, name))
-        split = Split(self.path, manifest, checksums=self._checksums, timeout=self._access.limit)
+        manifest = published(self.storage, name)
+        split = Split(self.storage, manifest, checksums=self._checksums)
         self._opened.add(split)
         return split

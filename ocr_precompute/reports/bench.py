@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from ocr_precompute.runtime.clock import rate, resident_memory, seconds_of
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import recording
 from ocr_precompute.settings import Source
+from ocr_precompute.storage.seam import Storage
 
 _VARIATION = Augmentation(rotation=5.0, scale=0.3, colour=0.2)  # as in configs/train.yaml
 
@@ -43,7 +43,7 @@ _VARIATION = Augmentation(rotation=5.0, scale=0.3, colour=0.2)  # as in configs/
 class Subject:
     """A split to measure: its store, where it was built from, and the most pixels of an image."""
 
-    store: Path
+    store: Storage
     source: Source
     max_pixels: int = 2**27
 
@@ -141,7 +141,7 @@ def measure(prepared: Sequence[Prepared]) -> list[BenchReport]:
             each.augmentation.crop or 0,
             varied=_contest(varied),
             plain=_contest(plain),
-            memory=split_memory(each.split.store, each.name),
+            memory=split_memory(each.split.storage, each.name),
             reference=tuple(reference),
         )
         for each, (varied, plain) in zip(prepared, contests, strict=True)
@@ -200,7 +200,7 @@ class _Laps:
             megabytes_per_second=statistics.median(self.rates) * _sample_bytes(self.path) / 1e6,
             cold_samples_per_second=self.cold,
             memory=max(self.memory, default=None),
-            file_bytes=sum(file.stat().st_size for file in self.path.files),
+            file_bytes=self.path.bytes,
         )
 
 

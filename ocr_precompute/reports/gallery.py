@@ -17,6 +17,7 @@ from ocr_precompute.reports.predictions import labels_of, read_predictions
 from ocr_precompute.reports.preview import chosen_samples
 from ocr_precompute.reports.survey import Survey, Told, look, survey
 from ocr_precompute.samples import Polygons
+from ocr_precompute.storage.seam import Storage
 
 MOST_IN_A_FILE = 300  # samples
 MOST_BYTES = 50_000_000  # of a gallery that is one file
@@ -58,7 +59,7 @@ def is_one_file(path: Path) -> bool:
 
 
 def write_gallery(
-    store: Path,
+    store: Storage,
     split_name: str,
     path: Path,
     *,

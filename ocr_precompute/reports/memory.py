@@ -13,6 +13,7 @@ from ocr_precompute.reading.handles import most_open_files
 from ocr_precompute.reading.split import MOST_CACHED, Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.runtime.footprint import footprint
+from ocr_precompute.storage.seam import Storage
 
 _LOOKED_AT = 4096  # samples, about: what they take is told of all, and their lists fit in memory
 _GROWING = ("manifest", "names", "sizes")  # with the split, without bound
@@ -38,7 +39,9 @@ class SplitMemory:
     saved: float
 
 
-def split_memory(store: Path, split_name: str, looked_at: int = _LOOKED_AT) -> SplitMemory:
+def split_memory(
+    store: str | Path | Storage, split_name: str, looked_at: int = _LOOKED_AT
+) -> SplitMemory:
     """Measure a split, opened for this alone, on whole shards with about so many samples.
 
     Raises StoreError for an unknown split, or if its data is damaged.

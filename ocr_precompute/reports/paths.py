@@ -21,7 +21,7 @@ from ocr_precompute.reading.split import Split
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Rules, Source
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import shard_name
 from ocr_precompute.targets.sample import canonical_image, compute_sample
 
 Maps = Mapping[str, np.ndarray]
@@ -42,13 +42,14 @@ class Item:
 class FilePath:
     """One way from files to a batch.
 
-    fill: makes one sample, stage by stage. batch: makes several. files:
-    all that are read. size: (H, W) of what is made.
+    fill: makes one sample, stage by stage. batch: makes several. files: all of this machine that
+    are read. bytes: of what is read, wherever it lies. size: (H, W) of what is made.
     """
 
     fill: Callable[[Item, Maps], None]
     batch: Callable[[Sequence[Item], Maps], None]
     files: tuple[Path, ...]
+    bytes: int
     size: tuple[int, int]
 
 
@@ -99,10 +100,10 @@ def plain_paths(split: Split, items: Sequence[Item], max_pixels: int) -> dict[st
     def fill_stored(item: Item, out: Maps) -> None:
         batch_stored([item], {field: array[None] for field, array in out.items()})
 
-    size, images = parameters.size, tuple(item.image for item in items)
+    size = parameters.size
     return {
-        "live": FilePath(fill_live, _one_by_one(fill_live), images, size),
-        "store": FilePath(fill_stored, batch_stored, _shards(split, items), size),
+        "live": FilePath(fill_live, _one_by_one(fill_live), *_images(items), size),
+        "store": FilePath(fill_stored, batch_stored, *_shards(split, items), size),
     }
 
 
@@ -134,12 +135,11 @@ def varied_paths(
 
     crop = augmentation.crop
     size = parameters.size if crop is None else (crop, crop)
-    images, shards = tuple(item.image for item in items), _shards(split, items)
     return {
-        name: FilePath(fill, _one_by_one(fill), files, size)
+        name: FilePath(fill, _one_by_one(fill), *files, size)
         for name, fill, files in (
-            ("live", varied(live), images),
-            ("store", varied(stored), shards),
+            ("live", varied(live), _images(items)),
+            ("store", varied(stored), _shards(split, items)),
         )
     }
 
@@ -154,10 +154,17 @@ def _one_by_one(
     return batch
 
 
-def _shards(split: Split, items: Sequence[Item]) -> tuple[Path, ...]:
-    """Files of the shards that hold the samples."""
-    keys = {split.locate(item.index)[0].key for item in items}
-    return tuple(shard_path(split.store, key) for key in sorted(keys))
+def _shards(split: Split, items: Sequence[Item]) -> tuple[tuple[Path, ...], int]:
+    """Files of this machine that hold the samples' shards, and bytes of the shards."""
+    names = [shard_name(key) for key in sorted({split.locate(i.index)[0].key for i in items})]
+    folder = split.storage.folder
+    files = tuple(folder / name for name in names) if folder else ()
+    return files, sum(map(split.storage.size, names))
+
+
+def _images(items: Sequence[Item]) -> tuple[tuple[Path, ...], int]:
+    files = tuple(item.image for item in items)
+    return files, sum(file.stat().st_size for file in files)
 
 
 def _computed(item: Item, parameters: Parameters, max_pixels: int) -> CanonicalSample:

@@ -16,6 +16,7 @@ from ocr_precompute.reading.split import Split
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.reports.contact import ON_A_SHEET, sheet, tile
 from ocr_precompute.samples import CanonicalSample
+from ocr_precompute.storage.seam import Storage
 
 
 def render(sample: CanonicalSample) -> np.ndarray:
@@ -44,7 +45,7 @@ class Previews:
 
 
 def write_previews(
-    store: Path,
+    store: Storage,
     split_name: str,
     out: Path,
     count: int,

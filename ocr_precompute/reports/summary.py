@@ -12,11 +12,13 @@ from ocr_precompute.format.manifest import Damaged, Manifest, Skipped
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.reading.split import Split
+from ocr_precompute.storage.place import storage_at
+from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import (
     check_store,
     published,
     shard_keys,
-    shard_path,
+    shard_name,
     split_names,
 )
 from ocr_precompute.understood import Understood
@@ -81,29 +83,29 @@ class StoreSummary:
         return document
 
 
-def summarise(store: Path, splits: list[str] | None = None) -> StoreSummary:
+def summarise(store: str | Path | Storage, splits: list[str] | None = None) -> StoreSummary:
     """Summarise a store; splits: which, all by default. Raises StoreError as open_store does."""
-    check_store(store)
-    names = sorted({*split_names(store), *(splits or ())})
-    manifests = [published(store, name) for name in names]
+    storage = storage_at(store)
+    check_store(storage)
+    names = sorted({*split_names(storage), *(splits or ())})
+    manifests = [published(storage, name) for name in names]
     named = {shard.key for manifest in manifests for shard in manifest.shards}
     return StoreSummary(
-        str(store),
-        tuple(_summary(store, m) for m in manifests if splits is None or m.split in splits),
-        len(shard_keys(store) - named),
+        str(storage),
+        tuple(_summary(storage, m) for m in manifests if splits is None or m.split in splits),
+        len(shard_keys(storage) - named),
     )
 
 
-def _summary(store: Path, manifest: Manifest) -> SplitSummary:
+def _summary(storage: Storage, manifest: Manifest) -> SplitSummary:
     height, width = manifest.parameters.size
     sample_bytes = sum(
         height * width * int(np.prod(tail, dtype=int)) * dtype.itemsize
         for dtype, tail in MAPS.values()
     )
-    content = Split(store, manifest).content_sizes().prod(axis=1, dtype=np.int64)
+    content = Split(storage, manifest).content_sizes().prod(axis=1, dtype=np.int64)
     shards = tuple(
-        (entry.key, entry.samples, _file_bytes(shard_path(store, entry.key)))
-        for entry in manifest.shards
+        (entry.key, entry.samples, _file_bytes(storage, entry.key)) for entry in manifest.shards
     )
     return SplitSummary(
         name=manifest.split,
@@ -120,9 +122,9 @@ def _summary(store: Path, manifest: Manifest) -> SplitSummary:
     )
 
 
-def _file_bytes(path: Path) -> int:
+def _file_bytes(storage: Storage, key: str) -> int:
     try:
-        return path.stat().st_size
+        return storage.size(shard_name(key))
     except FileNotFoundError:
         return 0
 

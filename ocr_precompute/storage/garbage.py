@@ -9,7 +9,6 @@ reach other machines, that keeps `gc` from their builds too.
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import os
@@ -19,24 +18,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.files import (
-    flush,
-    is_litter,
-    read_bounded,
-    temporary_stem,
-)
+from ocr_precompute.files import temporary_stem
 from ocr_precompute.format.manifest import is_key
 from ocr_precompute.settings import is_split_name
 from ocr_precompute.storage.locks import gc_lock
+from ocr_precompute.storage.place import storage_at
+from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import (
     all_manifests,
     check_store,
+    key_of,
     leftovers,
-    manifest_path,
+    manifest_name,
     no_split,
-    part_files,
+    note_name,
+    part_name,
     read_manifest,
-    shard_files,
     source_path,
 )
 
@@ -74,18 +71,18 @@ class Garbage:
 class _Unnamed:
     """Shards and parts that no manifest names, by key.
 
-    since: when that was first known. noted: of which it was known before. paths: their files.
-    foreign: what lies among them and is none of them, paths relative to the store.
+    since: when that was first known. noted: of which it was known before. names: their files.
+    foreign: what lies among them and is none of them, names in the store.
     """
 
     since: dict[str, datetime]
     noted: frozenset[str]
-    paths: dict[str, Path]
+    names: dict[str, str]
     foreign: tuple[str, ...]
 
 
 def collect_garbage(
-    store: Path,
+    store: str | Path | Storage,
     dry_run: bool = False,
     grace: timedelta = GRACE,
     now: datetime | None = None,
@@ -93,30 +90,32 @@ def collect_garbage(
     """Delete what has had no name for the grace, shards and parts of manifests, and what killed
     processes left behind.
 
-    now: the time to go by, with its time zone; the present by default.
+    store: see storage_at. now: the time to go by, with its time zone; the present by default.
     Raises StoreError, and deletes nothing, while a build runs, or if anything in splits/ cannot be
     read as a manifest.
     """
-    check_store(store)
+    storage = storage_at(store)
+    check_store(storage)
     now = now or datetime.now(UTC)
-    with _disk_errors(store), contextlib.nullcontext() if dry_run else gc_lock(store):
-        _check_folders(store)
-        unnamed = _unnamed(store, now)
+    with _disk_errors(storage), contextlib.nullcontext() if dry_run else gc_lock(storage):
+        _check_folders(storage)
+        unnamed = _unnamed(storage, now)
         doomed = tuple(key for key, since in unnamed.since.items() if since + grace <= now)
         kept = {key: since for key, since in unnamed.since.items() if since + grace > now}
-        left = _leftovers(store)
-        size = sum(map(_size, [*left, *(unnamed.paths[key] for key in doomed)]))
-        foreign = (*unnamed.foreign, *_foreign_in_tmp(store))
+        left = _leftovers(storage)
+        size = sum(os.lstat(path).st_size for path in left)
+        size += sum(storage.size(unnamed.names[key]) for key in doomed)
+        foreign = (*unnamed.foreign, *_foreign_in_tmp(storage))
         if not dry_run:
             for path in left:
-                _delete(path)
-            doomed = tuple(key for key in doomed if _delete_unnamed(store, key, unnamed))
-            _note(store, kept)  # last: the disk may be full
-    parts = tuple(key for key in doomed if unnamed.paths[key].parent.name == "parts")
+                storage.delete(str(path.relative_to(storage.home)))
+            doomed = tuple(key for key in doomed if _delete_unnamed(storage, key, unnamed))
+            _note(storage, kept)  # last: the disk may be full
+    parts = tuple(key for key in doomed if unnamed.names[key] == part_name(key))
     return Garbage(
         shards=tuple(key for key in doomed if key not in parts),
         parts=parts,
-        leftovers=tuple(str(path.relative_to(store)) for path in left),
+        leftovers=tuple(str(path.relative_to(storage.home)) for path in left),
         bytes=size,
         kept=tuple(
             Kept(key, (since + grace).isoformat(timespec="seconds")) for key, since in kept.items()
@@ -126,118 +125,98 @@ def collect_garbage(
 
 
 @contextlib.contextmanager
-def _disk_errors(store: Path) -> Iterator[None]:
+def _disk_errors(storage: Storage) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"{error.filename or store}: {error.strerror or error}; nothing more was deleted. "
-            "Put that right and run it again"
+            f"{error.filename2 or error.filename or storage}: {error.strerror or error}; "
+            "nothing more was deleted. Put that right and run it again"
         ) from error
 
 
-def _check_folders(store: Path) -> None:
+def _check_folders(storage: Storage) -> None:
     """Raises StoreError for folders through which nothing may be deleted, or that say nothing."""
+    folder = storage.folder
+    if folder is None:
+        return
     for name in ("shards", "parts", "tmp", "unnamed"):
-        if (store / name).is_symlink():
+        if (folder / name).is_symlink():
             raise StoreError(
-                f"{store / name}: is a symbolic link, and nothing is deleted through one; "
+                f"{folder / name}: is a symbolic link, and nothing is deleted through one; "
                 "put the folder itself there"
             )
-    if not (store / "splits").is_dir():
+    if not (folder / "splits").is_dir():
         raise StoreError(
-            f"{store / 'splits'}: is not there, so it is not known which shards are named; nothing "
-            "was deleted. Restore it, or build a split again"
+            f"{folder / 'splits'}: is not there, so it is not known which shards are named; "
+            "nothing was deleted. Restore it, or build a split again"
         )
 
 
-def _unnamed(store: Path, now: datetime) -> _Unnamed:
-    named = {key for manifest in all_manifests(store) for key in manifest.keys}
+def _unnamed(storage: Storage, now: datetime) -> _Unnamed:
+    named = {key for manifest in all_manifests(storage) for key in manifest.keys}
+    notes = {each.name.rpartition("/")[2] for each in storage.list("unnamed/")}
     since: dict[str, datetime] = {}
     noted: set[str] = set()
-    paths: dict[str, Path] = {}
+    names: dict[str, str] = {}
     foreign: list[str] = []
-    for key, entry in itertools.chain(shard_files(store), part_files(store)):
-        if not key or not entry.is_file(follow_symlinks=False):
-            if not is_litter(entry.name):
-                foreign.append(os.path.relpath(entry.path, store))
+    for found in itertools.chain(storage.list("shards/"), storage.list("parts/")):
+        key = key_of(found)
+        if not key or not found.is_file or found.is_link:
+            if not temporary_stem(found.name.rpartition("/")[2].lstrip(".")):
+                foreign.append(found.name)
         elif key not in named:
-            note = _noted(store, key)
+            note = _noted(storage, key) if key in notes else None
             since[key] = min(note or now, now)
-            paths[key] = Path(entry.path)
+            names[key] = found.name
             if note:
                 noted.add(key)
-    return _Unnamed(since, frozenset(noted), paths, tuple(foreign))
+    return _Unnamed(since, frozenset(noted), names, tuple(foreign))
 
 
-def _noted(store: Path, key: str) -> datetime | None:
+def _noted(storage: Storage, key: str) -> datetime | None:
     """Since when it is known to have no name; None if that is not, or not sensibly, noted."""
     try:
-        since = datetime.fromisoformat(read_bounded(store / "unnamed" / key, 99).decode())
+        since = datetime.fromisoformat(storage.get(note_name(key), 99).decode())
     except (OSError, ValueError):
         return None
     return since if since.tzinfo else None
 
 
-def _note(store: Path, since: dict[str, datetime]) -> None:
+def _note(storage: Storage, since: dict[str, datetime]) -> None:
     """Note these, and forget all others."""
-    folder = store / "unnamed"
-    folder.mkdir(exist_ok=True)
-    for name in os.listdir(folder):
+    for name in [each.name.rpartition("/")[2] for each in storage.list("unnamed/")]:
         if is_key(name) and name not in since:
-            (folder / name).unlink(missing_ok=True)
+            storage.delete(note_name(name))
     for key, date in since.items():
-        if _noted(store, key) != date:
-            (folder / key).unlink(missing_ok=True)
-            with (folder / key).open("x") as file:  # cut short, it counts as not there
-                file.write(date.isoformat())
+        if _noted(storage, key) != date:
+            storage.put(note_name(key), date.isoformat().encode())
 
 
-def _delete_unnamed(store: Path, key: str, unnamed: _Unnamed) -> bool:
+def _delete_unnamed(storage: Storage, key: str, unnamed: _Unnamed) -> bool:
     """Delete a file, unless a build on another machine has just taken the note of it back."""
-    try:
-        (store / "unnamed" / key).unlink()
-    except FileNotFoundError:
-        if key in unnamed.noted:
-            return False
-    path = unnamed.paths[key]
-    _delete(path)
-    flush(path.parent)
-    log.info("%s %s: deleted", "part" if path.parent.name == "parts" else "shard", key[:16])
+    if key in unnamed.noted and _noted(storage, key) is None:
+        return False
+    storage.delete(note_name(key))
+    storage.delete(unnamed.names[key])
+    log.info("%s: deleted", unnamed.names[key])
     return True
 
 
-def _delete(path: Path) -> None:
-    """Delete what is out of use; what a file server holds on to is left to the next time."""
-    try:
-        path.unlink()
-        log.debug("%s: deleted", path)
-    except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.ENOENT):
-            raise
+def _leftovers(storage: Storage) -> list[Path]:
+    folders = ("tmp", "splits", "parts", "sources", "unnamed", "")
+    return [path for name in folders for path in leftovers(storage.home / name)]
 
 
-def _size(path: Path) -> int:
-    return os.lstat(path).st_size
-
-
-def _leftovers(store: Path) -> list[Path]:
-    folders = ("tmp", "splits", "parts", "sources", "")
-    return [path for name in folders for path in leftovers(store / name)]
-
-
-def _foreign_in_tmp(store: Path) -> list[str]:
-    try:
-        names = sorted(os.listdir(store / "tmp"))
-    except FileNotFoundError:
+def _foreign_in_tmp(storage: Storage) -> list[str]:
+    if storage.folder is None:
         return []
-    return [f"tmp/{name}" for name in names if not (is_litter(name) or _is_ours(store, name))]
-
-
-def _is_ours(store: Path, name: str) -> bool:
-    """Whether something in tmp/ is a file under a temporary name."""
-    path = store / "tmp" / name
-    return temporary_stem(name) is not None and path.is_file() and not path.is_symlink()
+    names = [(each, each.name.removeprefix("tmp/")) for each in storage.list("tmp/")]
+    return [
+        each.name
+        for each, name in names
+        if not (temporary_stem(name) is not None and each.is_file and not each.is_link)
+    ]
 
 
 @dataclass(frozen=True)
@@ -254,25 +233,26 @@ class Removal:
     readable: bool
 
 
-def remove_split(store: Path, split: str, dry_run: bool = False) -> Removal:
+def remove_split(store: str | Path | Storage, split: str, dry_run: bool = False) -> Removal:
     """Take a split away: its manifest and its source record. Its shards stay until `gc`.
 
+    store: see storage_at.
     Raises StoreError if there is no such split, or it cannot be deleted.
     """
-    check_store(store)
-    path = manifest_path(store, split)
-    if not is_split_name(split) or not os.path.lexists(path):
-        raise no_split(store, split)
+    storage = storage_at(store)
+    check_store(storage)
+    name = manifest_name(split)
+    if not is_split_name(split) or all(each.name != name for each in storage.list("splits/")):
+        raise no_split(storage, split)
     try:
-        manifest = read_manifest(store, split)
+        manifest = read_manifest(storage, split)
     except StoreError:
         manifest = None
     if not dry_run:
-        with _disk_errors(store):
+        with _disk_errors(storage):
             # The manifest last: as long as it is there, this can be done again.
-            for file in (source_path(store, split), path):
-                file.unlink(missing_ok=True)
-            flush(path.parent)
+            source_path(storage, split).unlink(missing_ok=True)
+            storage.delete(name)
     if manifest is None:
         return Removal(split, 0, 0, readable=False)
     return Removal(split, len(manifest.shards), manifest.samples, readable=True)

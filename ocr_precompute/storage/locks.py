@@ -12,49 +12,61 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
+from ocr_precompute.storage.leases import build_lease, gc_lease
+from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import check_target, create_store, leftovers
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def writable(store: Path, dry_run: bool) -> Iterator[None]:
+def writable(storage: Storage, dry_run: bool) -> Iterator[None]:
     """A store that exists and is locked for a build; errors of the disk become StoreError."""
     try:
         if dry_run:
-            check_target(store)
+            check_target(storage)
             yield
             return
-        create_store(store)
-        with build_lock(store):
+        create_store(storage)
+        with build_lock(storage):
             yield
     except OSError as error:
-        raise unwritable(store, error) from error
+        raise unwritable(storage, error) from error
 
 
-def unwritable(store: Path, error: OSError) -> StoreError:
+def unwritable(storage: Storage, error: OSError) -> StoreError:
     """The error that says that a store cannot be written, and what to do."""
     return StoreError(
-        f"{error.filename or store}: cannot be written: {error.strerror or error}; nothing was "
+        f"{error.filename or storage}: cannot be written: {error.strerror or error}; nothing was "
         "published, and finished shards are kept. Put that right, or name another --store"
     )
 
 
 @contextlib.contextmanager
-def build_lock(store: Path) -> Iterator[None]:
+def build_lock(storage: Storage) -> Iterator[None]:
     """Held by a build: any number at once, but not while `gc` deletes.
 
-    The first build to come removes what killed builds left in tmp/.
+    The first build to come removes what killed builds left in the workspace.
     """
-    with _locked(store) as descriptor:
+    folder = storage.folder
+    if folder is None:
+        with build_lease(storage):
+            _sweep(storage.workspace())
+            yield
+        return
+    with _locked(folder) as descriptor:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for leftover in [] if (store / "tmp").is_symlink() else leftovers(store / "tmp"):
-                with contextlib.suppress(OSError):
-                    leftover.unlink()
-                    log.info("%s: deleted, a killed build left it", leftover)
-        _share(descriptor, store)
+            _sweep(storage.workspace())
+        _share(descriptor, folder)
         yield
+
+
+def _sweep(workspace: Path) -> None:
+    for leftover in [] if workspace.is_symlink() else leftovers(workspace):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+            log.info("%s: deleted, a killed build left it", leftover)
 
 
 def _share(descriptor: int, store: Path) -> None:
@@ -67,14 +79,18 @@ def _share(descriptor: int, store: Path) -> None:
 
 
 @contextlib.contextmanager
-def gc_lock(store: Path) -> Iterator[None]:
+def gc_lock(storage: Storage) -> Iterator[None]:
     """Held while shards are deleted. Raises StoreError if a build runs."""
-    with _locked(store) as descriptor:
+    if storage.folder is None:
+        with gc_lease(storage):
+            yield
+        return
+    with _locked(storage.folder) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreError(
-                f"{store}: a build is running; nothing was deleted. Run gc again when it is done"
+                f"{storage}: a build is running; nothing was deleted. Run gc again when it is done"
             ) from None
         yield
 

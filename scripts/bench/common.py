@@ -113,7 +113,7 @@ def build_store(arguments: argparse.Namespace) -> tuple[Path, Source]:
     settings = Settings(store=scratch / "store")
     report = build(SPLIT, source, settings)
     print(f"store: {report.samples} samples, {report.built} shards built", file=sys.stderr)
-    return settings.store, source
+    return scratch / "store", source
 
 
 def canonical_polygons(polygons: Polygons, image: Path, side: int) -> Polygons:

@@ -208,7 +208,7 @@ def report(
     """Totals first, then a table a form."""
     samples = len(next(iter(raw.values())).samples)
     measures = ("kB/sample", "pack, ms", "unpack, ms")
-    names = ", ".join(f"{split.store.name}:{split.manifest.split}" for split in splits)
+    names = ", ".join(f"{split.storage}:{split.manifest.split}" for split in splits)
     yield f"# Codecs on {names}, {samples} samples, one core"
     yield ""
     yield from environment(("numcodecs",))

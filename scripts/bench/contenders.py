@@ -31,7 +31,7 @@ from common import FIELDS, SPLIT, zipped
 
 from ocr_precompute import open_store
 from ocr_precompute.reading.split import Split
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import shard_name
 
 Setting = Mapping[str, Any]
 Batch = Mapping[str, Any]
@@ -190,7 +190,7 @@ def by_zarr(store: Path, setting: Setting, batch_size: int) -> Epochs:
     def read(index: int) -> Arrays:
         key, row = rows[index]
         if key not in arrays:
-            shard = zarr.storage.ZipStore(shard_path(store, key), mode="r")
+            shard = zarr.storage.ZipStore(store / shard_name(key), mode="r")
             group = zarr.open_group(shard, mode="r")
             arrays[key] = {field: group[field] for field in FIELDS}
         return {field: array[row] for field, array in arrays[key].items()}
@@ -207,7 +207,7 @@ def by_tensorstore(store: Path, setting: Setting, batch_size: int) -> Epochs:
         import tensorstore
 
         if key not in arrays:
-            opening = {f: tensorstore.open(zipped(shard_path(store, key), f)) for f in FIELDS}
+            opening = {f: tensorstore.open(zipped(store / shard_name(key), f)) for f in FIELDS}
             arrays[key] = {field: future.result() for field, future in opening.items()}
         return arrays[key]
 

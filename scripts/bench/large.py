@@ -47,7 +47,7 @@ def build_splits(arguments: argparse.Namespace) -> Path:
         source = repeat_images(arguments.images, arguments.annotations, samples, folder)
         report = build(split, source, settings)
         print(f"{split}: {report.samples} samples, {report.shards} shards", file=sys.stderr)
-    return settings.store
+    return Path(settings.store)
 
 
 def rates(

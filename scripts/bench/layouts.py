@@ -45,7 +45,7 @@ from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import decompress, strip_checksum, with_checksum
 from ocr_precompute.format.schema import MAPS, RECORDS
 from ocr_precompute.format.shard import MappedFile, StoredShard, read_index
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import shard_name
 
 BATCH = 16
 OPEN_FILES = 1024  # that a process may have, as shells set it
@@ -186,7 +186,7 @@ def write_layouts(store: Path, scratch: Path) -> tuple[Split, dict[str, Path]]:
     for root in roots.values():
         root.mkdir(parents=True)
     for entry in split.manifest.shards:
-        shard = StoredShard.open(shard_path(store, entry.key))
+        shard = StoredShard.open(MappedFile(store / shard_name(entry.key)))
         for layout in LAYOUTS:
             layout.write(shard, roots[layout.name] / entry.key)
     return split, roots

@@ -50,7 +50,7 @@ from ocr_precompute import open_store
 from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
 from ocr_precompute.reading.split import Split
 from ocr_precompute.runtime.clock import rate
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import shard_name
 
 PACKAGES = (
     "torch",
@@ -313,7 +313,7 @@ def bytes_on_disk(contender: Contender, split: Split, scratch: Path) -> int:
         files = (path for path in place(contender, scratch).rglob("*") if path.is_file())
         return sum(path.stat().st_size for path in files)
     indices = [
-        read_index(MappedFile(shard_path(scratch / "store", entry.key)))
+        read_index(MappedFile(scratch / "store" / shard_name(entry.key)))
         for entry in split.manifest.shards
     ]
     columns = [COLUMNS[field] for field in FIELDS]

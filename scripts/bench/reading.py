@@ -40,7 +40,7 @@ from ocr_precompute import open_store
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import MappedFile, read_index
 from ocr_precompute.reading.split import Split
-from ocr_precompute.storage.store import shard_path
+from ocr_precompute.storage.store import shard_name
 
 PACKAGES = ("numcodecs", "zarr", "zarrs", "tensorstore")
 WARM_UP = 20  # samples read before any is timed
@@ -63,7 +63,7 @@ def floor(split: Split) -> Reader:
     rows = empty_sample(split)
     packed: list[dict[str, bytes]] = []
     for entry in split.manifest.shards:
-        file = MappedFile(shard_path(split.store, entry.key))
+        file = MappedFile(Path(str(split.storage)) / shard_name(entry.key))
         index = read_index(file)
         packed += [
             {field: bytes(file.read(*index.span(field, row))[:-4]) for field in FIELDS}
@@ -92,7 +92,7 @@ def from_arrays(
 ) -> Callable[[int], dict[str, Any]]:
     """Rows of arrays that are all opened here: of a shard's file those of FIELDS."""
     arrays = {
-        entry.key: open_arrays(shard_path(split.store, entry.key))
+        entry.key: open_arrays(Path(str(split.storage)) / shard_name(entry.key))
         for entry in split.manifest.shards
     }
 

@@ -61,7 +61,8 @@ from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.runtime.clock import peak_memory, seconds_of
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.storage.store import create_store, publish_manifest, read_manifest, shard_path
+from ocr_precompute.storage.folder import Folder
+from ocr_precompute.storage.store import create_store, publish_manifest, read_manifest, shard_name
 
 LOOKUPS = 100_000
 REPEATS = 3  # of what is quick enough; the median counts
@@ -102,12 +103,12 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
     """Publish the manifest, and make every shard's file, empty but for its keys."""
     parameters = Parameters()
     scan = fake_scan(samples, words)
-    create_store(store)
+    create_store(Folder(store))
     contents = []
     for shard in cut_shards(scan.samples, parameters, SHARD_LENGTH):
         arrays = {name.decode(): b"" for name in entry_names(len(shard.samples))}
         arrays[record_name("key")] = with_checksum(b"".join(shard.hashes))
-        path = shard_path(store, shard.key)
+        path = store / shard_name(shard.key)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(archive_bytes(list(arrays.items())))
         contents.append(contents_of(shard))
@@ -116,7 +117,9 @@ def make_split(store: Path, samples: int, words: int) -> Figures:
     understood = understand(scan.samples, scan.reading, parameters, digest)
     parts = dict(cut_parts(contents))
     manifest = Manifest(SPLIT, digest, parameters, tuple(parts), shards, (), (), understood)
-    publish_manifest(store, manifest, {part.key: data for part, data in parts.items()})
+    publish_manifest(
+        Folder(store), manifest, {part.key: data for part, data in parts.items()}, None
+    )
     return {"shards": len(shards)}
 
 
@@ -140,11 +143,11 @@ def measure_plan(store: Path, samples: int, words: int, changed: int) -> Figures
     """Planning an update in which so many random samples changed."""
     numbers = np.random.default_rng(0).choice(samples, changed, replace=False)
     scan = fake_scan(samples, words, frozenset(numbers.tolist()))
-    published = read_manifest(store, SPLIT)
+    published = read_manifest(Folder(store), SPLIT)
     base = peak_memory()
     started = time.perf_counter()
     shards = list(cut_shards(scan.samples, Parameters(), SHARD_LENGTH))
-    to_build, donors = work_left(store, shards, published)
+    to_build, donors = work_left(Folder(store), shards, published)
     seconds = time.perf_counter() - started
     rows = [geometry for shard in to_build for geometry in shard.hashes]
     return {

@@ -57,7 +57,7 @@ def built(arguments: argparse.Namespace, size: int) -> tuple[Path, float]:
         source = Source(images=Path(images), annotations=Path(annotations))
         understood = build(split, source, settings).understood
         shares.append(understood.trained / max(1, understood.words))
-    return settings.store, shares[0]
+    return Path(settings.store), shares[0]
 
 
 def trained(arguments: argparse.Namespace, store: Path, seed: int) -> Trained:

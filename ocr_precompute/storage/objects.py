@@ -1,0 +1,292 @@
+"""A store in object storage, or behind any URL that gives parts of files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ocr_precompute.errors import StoreError
+from ocr_precompute.runtime.forks import undisturbed
+from ocr_precompute.storage.faults import RemoteError, explanation
+from ocr_precompute.storage.seam import ConflictError, Found
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_END = 2**16  # bytes: records, metadata and directory of a shard of 64 samples
+_RETRIES = 8
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
+_LISTED = 1000  # names an answer, as services have it
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A store behind a URL, whose files are objects.
+
+    url: without a slash at its end. timeout: seconds that a request may take with all its retries,
+    about. options: of the service, as obstore names them (`endpoint`, `region`); credentials come
+    from the environment.
+    """
+
+    url: str
+    timeout: float = 60.0
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def folder(self) -> None:
+        """None: it is nowhere on this machine."""
+        return None
+
+    @property
+    def home(self) -> Path:
+        """A folder of its own in the user's cache."""
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(base) / "ocr-precompute" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+    def workspace(self) -> Path:
+        """A folder of this machine; made if it is not there."""
+        folder = self.home / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def at(self, name: str) -> str:
+        """The URL."""
+        return f"{self.url}/{name}"
+
+    def get(self, name: str, most: int) -> bytes:
+        """All of an object, in one request."""
+        return self.get_tagged(name, most)[0]
+
+    def get_tagged(self, name: str, most: int) -> tuple[bytes, str]:
+        """As `get`, and the service's ETag."""
+
+        def work(client: Any, obstore: Any) -> tuple[bytes, str]:
+            found = obstore.get(client, name)
+            if found.meta["size"] > most:
+                raise OSError(27, f"is larger than {most} bytes", self.at(name))
+            return bytes(found.bytes()), found.meta["e_tag"] or ""
+
+        return self._ask(name, work)
+
+    def open(self, name: str) -> RangedFile:
+        """The object, whose end comes at once: a shard says there what it holds."""
+        return RangedFile(self, name)
+
+    def fetch(self, name: str) -> HeldFile:
+        """The object, in memory."""
+        return HeldFile(self._ask(name, lambda client, obstore: obstore.get(client, name).bytes()))
+
+    def size(self, name: str) -> int:
+        """Bytes of the object."""
+        return int(self._ask(name, lambda client, obstore: obstore.head(client, name)["size"]))
+
+    def end(self, name: str, length: int) -> tuple[memoryview, int]:
+        """The last bytes of an object, at most so many, and how many there are of it all."""
+
+        def work(client: Any, obstore: Any) -> tuple[memoryview, int]:
+            found = obstore.get(client, name, options={"range": {"suffix": length}})
+            return memoryview(found.bytes()), int(found.meta["size"])
+
+        return self._ask(name, work)
+
+    def part(self, name: str, start: int, stop: int) -> memoryview:
+        """The bytes of an object from start to stop."""
+        data = self._ask(
+            name, lambda client, obstore: obstore.get_range(client, name, start=start, end=stop)
+        )
+        if len(data) != stop - start:
+            raise OSError(f"{len(data)} bytes came where {stop - start} were asked for")
+        return memoryview(data)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object."""
+        self._put(name, data, "overwrite")
+
+    def put_new(self, name: str, data: bytes) -> None:
+        """Write an object unless it is there; one that holds something else is replaced."""
+        self._new(name, data, lambda: data)
+
+    def put_if(self, name: str, data: bytes, tag: str | None) -> None:
+        """Write an object on the service's condition.
+
+        An answer that got lost makes the service refuse what was written already: so what lies
+        there is looked at before that counts as a conflict.
+        """
+        try:
+            self._put(name, data, "create" if tag is None else {"e_tag": tag})
+        except ConflictError:
+            try:
+                if self.get(name, len(data)) == data:
+                    return
+            except OSError:  # it is gone, or larger
+                pass
+            raise
+
+    def place(self, written: Path, name: str) -> None:
+        """Send a finished file, unless it is there; one that holds something else is replaced."""
+        self._new(name, written, written.read_bytes)
+
+    def _new(self, name: str, data: bytes | Path, read: Callable[[], bytes]) -> None:
+        try:
+            self._put(name, data, "create")
+        except ConflictError:
+            with contextlib.suppress(OSError, ValueError):
+                if self.fetch(name).data == read():
+                    log.info("%s: somebody has written it already", self.at(name))
+                    return
+            log.warning("%s: was damaged, replaced", self.at(name))
+            self._put(name, data, "overwrite")
+
+    def _put(self, name: str, data: bytes | Path, mode: Any) -> None:
+        self._ask(
+            name,
+            lambda client, obstore: obstore.put(client, name, data, mode=mode, use_multipart=False),
+        )
+
+    def list(self, prefix: str) -> Iterator[Found]:
+        """All objects whose names begin so. Raises StoreError where a server lists nothing."""
+        if self.url.startswith("http"):
+            raise StoreError(f"{self.url}: plain HTTP does not say what is there; name the split")
+
+        def work(client: Any, obstore: Any) -> list[Found]:
+            return [
+                Found(meta["path"], modified=meta["last_modified"])
+                for page in obstore.list(client, prefix.rstrip("/"), chunk_size=_LISTED)
+                for meta in page
+            ]
+
+        yield from sorted(self._ask(prefix, work), key=lambda found: found.name)
+
+    def delete(self, name: str) -> None:
+        """Delete an object."""
+        try:
+            self._ask(name, lambda client, obstore: obstore.delete(client, name))
+            log.debug("%s: deleted", self.at(name))
+        except FileNotFoundError:
+            pass
+
+    def _ask(self, name: str, work: Callable[[Any, Any], T]) -> T:
+        """The result of work. Raises FileNotFoundError, ConflictError, RemoteError or OSError."""
+        client, obstore = self._client()
+        log.debug("%s: asked", self.at(name))
+        try:
+            return work(client, obstore)
+        except FileNotFoundError as error:
+            if reason := explanation(error, self.timeout):
+                raise RemoteError(f"{self.url}: {reason}") from error
+            raise FileNotFoundError(2, "there is no such object", self.at(name)) from None
+        except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
+            raise ConflictError(
+                f"{self.at(name)}: was written by somebody else meanwhile"
+            ) from None
+        except obstore.exceptions.BaseError as error:
+            reason = explanation(error, self.timeout) or "cannot be used"
+            raise RemoteError(f"{self.url}: {reason}") from error
+
+    def _client(self) -> tuple[Any, Any]:
+        return _client(self.url, self.timeout, tuple(sorted(self.options.items())), os.getpid())
+
+
+class RangedFile:
+    """An object read by ranges of bytes; its end comes first and is kept."""
+
+    def __init__(self, storage: Objects, name: str) -> None:
+        """Raises FileNotFoundError if there is no such object, ValueError if it is empty."""
+        self._storage, self._name = storage, name
+        self._end, self.size = storage.end(name, _END)
+        if not self.size:
+            raise ValueError("it is empty")
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, in one request or none. Raises OSError or RemoteError."""
+        kept = self.size - len(self._end)
+        if start >= kept:
+            return self._end[start - kept : stop - kept]
+        return self._storage.part(self._name, start, stop)
+
+
+class HeldFile:
+    """An object in memory. data: its bytes."""
+
+    def __init__(self, data: Any) -> None:
+        """Raises ValueError if it is empty."""
+        self.data = memoryview(data)
+        self.size = len(self.data)
+        if not self.size:
+            raise ValueError("it is empty")
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, a view."""
+        return self.data[start:stop]
+
+
+_started: list[int] = []
+"""The process in which a client was made: its threads do not follow into a fork."""
+
+
+@lru_cache(maxsize=64)
+def _client(
+    url: str, timeout: float, options: tuple[tuple[str, str], ...], process: int
+) -> tuple[Any, Any]:
+    """obstore's client of a URL, and obstore itself.
+
+    process: this one. Raises StoreError if a client cannot be had.
+    """
+    if _started and _started[0] != process:
+        raise StoreError(
+            f"{url}: cannot be read in a process that was forked from one that has read it; start "
+            "workers by 'spawn' or 'forkserver', or give a cache"
+        )
+    try:
+        with undisturbed:
+            import obstore
+            from obstore.store import MemoryStore, from_url
+    except ImportError as error:
+        raise StoreError(
+            f"{url}: stores over the network need another package; "
+            "pip install 'ocr-precompute[remote]'"
+        ) from error
+    if url.startswith("memory://"):
+        return _memory(url, MemoryStore), obstore
+    _started[:] = [process]
+    seconds = timedelta(seconds=timeout)
+    given: Any = dict(options)
+    backoff = {"init_backoff": _FIRST_PAUSE, "max_backoff": _LONGEST_PAUSE, "base": 2}
+    retries: Any = {"max_retries": _RETRIES, "retry_timeout": seconds, "backoff": backoff}
+    client_options: Any = {"timeout": seconds, "allow_http": _plain_http(url, given)}
+    try:
+        client = from_url(
+            url, config=given or None, client_options=client_options, retry_config=retries
+        )
+    except Exception as error:  # of many kinds: unknown scheme, unknown option, bad value
+        reason = explanation(error, timeout)
+        raise StoreError(f"{url}: {reason}") from error
+    return client, obstore
+
+
+@lru_cache(maxsize=64)
+def _memory(url: str, kind: Callable[[], Any]) -> Any:
+    """The one store in memory of that URL, for as long as this process lives."""
+    return kind()
+
+
+def _plain_http(url: str, options: Mapping[str, str]) -> bool:
+    """Whether the user has named an address without encryption, as for a service of their own."""
+    named = [url, *options.values()]
+    named += [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")]
+    return any(each.startswith("http://") for each in named)

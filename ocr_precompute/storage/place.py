@@ -1,0 +1,39 @@
+"""The storage that a folder or a URL means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ocr_precompute.settings import Settings, store_place
+from ocr_precompute.storage.folder import Folder
+from ocr_precompute.storage.objects import Objects
+from ocr_precompute.storage.seam import Storage
+
+TIMEOUT = 60.0
+"""Seconds that a request may take, unless somebody says otherwise."""
+
+
+def storage_at(
+    place: str | Path | Storage,
+    *,
+    timeout: float = TIMEOUT,
+    options: Mapping[str, str] | None = None,
+) -> Storage:
+    """The storage of a store.
+
+    place: a folder, the URL of one (`s3://bucket/store`), or a storage, which is given back.
+    options: of the service behind a URL, as obstore names them (`endpoint`, `region`).
+    Raises StoreError for what looks like a URL and is none that can be used.
+    """
+    if not isinstance(place, str | Path):
+        return place
+    found = store_place(place)
+    return (
+        Folder(found) if isinstance(found, Path) else Objects(found, timeout, dict(options or {}))
+    )
+
+
+def storage_of(settings: Settings) -> Storage:
+    """The storage of the configured store. Raises as storage_at does."""
+    return storage_at(settings.store, options=settings.storage)
