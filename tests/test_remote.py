@@ -100,7 +100,7 @@ def test_a_store_is_read_over_http(
     asked = [line for line in caplog.messages if line.endswith(": asked")]
     first, other = (far.storage.at(shard_name(far.locate(index)[0].key)) for index in (0, 9))
     for shard in (first, other):
-        assert asked.count(f"{shard}: asked") == 1  # its end, which is all of it
+        assert asked.count(f"{shard}: asked") in (1, 2)  # its end, and what begins before it
     for field, array in local.read([0, 9], tuple(MAPS)).items():
         assert np.array_equal(out[field], array)
     assert pickle.loads(pickle.dumps(far)).names == far.names
