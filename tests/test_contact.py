@@ -69,7 +69,7 @@ def test_sheets_hold_all_samples(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preview, "ON_A_SHEET", 10)
-    written = preview.write_previews(split.store, "val", tmp_path / "out", 24, [])
+    written = preview.write_previews(split.storage.folder, "val", tmp_path / "out", 24, [])
     assert len(written.pictures) == 24
     assert [path.name for path in written.sheets] == [f"contact-sheet-00{n}.png" for n in (1, 2, 3)]
     shapes = [cv2.imread(str(path)).shape for path in written.sheets]

@@ -85,7 +85,7 @@ def blocks_of(path: Path) -> dict[str, str]:
 
 def test_the_index_counts_what_inspect_counts(split: Split, tmp_path: Path) -> None:
     path = tmp_path / "val.html"
-    report = write_gallery(split.store, "val", path)
+    report = write_gallery(split.storage.folder, "val", path)
     index = json.loads(blocks_of(path)["index"])
     assert report.samples == report.of == index["samples"] == len(index["rows"]) == 24
     assert {row[1] for row in index["rows"]} == set(split.names)
@@ -113,7 +113,7 @@ def test_a_samples_block_has_its_polygons_and_what_is_no_padding(
     split: Split, tmp_path: Path
 ) -> None:
     path = tmp_path / "val.html"
-    write_gallery(split.store, "val", path)
+    write_gallery(split.storage.folder, "val", path)
     number = split.index("page_003.jpg")
     shown = json.loads(blocks_of(path)[f"sample-{number}"])
     sample = split[number]
@@ -169,14 +169,14 @@ def test_one_file_stays_within_its_bound(
     split = open_store(settings.store)["val"]
     program = len(gallery._document(split, [], False))
     path = tmp_path / "val.html"
-    free = write_gallery(split.store, "val", path).bytes - program
+    free = write_gallery(split.storage.folder, "val", path).bytes - program
     monkeypatch.setattr(gallery, "MOST_BYTES", program + free * 3 // 5)
-    report = write_gallery(split.store, "val", path)
+    report = write_gallery(split.storage.folder, "val", path)
     assert report.samples == 24
     assert program < path.stat().st_size == report.bytes <= gallery.MOST_BYTES
     monkeypatch.setattr(gallery, "MOST_BYTES", program + 1000)
     with pytest.raises(StoreError, match="lower --count, or give a folder"):
-        write_gallery(split.store, "val", tmp_path / "small.html")
+        write_gallery(split.storage.folder, "val", tmp_path / "small.html")
     assert not (tmp_path / "small.html").exists()
 
 
@@ -185,8 +185,8 @@ def test_one_file_stays_within_its_bound(
 
 def test_no_name_leaves_its_block(split: Split, tmp_path: Path) -> None:
     one, folder = tmp_path / "val.html", tmp_path / "val"
-    write_gallery(split.store, "val", one)
-    write_gallery(split.store, "val", folder)
+    write_gallery(split.storage.folder, "val", one)
+    write_gallery(split.storage.folder, "val", folder)
     for path in (one, folder / "index.html"):
         text = path.read_text("utf-8")
         assert "hacked=1>" not in text
@@ -213,7 +213,7 @@ def test_a_page_allows_nothing_but_its_own() -> None:
 
 
 def test_templates_name_no_place_on_the_network(split: Split, tmp_path: Path) -> None:
-    write_gallery(split.store, "val", tmp_path / "val.html")
+    write_gallery(split.storage.folder, "val", tmp_path / "val.html")
     found = set(re.findall(r"https?://[^\"'\s]+", (tmp_path / "val.html").read_text("utf-8")))
     assert found <= {"http://www.w3.org/2000/svg"}  # a name, which nothing fetches
 
@@ -229,7 +229,7 @@ def test_what_is_no_json_is_not_embedded(number: float) -> None:
 
 def test_a_folder_holds_a_light_index_and_a_file_a_sample(split: Split, tmp_path: Path) -> None:
     path = tmp_path / "made" / "val"
-    report = write_gallery(split.store, "val", path)
+    report = write_gallery(split.storage.folder, "val", path)
     assert report.path == str(path / "index.html")
     files = tree_bytes(path)
     assert set(files) == {"index.html", *(f"samples/{n}.js" for n in range(24))}
@@ -244,21 +244,21 @@ def test_a_folder_holds_a_light_index_and_a_file_a_sample(split: Split, tmp_path
 def test_only_an_earlier_gallery_is_replaced(split: Split, tmp_path: Path) -> None:
     path = tmp_path / "val"
     path.mkdir()
-    write_gallery(split.store, "val", path)
-    write_gallery(split.store, "val", path, count=3)
+    write_gallery(split.storage.folder, "val", path)
+    write_gallery(split.storage.folder, "val", path, count=3)
     assert len(list((path / "samples").iterdir())) == 3
     for foreign in ("notes.txt", "samples/notes.txt", "samples/1"):
         (path / foreign).write_text("mine")
         before = tree_bytes(path)
         with pytest.raises(StoreError, match="was not made here, or not only; name another place"):
-            write_gallery(split.store, "val", path)
+            write_gallery(split.storage.folder, "val", path)
         assert tree_bytes(path) == before
         (path / foreign).unlink()
     other = tmp_path / "other"
     other.mkdir()
     (other / "index.html").write_text("<p>mine")
     with pytest.raises(StoreError, match="was not made here"):
-        write_gallery(split.store, "val", other)
+        write_gallery(split.storage.folder, "val", other)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
@@ -266,7 +266,7 @@ def test_what_fails_leaves_the_place_as_it_was(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in (tmp_path / "val", tmp_path / "val.html"):
-        write_gallery(split.store, "val", path, count=2)
+        write_gallery(split.storage.folder, "val", path, count=2)
     before = tree_bytes(tmp_path)
 
     def full(*_: object) -> str:
@@ -275,7 +275,7 @@ def test_what_fails_leaves_the_place_as_it_was(
     monkeypatch.setattr(gallery.entries, "detail", full)
     for path in (tmp_path / "val", tmp_path / "val.html"):
         with pytest.raises(StoreError, match=r"val.*: cannot be written: No space left"):
-            write_gallery(split.store, "val", path)
+            write_gallery(split.storage.folder, "val", path)
     assert tree_bytes(tmp_path) == before
 
 
@@ -288,7 +288,7 @@ def test_what_a_killed_process_left_is_swept(split: Split, tmp_path: Path) -> No
     for name in (running, left, other):
         (tmp_path / name / "samples").mkdir(parents=True)
         (tmp_path / name / "samples" / "1.js").write_text("")
-    write_gallery(split.store, "val", tmp_path / "val", count=1)
+    write_gallery(split.storage.folder, "val", tmp_path / "val", count=1)
     assert {p.name for p in tmp_path.iterdir()} >= {running, other}
     assert not (tmp_path / left).exists()
 
@@ -296,20 +296,20 @@ def test_what_a_killed_process_left_is_swept(split: Split, tmp_path: Path) -> No
 def test_a_link_stays_a_link(split: Split, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    write_gallery(split.store, "val", tmp_path / "link", count=1)
+    write_gallery(split.storage.folder, "val", tmp_path / "link", count=1)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "index.html").is_file()
 
 
 def test_how_many_samples(split: Split, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="one file holds at most 300 samples, not 301"):
-        write_gallery(split.store, "val", tmp_path / "val.html", count=301)
+        write_gallery(split.storage.folder, "val", tmp_path / "val.html", count=301)
     names = ["page_001.jpg", "page_000.jpg"]
-    write_gallery(split.store, "val", tmp_path / "two.html", names=names)
+    write_gallery(split.storage.folder, "val", tmp_path / "two.html", names=names)
     rows = json.loads(blocks_of(tmp_path / "two.html")["index"])["rows"]
     assert {row[1] for row in rows} == set(names)
     with pytest.raises(StoreError, match=r"no sample 'page_999\.jpg'"):
-        write_gallery(split.store, "val", tmp_path / "none.html", names=["page_999.jpg"])
+        write_gallery(split.storage.folder, "val", tmp_path / "none.html", names=["page_999.jpg"])
 
 
 # ---------------------------------------------------------------------------------- predictions
@@ -331,9 +331,9 @@ def test_predictions_are_read_as_what_they_are(split: Split, tmp_path: Path) -> 
     }.items():
         path.write_text(text)
         with pytest.raises(InputError, match=message):
-            write_gallery(split.store, "val", out, predictions=path)
+            write_gallery(split.storage.folder, "val", out, predictions=path)
     with pytest.raises(InputError, match="no such annotation file"):
-        write_gallery(split.store, "val", out, predictions=tmp_path / "none.json")
+        write_gallery(split.storage.folder, "val", out, predictions=tmp_path / "none.json")
     assert not out.exists()
 
 
@@ -351,7 +351,7 @@ def test_disagreement_is_counted_both_ways(split: Split, dataset: Dataset, tmp_p
     del found["page_005.jpg"]
     path = tmp_path / "predictions.json"
     path.write_text(json.dumps({"images": found}))
-    report = write_gallery(split.store, "val", tmp_path / "val.html", predictions=path)
+    report = write_gallery(split.storage.folder, "val", tmp_path / "val.html", predictions=path)
     assert report.predictions == 23
     assert report.suspicious[0].name == "page_001.jpg"
     assert set(report.suspicious[0].reasons[:2]) == {"unlabelled", "unpredicted"}
@@ -373,7 +373,15 @@ def test_disagreement_is_counted_both_ways(split: Split, dataset: Dataset, tmp_p
 
 
 def test_the_command(split: Split, dataset: Dataset, tmp_path: Path) -> None:
-    given = ["preview", "--store", split.store, "--split", "val", "--html", tmp_path / "val.html"]
+    given = [
+        "preview",
+        "--store",
+        split.storage.folder,
+        "--split",
+        "val",
+        "--html",
+        tmp_path / "val.html",
+    ]
     predictions = ["--predictions", dataset.annotations]
     result = run(*given, *predictions, "--count", "5", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -389,7 +397,9 @@ def test_the_command(split: Split, dataset: Dataset, tmp_path: Path) -> None:
     assert not (tmp_path / "preview").exists()
     both = run(*given, "--out", tmp_path / "out", "--count", "2", "--json", cwd=tmp_path)
     assert set(json.loads(both.stdout)) >= {"gallery", "pictures"}
-    wrong = run("preview", "--split", "val", "--store", split.store, *predictions, cwd=tmp_path)
+    wrong = run(
+        "preview", "--split", "val", "--store", split.storage.folder, *predictions, cwd=tmp_path
+    )
     assert wrong.returncode == 2
     assert "--predictions: is for a gallery; give --html PATH too" in wrong.stderr
 

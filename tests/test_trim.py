@@ -475,7 +475,9 @@ def shapes_of(batches: Iterable[Mapping[str, Any]]) -> set[tuple[int, ...]]:
 
 def test_training_and_validation_are_trimmed_unless_told_otherwise(stored: StoreDataset) -> None:
     for options, trimmed in (({"trim": 32}, True), ({"trim": 0}, False)):
-        data = DetectionData(str(stored.split.store), "val", "val", batch_size=4, **options)
+        data = DetectionData(
+            str(stored.split.storage.folder), "val", "val", batch_size=4, **options
+        )
         data.setup("fit")
         for loader in (data.train_dataloader(), data.val_dataloader()):
             assert (shapes_of(loader) == {(SIDE, SIDE)}) != trimmed
@@ -502,7 +504,7 @@ def computed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def data(stored: StoreDataset, **changes: Any) -> dict[str, Any]:
-    store = str(stored.split.store)
+    store = str(stored.split.storage.folder)
     both = {"store": store, "train": "val", "val": "val"}
     return {**both, "batch_size": 4, "threads": 2, "trim": 32, **changes}
 

@@ -184,7 +184,7 @@ class Mean(lightning.LightningModule):
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*configure_optimizers.*returned .None.")
 def test_the_wait_for_another_loader_is_timed(stored: StoreDataset, tmp_path: Path) -> None:
-    dataset = StoreDataset(stored.split.store, "val", ("image", "prob"))
+    dataset = StoreDataset(stored.split.storage.folder, "val", ("image", "prob"))
     trainer = lightning.Trainer(
         max_epochs=2,
         accelerator="cpu",
