@@ -537,7 +537,7 @@ def test_a_loader_goes_on_with_other_batches_and_ranks(stored: StoreDataset) -> 
     other = BatchLoader(stored, 5, shuffle=True, seed=5)
     with pytest.raises(ValueError, match="seed is 5, and was 4 before"):
         other.load_state_dict(first.state_dict())
-    fewer = BatchLoader(First(stored.split.storage.folder, "val", ALL), 5, shuffle=True, seed=4)
+    fewer = BatchLoader(First(stored.split.storage, "val", ALL), 5, shuffle=True, seed=4)
     with pytest.raises(ValueError, match="samples is 1, and was 24 before"):
         fewer.load_state_dict(first.state_dict())
 
@@ -546,7 +546,7 @@ def test_a_rank_without_samples_gets_one_empty_batch(stored: StoreDataset) -> No
     loader = BatchLoader(stored, 24, rank=1, world_size=2)
     whole = list(BatchLoader(stored, 24, rank=0, world_size=2))
     assert [len(batch["name"]) for batch in whole] == [12]
-    few = BatchLoader(First(stored.split.storage.folder, "val", ALL), 24, rank=1, world_size=2)
+    few = BatchLoader(First(stored.split.storage, "val", ALL), 24, rank=1, world_size=2)
     (batch,) = few
     assert len(few) == 1
     assert batch["image"].shape == (0, 64, 64, 3)
