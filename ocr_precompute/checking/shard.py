@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from ocr_precompute.checking.values import map_problem, record_problems
 from ocr_precompute.errors import ImageError
-from ocr_precompute.format.archive import local_header
 from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import decompress, strip_checksum
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Damaged, ShardEntry
 from ocr_precompute.format.records import Records, SampleRecord
-from ocr_precompute.format.schema import MAPS, RECORDS, entry_names, shard_metadata
+from ocr_precompute.format.schema import MAPS, RECORDS, shard_metadata
 from ocr_precompute.format.shard import (
     Bytes,
     ShardIndex,
     check_sizes,
+    entry_faults,
     read_index,
     read_record,
     read_records,
@@ -121,7 +120,8 @@ def check_shard(
                 sample = sources.samples[record.name][0]
                 findings += _check_recompute(entry, record, stored, sample, parameters, max_pixels)
     if not any(finding.kind in ("checksum", "metadata") for finding in findings):
-        findings += _check_entries(file, index, entry.key)
+        faults = entry_faults(file, index)
+        findings += [Finding("index", entry.key, "", f"{each}; {REMEDY}") for each in faults]
     damaged = [
         Damaged(records.names[row], each.words, each.lost) for row, each in records.damage.items()
     ]
@@ -183,27 +183,6 @@ def _check_metadata(
         for name, data in shard_metadata(lengths, parameters).items()
         if file.read(*index.metadata[name]) != data
     ]
-
-
-def _check_entries(file: Bytes, index: ShardIndex, key: str) -> list[Finding]:
-    """What stands between the contents: a header each, with the checksum that unpackers compare."""
-    findings = []
-    spans = [
-        *zip(index.starts.ravel().tolist(), index.stops.ravel().tolist(), strict=True),
-        *index.records.values(),
-        *index.metadata.values(),
-    ]
-    names, crcs = entry_names(index.samples), index.crcs.tolist()
-    for name, (start, stop), crc in zip(names, spans, crcs, strict=True):
-        header = local_header(name, stop - start, crc)
-        if crc != zlib.crc32(file.read(start, stop)):
-            detail = f"{name.decode()}: the directory has another checksum; {REMEDY}"
-        elif file.read(start - len(header), start) != header:
-            detail = f"{name.decode()}: its header is not what was written; {REMEDY}"
-        else:
-            continue
-        findings.append(Finding("index", key, "", detail))
-    return findings
 
 
 class _Maps:
