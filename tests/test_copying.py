@@ -136,7 +136,7 @@ def test_a_copy_that_was_killed_goes_on(
     assert len(there) == report.splits[0].shards - 1
     assert requests["PUT shards"] <= 1
     assert files(far, "splits/") == {"splits/val.json": near.get("splits/val.json", 2**20)}
-    assert verify(far).ok
+    assert verify(far, full=True).ok
 
 
 @pytest.mark.parametrize("place", [999, -40, 70_000])
@@ -207,7 +207,7 @@ def test_gc_beside_a_copy_takes_nothing(near: Folder, far: Objects) -> None:
 
     copy_store(near, far, progress=Collecting())
     assert len(refused) == len(list(near.list("shards/")))
-    assert verify(far).ok
+    assert verify(far, full=True).ok
 
 
 def test_shards_that_gc_took_all_the_same_are_missed(
@@ -237,7 +237,7 @@ def test_large_shards_are_sent_in_parts(
     assert files(far, "splits/", "parts/").items() <= files(near).items()
     assert files(far, "shards/").items() <= files(near).items()
     report = verify(far)
-    assert report.ok
+    assert (report.ok, report.by_checksum) == (True, report.shards)
     with service.counted() as requests:
         far.place(near.path / shard_name(keys(near)[0]), shard_name(keys(near)[0]))
     assert dict(requests) == {"HEAD shards": 1}
@@ -262,7 +262,7 @@ def test_the_commands(near: Folder, far: Objects, bucket: dict[str, str], tmp_pa
     assert list(far.list("")) == []
     document, said = done("push", str(near), URL, "--split", "val", "--split", "other")
     assert [split["split"] for split in document["splits"]] == ["val", "other"]
-    assert "val: sent 3 shards" in said or f"val: sent {len(keys(near))} shards" in said
+    assert f"val: sent {len(keys(near))} shards" in said
     assert "up to date" in done("push", str(near), URL, "--split", "val")[1]
     document, _ = done("pull", URL, str(back), "--jobs", "2")
     assert document["target"] == str(back)
