@@ -17,17 +17,18 @@ from typing import Any, Literal
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-What = Literal["slow", "busy", "cut", "lost", "held"]
+What = Literal["slow", "refused", "cut", "lost", "held", "swallowed"]
 
 
 @dataclass
 class Fault:
     """What becomes of requests.
 
-    what: `slow` answers late, `busy` is a 503, `cut` gives half of a body and hangs up, `lost` does
-    what was asked and hangs up without an answer, `held` waits for `released` before anything is
-    done. method, part: of the requests that it is about, part of their path. share: of these, which
-    are met. times: at most so many. seconds: how late. met: how many there were so far.
+    what: `slow` answers late, `refused` answers with a status, `cut` gives half of a body and hangs
+    up, `lost` does what was asked and hangs up without an answer, `held` waits for `released`
+    before anything is done, `swallowed` too, and then does nothing and hangs up. method, part: of
+    the requests that it is about, part of their path and query. share: of these, which are met.
+    times: at most so many. seconds: how late. met: how many there were so far.
     """
 
     what: What
@@ -36,6 +37,8 @@ class Fault:
     share: float = 1.0
     times: int = 2**30
     seconds: float = 0.0
+    status: str = "503 Slow Down"
+    body: bytes = b""
     met: int = 0
     arrived: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -51,7 +54,7 @@ class FaultyService:
     def __init__(self, seed: int = 0) -> None:
         self.requests: list[tuple[str, str, int]] = []
         self.sent = self.received = 0
-        self.careless = False
+        self.careless = self._stopped = False
         self._faults: list[Fault] = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -73,7 +76,8 @@ class FaultyService:
         self.stop()
 
     def stop(self) -> None:
-        """Answer nobody any more."""
+        """Answer nobody any more, nor on connections that are open."""
+        self._stopped = True
         self.clear()
         if self._thread.is_alive():
             self._server.shutdown()
@@ -112,6 +116,13 @@ class FaultyService:
         for method, path, _ in self.requests[before:]:
             found[f"{method} {folder_of(path)}"] += 1
 
+    def until(self, count: int) -> None:
+        """Wait until so many requests have been answered."""
+        end = time.monotonic() + 60
+        while len(self.requests) < count:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def statuses(self, method: str, part: str) -> list[int]:
         """The answers that such requests got, in order."""
         return [status for m, path, status in self.requests if m == method and part in path]
@@ -130,19 +141,23 @@ class FaultyService:
         if "list-type" in environ["QUERY_STRING"]:
             prefix = environ["QUERY_STRING"].partition("prefix=")[2].partition("&")[0]
             method, path = "LIST", path.rstrip("/") + "/" + prefix.replace("%2F", "/") + "/"
-        fault = self._fault(method, path)
+        fault = self._fault(method, f"{path}?{environ['QUERY_STRING']}")
         what = fault.what if fault else None
-        if fault and what == "held":
+        if fault and what in ("held", "swallowed"):
             fault.arrived.set()
             fault.released.wait(60)
         if fault and what == "slow":
             time.sleep(fault.seconds)
+        if self._stopped or what == "swallowed":
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
         if self.careless:
             environ.pop("HTTP_IF_NONE_MATCH", None)
             environ.pop("HTTP_IF_MATCH", None)
-        if what == "busy":
+        if fault and what == "refused":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            status, headers, body = "503 Slow Down", [("Content-Length", "0")], b""
+            status, body = fault.status, fault.body
+            headers = [("Content-Length", str(len(body)))]
         else:
             status, headers, body = self._answer(environ)
         with self._lock:

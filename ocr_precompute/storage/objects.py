@@ -183,13 +183,17 @@ class Objects:
         with contextlib.suppress(FileNotFoundError):
             if self._tag(name) == tag:
                 return
-        sending = {"chunk_size": _PART, "max_concurrency": _PARTS_AT_ONCE, "use_multipart": True}
-        self._ask(
-            name,
-            lambda client, obstore: obstore.put(
-                client, name, written, attributes={_SUM: tag}, **sending
-            ),
-        )
+        sending: Any = {
+            "chunk_size": _PART,
+            "max_concurrency": _PARTS_AT_ONCE,
+            "use_multipart": True,
+        }
+        sending["attributes"] = {_SUM: tag}
+        try:
+            self._ask(name, lambda client, obstore: obstore.put(client, name, written, **sending))
+        except (OSError, RemoteError):  # of an upload that ended, whose answer got lost
+            if self._tag(name) != tag:
+                raise
 
     def _tag(self, name: str) -> str:
         found = self._ask(name, lambda client, obstore: obstore.head(client, name)["e_tag"])
