@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conftest import COMMAND, Dataset
 from faulty import FaultyService
 from typer.testing import CliRunner
 
+from ocr_precompute import copy_store
 from ocr_precompute.checking.verify import verify
 from ocr_precompute.cli.app import app
 from ocr_precompute.errors import StoreError
@@ -319,3 +321,59 @@ def test_credentials_reach_nobody(
         assert not [text for text in said if secret in text]
         assert not [data for data in held if secret.encode() in data]
     assert os.environ["AWS_SESSION_TOKEN"] == SECRETS[1]
+
+
+def test_what_it_costs(
+    tmp_path: Path,
+    there: Settings,
+    far: Objects,
+    service: FaultyService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """docs/scale.md has these counts: so many a shard, and so many more whatever the size."""
+    monkeypatch.setattr(objects, "_END", 4000)  # as if samples were of a usual size
+    place = there.model_copy(update={"shard_length": 4})
+    counts: dict[str, list[Counter[str]]] = {}
+    shards: list[int] = []
+    for images in (12, 36):
+        service.reset()
+        dataset = Dataset(tmp_path / str(images), images)
+        shards.append(build("val", dataset.source, place, dry_run=True).shards)
+        local = tmp_path / f"copy of {images}"
+        for name, work in (
+            ("build", lambda: build("val", dataset.source, place)),  # noqa: B023
+            ("again", lambda: build("val", dataset.source, place)),  # noqa: B023
+            ("verify", lambda: verify(far)),
+            ("full", lambda: verify(far, full=True)),
+            ("gc", lambda: collect_garbage(far)),
+            ("pull", lambda: copy_store(far, local)),  # noqa: B023
+            ("reset", service.reset),
+            ("push", lambda: copy_store(local, far)),  # noqa: B023
+            ("push again", lambda: copy_store(local, far)),  # noqa: B023
+        ):
+            with service.counted() as requests:
+                work()
+            counts.setdefault(name, []).append(requests)
+    few, many = shards
+    per_shard = {
+        name: {kind: (large[kind] - small[kind]) / (many - few) for kind in large}
+        for name, (small, large) in counts.items()
+    }
+    found = {n: {k: v for k, v in each.items() if v} for n, each in per_shard.items()}
+    looks = found["verify"].pop("GET shards"), found["build"].pop("GET shards")
+    assert looks == (3.0, 3.0)  # one, if the end is of its true length
+    assert found == {
+        "build": {"PUT shards": 1},
+        "again": {},
+        "verify": {},
+        "full": {"GET shards": 1},
+        "gc": {},
+        "pull": {"GET shards": 1},
+        "reset": {},
+        "push": {"PUT shards": 1},
+        "push again": {},
+    }
+    more = {name: sum(c.values()) for name, (c, _) in counts.items()}
+    for name in ("full", "pull", "push"):
+        more[name] -= few
+    assert more.items() >= {"full": 6, "again": 9, "gc": 15, "pull": 6, "push again": 9}.items()

@@ -187,8 +187,8 @@ class Objects:
             "chunk_size": _PART,
             "max_concurrency": _PARTS_AT_ONCE,
             "use_multipart": True,
+            "attributes": {_SUM: tag},
         }
-        sending["attributes"] = {_SUM: tag}
         try:
             self._ask(name, lambda client, obstore: obstore.put(client, name, written, **sending))
         except (OSError, RemoteError):  # of an upload that ended, whose answer got lost
