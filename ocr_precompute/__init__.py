@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ocr_precompute.errors import VersionError as VersionError
     from ocr_precompute.errors import WorkerError as WorkerError
     from ocr_precompute.pipeline.build import build as build
+    from ocr_precompute.pipeline.copying import copy_store as copy_store
     from ocr_precompute.reading.split import Split as Split
     from ocr_precompute.reading.store import Store as Store
     from ocr_precompute.reading.store import open_store as open_store
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "build": "pipeline.build",
+    "copy_store": "pipeline.copying",
     "make_targets": "targets.maps",
     "open_store": "reading.store",
     "verify": "checking.verify",
@@ -53,6 +55,7 @@ __all__ = [
     "WorkerError",
     "__version__",
     "build",
+    "copy_store",
     "make_targets",
     "open_store",
     "verify",

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -25,6 +27,9 @@ from needs import (  # noqa: F401
 )
 
 from ocr_precompute.settings import Settings, Source
+
+if TYPE_CHECKING:
+    from faulty import FaultyService
 
 
 @pytest.fixture(scope="session")
@@ -151,3 +156,24 @@ def published(store: Path) -> dict[str, bytes]:
         for part in ("shards", "splits")
         for name, data in tree_bytes(store / part).items()
     }
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[FaultyService]:
+    """An S3 service on loopback that can be made to fail."""
+    from faulty import FaultyService
+
+    with FaultyService() as service:
+        yield service
+
+
+@pytest.fixture
+def bucket(
+    service: FaultyService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, str]:
+    """An empty bucket, and what has to be said to find it."""
+    service.reset()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "name-that-may-be-seen")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "word-that-nobody-sees")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return {"endpoint": service.address, "region": "us-east-1"}

@@ -127,7 +127,8 @@ def test_only_what_changed_is_sent(
     second = build("val", dataset.source, far)
     assert second.built == len(placed) < first.shards
     assert second.copied > 0
-    assert verify(storage, sources={"val": dataset.source}, recompute=1.0).ok
+    report = verify(storage, sources={"val": dataset.source}, recompute=1.0)
+    assert (report.ok, report.read) == (True, second.shards)
 
 
 def test_verify_finds_and_repairs_a_flipped_bit(
@@ -139,7 +140,7 @@ def test_verify_finds_and_repairs_a_flipped_bit(
     name = shard_name(manifest.shards[1].key)
     good = bytes(storage.fetch(name).data)
     storage.put(name, good[:999] + bytes([good[999] ^ 1]) + good[1000:])
-    report = verify(storage, sources={"val": dataset.source})
+    report = verify(storage, sources={"val": dataset.source}, full=True)
     assert {finding.shard for finding in report.problems} == {manifest.shards[1].key}
     done = repair(storage, report, {"val": dataset.source})
     assert done.repaired == (manifest.shards[1].key,)

@@ -232,6 +232,8 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0
     of_a_store = {"--store", "--config"} if name not in ("formats", "convert") else set()
+    if name in ("push", "pull"):  # of two stores
+        of_a_store = {"store", "url", "--config"}
     common = {"--json", "--verbose"} | of_a_store
     assert common <= {o for p in command.params for o in p.opts}
 

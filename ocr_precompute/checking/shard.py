@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ocr_precompute.checking.values import map_problem, record_problems
 from ocr_precompute.errors import ImageError
-from ocr_precompute.format.archive import local_header
 from ocr_precompute.format.blosc import Packed
 from ocr_precompute.format.chunks import decompress, strip_checksum
 from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.manifest import Damaged, ShardEntry
 from ocr_precompute.format.records import Records, SampleRecord
-from ocr_precompute.format.schema import MAPS, RECORDS, entry_names, shard_metadata
+from ocr_precompute.format.schema import MAPS, RECORDS, shard_metadata
 from ocr_precompute.format.shard import (
     Bytes,
     ShardIndex,
     check_sizes,
+    entry_faults,
     read_index,
     read_record,
     read_records,
@@ -63,17 +63,33 @@ class Sources:
     bad: dict[str, str]
 
 
+Proof = Literal["bytes", "checksum", "end"]
+"""What a check rests on: every byte; the keeper's checksum of them; or the file's end alone, which
+has the records, the metadata and the directory."""
+
+
 @dataclass(frozen=True, eq=False)
 class ShardCheck:
     """What checking one shard found, the samples it holds, and its damaged images.
 
-    sizes: int32 (n, 2), (height, width) of the original images.
+    sizes: int32 (n, 2), (height, width) of the original images. proof: None if it could not be
+    read.
     """
 
     findings: list[Finding]
     names: tuple[str, ...]
     sizes: np.ndarray
     damaged: tuple[Damaged, ...] = ()
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A shard's file, as much of it as is wanted, and where everything lies in it."""
+
+    file: Bytes
+    index: ShardIndex
+    proof: Proof
 
 
 def check_shard(
@@ -83,15 +99,17 @@ def check_shard(
     sources: Sources | None,
     recompute: set[int],
     max_pixels: int,
+    proof: Proof = "bytes",
 ) -> ShardCheck:
-    """Check all of one shard, and its samples against their sources.
+    """Check one shard, and its samples against their sources.
 
-    recompute: rows to compute again from source.
+    recompute: rows to compute again from source. proof: what is to be enough, if there are none of
+    these; a checksum that does not fit has every byte read.
     """
-    shard = _open(storage, entry, parameters)
-    if isinstance(shard, Finding):
-        return ShardCheck([shard], (), _NO_SIZES)
-    file, index = shard
+    opened = _open(storage, entry, parameters, "bytes" if recompute else proof)
+    if isinstance(opened, Finding):
+        return ShardCheck([opened], (), _NO_SIZES)
+    file, index = opened.file, opened.index
     try:
         records = read_records(file, index)
     except ValueError as error:
@@ -106,36 +124,35 @@ def check_shard(
             for detail in record_problems(record, parameters)
         ]
         stored: dict[str, np.ndarray] = {}
-        for field in MAPS:
-            try:
-                stored[field] = maps.read(field, row)
-            except ValueError as error:
-                detail = f"{field}: {error}; {REMEDY}"
-                findings.append(Finding("checksum", entry.key, record.name, detail))
-                continue
-            if detail := map_problem(stored[field], field, parameters):
-                findings.append(Finding("range", entry.key, record.name, f"{detail}; {REMEDY}"))
+        if opened.proof == "bytes":
+            findings += _check_maps(entry, record.name, maps, row, parameters, stored)
         if sources is not None:
             findings += _check_source(entry, record, sources)
             if row in recompute and record.name in sources.samples:
                 sample = sources.samples[record.name][0]
                 findings += _check_recompute(entry, record, stored, sample, parameters, max_pixels)
     if not any(finding.kind in ("checksum", "metadata") for finding in findings):
-        findings += _check_entries(file, index, entry.key)
+        faults = entry_faults(file, index, 0 if opened.proof == "bytes" else index.starts.size)
+        findings += [Finding("index", entry.key, "", f"{each}; {REMEDY}") for each in faults]
     damaged = [
         Damaged(records.names[row], each.words, each.lost) for row, each in records.damage.items()
     ]
-    return ShardCheck(findings, records.names, records.original_size, tuple(damaged))
+    sizes = records.original_size
+    return ShardCheck(findings, records.names, sizes, tuple(damaged), opened.proof)
 
 
 def _open(
-    storage: Storage, entry: ShardEntry, parameters: Parameters
-) -> tuple[Bytes, ShardIndex] | Finding:
+    storage: Storage, entry: ShardEntry, parameters: Parameters, proof: Proof
+) -> _Opened | Finding:
     """A shard's file and where everything lies in it, or what is in the way."""
+    name = shard_name(entry.key)
     try:
-        file = storage.fetch(shard_name(entry.key))
+        intact: bool | None = None
+        if proof != "bytes":
+            file, intact = storage.look(name)
+        if proof == "bytes" or (proof == "checksum" and intact is False):
+            file, proof = storage.fetch(name), "bytes"
     except FileNotFoundError as error:
-        name = shard_name(entry.key)
         if storage.folder and os.path.lexists(storage.folder / name):  # a link that leads nowhere
             return Finding("shard", entry.key, "", f"cannot be read: {error}; {REMEDY}")
         return Finding("shard", entry.key, "", "the file is missing; build the split again")
@@ -146,7 +163,43 @@ def _open(
         check_sizes(index, parameters)
     except ValueError as error:
         return Finding("index", entry.key, "", f"{error}; {REMEDY}")
-    return file, index
+    if proof == "bytes":
+        return _Opened(file, index, "bytes")
+    end = _End(file, int(index.stops[-1, -1]))
+    return _Opened(end, index, "checksum" if proof == "checksum" and intact else "end")
+
+
+class _End:
+    """A file's end, read in one piece."""
+
+    def __init__(self, file: Bytes, start: int) -> None:
+        self.size, self._start = file.size, start
+        self._data = file.read(start, file.size)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """The bytes from start to stop, a view."""
+        return self._data[start - self._start : stop - self._start]
+
+
+def _check_maps(
+    entry: ShardEntry,
+    name: str,
+    maps: _Maps,
+    row: int,
+    parameters: Parameters,
+    stored: dict[str, np.ndarray],
+) -> list[Finding]:
+    """Check one sample's maps. stored: gets those that can be read."""
+    findings = []
+    for field in MAPS:
+        try:
+            stored[field] = maps.read(field, row)
+        except ValueError as error:
+            findings.append(Finding("checksum", entry.key, name, f"{field}: {error}; {REMEDY}"))
+            continue
+        if detail := map_problem(stored[field], field, parameters):
+            findings.append(Finding("range", entry.key, name, f"{detail}; {REMEDY}"))
+    return findings
 
 
 def _check_identity(entry: ShardEntry, records: Records) -> list[Finding]:
@@ -183,27 +236,6 @@ def _check_metadata(
         for name, data in shard_metadata(lengths, parameters).items()
         if file.read(*index.metadata[name]) != data
     ]
-
-
-def _check_entries(file: Bytes, index: ShardIndex, key: str) -> list[Finding]:
-    """What stands between the contents: a header each, with the checksum that unpackers compare."""
-    findings = []
-    spans = [
-        *zip(index.starts.ravel().tolist(), index.stops.ravel().tolist(), strict=True),
-        *index.records.values(),
-        *index.metadata.values(),
-    ]
-    names, crcs = entry_names(index.samples), index.crcs.tolist()
-    for name, (start, stop), crc in zip(names, spans, crcs, strict=True):
-        header = local_header(name, stop - start, crc)
-        if crc != zlib.crc32(file.read(start, stop)):
-            detail = f"{name.decode()}: the directory has another checksum; {REMEDY}"
-        elif file.read(start - len(header), start) != header:
-            detail = f"{name.decode()}: its header is not what was written; {REMEDY}"
-        else:
-            continue
-        findings.append(Finding("index", key, "", detail))
-    return findings
 
 
 class _Maps:

@@ -8,13 +8,21 @@ import logging
 import math
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
 
-from ocr_precompute.checking.shard import REMEDY, Finding, ShardCheck, Sources, check_shard
+from ocr_precompute.checking.shard import (
+    REMEDY,
+    Finding,
+    Proof,
+    ShardCheck,
+    Sources,
+    check_shard,
+)
 from ocr_precompute.errors import InputError, StoreError, printable
 from ocr_precompute.files import temporary_stem
 from ocr_precompute.format.keys import data_hash, geometry_hash
@@ -37,18 +45,26 @@ from ocr_precompute.storage.store import (
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 8  # shards behind a URL: waiting takes no processor
+
 
 @dataclass(frozen=True)
 class VerifyReport:
     """What `verify` looked at and found.
 
-    ok: nothing is wrong. recomputed: samples computed again.
+    ok: nothing is wrong. recomputed: samples computed again. read: shards of which every byte was
+    read. by_checksum: shards whose bytes are, by the checksum of who keeps them, those that were
+    written. by_end: shards of which only records, metadata and directory were read, so that of
+    pixels and maps no more is known than how many bytes there are.
     """
 
     ok: bool
     samples: int
     shards: int
     recomputed: int
+    read: int
+    by_checksum: int
+    by_end: int
     problems: tuple[Finding, ...]
 
 
@@ -58,6 +74,7 @@ def verify(
     *,
     sources: dict[str, Source] | None = None,
     recompute: float = 0.0,
+    full: bool = False,
     max_pixels: int = 2**27,
     jobs: int | None = None,
     on_shard: Callable[[int], None] = lambda samples: None,
@@ -66,6 +83,9 @@ def verify(
 
     sources: where each split was built from; a split without an entry is not compared.
     recompute: share of samples, chosen at random, to compute again and compare bit for bit.
+    full: read every byte behind a URL too, as is done in a folder. Otherwise only the end of each
+    shard is read there, and its bytes are taken for good if the service's checksum is that of what
+    was written; where it is not, or a sample is computed again, the shard is read to the last byte.
     on_shard: called with the number of samples of each shard that has been checked.
     Raises StoreError if there is no such store or split, or the store is of another format version.
     """
@@ -73,6 +93,7 @@ def verify(
     check_store(storage)
     findings = _check_root(storage) + (_check_names(storage) if splits is None else [])
     samples = shards = recomputed = 0
+    enough, proofs = _enough(storage, full), Counter[Proof | None]()
     for name in split_names(storage) if splits is None else splits:
         try:
             manifest = read_manifest(storage, name)
@@ -89,36 +110,66 @@ def verify(
             findings += missing
         chosen = _choose(manifest, recompute if current else 0)
         findings += _check_manifest(manifest, name)
-        findings += _check_split(storage, manifest, current, chosen, max_pixels, jobs, on_shard)
+        tasks = _tasks(storage, manifest, current, chosen, max_pixels, enough)
+        results = _in_threads(tasks, jobs or _jobs(storage))
+        findings += _check_split(manifest, current, results, proofs, on_shard)
         samples += manifest.samples
         shards += len(manifest.shards)
         recomputed += sum(map(len, chosen.values()))
-    return VerifyReport(not findings, samples, shards, recomputed, tuple(findings))
+    by = (proofs["bytes"], proofs["checksum"], proofs["end"])
+    return VerifyReport(not findings, samples, shards, recomputed, *by, tuple(findings))
 
 
-def _check_split(
+def _enough(storage: Storage, full: bool) -> Proof:
+    """What a check of a shard may rest on."""
+    if full or storage.folder:
+        return "bytes"
+    try:
+        return "checksum" if storage.sums("zarr.json") else "end"
+    except OSError:
+        return "end"
+
+
+def _jobs(storage: Storage) -> int:
+    cores: int = joblib.cpu_count()
+    return cores if storage.folder else max(_AT_ONCE, cores)
+
+
+def _tasks(
     storage: Storage,
     manifest: Manifest,
     current: Sources | None,
     chosen: dict[int, set[int]],
     max_pixels: int,
-    jobs: int | None,
+    enough: Proof,
+) -> Iterator[object]:
+    """A task for each shard of a split."""
+    for number, entry in enumerate(manifest.shards):
+        rows = chosen.get(number, set())
+        yield joblib.delayed(check_shard)(
+            storage, entry, manifest.parameters, current, rows, max_pixels, enough
+        )
+
+
+def _check_split(
+    manifest: Manifest,
+    current: Sources | None,
+    results: Iterator[ShardCheck],
+    proofs: Counter[Proof | None],
     on_shard: Callable[[int], None],
 ) -> list[Finding]:
-    """Check every shard of a split, and that they hold its samples in order, each once."""
-    tasks = (
-        joblib.delayed(check_shard)(
-            storage, entry, manifest.parameters, current, chosen.get(number, set()), max_pixels
-        )
-        for number, entry in enumerate(manifest.shards)
-    )
+    """That the shards of a split are good, and hold its samples in order, each once.
+
+    proofs: shards are added by what their checks rest on.
+    """
     findings: list[Finding] = []
     held: set[str] = set()
     contents: list[ShardContents] = []
     damaged: list[Damaged] = []
     last = ""
-    for entry, result in zip(manifest.shards, _in_threads(tasks, jobs), strict=True):
+    for entry, result in zip(manifest.shards, results, strict=True):
         findings += result.findings
+        proofs[result.proof] += 1
         names = [last, *result.names]
         if any(a >= b for a, b in itertools.pairwise(names if last else names[1:])):
             detail = "its names are not in the order of the split; build the split again"
@@ -145,9 +196,9 @@ def _check_split(
     return findings
 
 
-def _in_threads(tasks: Iterable[object], jobs: int | None) -> Iterator[ShardCheck]:
+def _in_threads(tasks: Iterable[object], jobs: int) -> Iterator[ShardCheck]:
     with single_thread(), joblib.parallel_config("threading"):
-        yield from joblib.Parallel(jobs or joblib.cpu_count(), return_as="generator")(tasks)
+        yield from joblib.Parallel(jobs, return_as="generator")(tasks)
 
 
 def _choose(manifest: Manifest, share: float) -> dict[int, set[int]]:

@@ -10,6 +10,7 @@ from ocr_precompute import __version__
 from ocr_precompute.cli.bench import bench
 from ocr_precompute.cli.build import BuildCommand, build
 from ocr_precompute.cli.convert import convert
+from ocr_precompute.cli.copying import pull, push
 from ocr_precompute.cli.formats import formats
 from ocr_precompute.cli.gc import gc
 from ocr_precompute.cli.inspect import inspect
@@ -50,5 +51,5 @@ def _options(
 
 
 app.command(cls=BuildCommand)(build)
-for command in (verify, inspect, preview, bench, remove, gc, formats, convert):
+for command in (verify, inspect, preview, bench, push, pull, remove, gc, formats, convert):
     app.command()(command)

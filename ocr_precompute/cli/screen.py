@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -75,6 +77,20 @@ def progress_bar() -> Progress:
         _Rate(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
+        console=_console(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def copy_bar() -> Progress:
+    """A bar of bytes on stderr, if that is a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
         console=_console(),
         transient=True,
         disable=not sys.stderr.isatty(),

@@ -33,6 +33,10 @@ RecomputeOption = Annotated[
 SourcesOption = Annotated[
     bool, typer.Option("--sources/--no-sources", help="Compare with the source files.")
 ]
+FullOption = Annotated[
+    bool,
+    typer.Option("--full", help="Download every shard behind a URL and check it to the last byte."),
+]
 RepairOption = Annotated[
     bool, typer.Option("--repair", help="Build damaged shards again from their sources.")
 ]
@@ -44,6 +48,7 @@ def verify(
     config: ConfigOption = None,
     store: StoreOption = None,
     recompute: RecomputeOption = 0.0,
+    full: FullOption = False,
     check_sources: SourcesOption = True,
     repair: RepairOption = False,
     images: ImagesOption = None,
@@ -59,6 +64,9 @@ def verify(
     --no-sources to leave them out. With --recompute 0.1 (or 1) that share of samples is computed
     again from source and compared bit for bit. With --repair a damaged shard is built again, if its
     sources are still what they were. Exit status 1 if anything is, or stays, wrong.
+
+    Behind a URL only the end of each shard is downloaded, a request a shard, and the service's
+    checksum is compared with that of what was written, if it keeps one; --full downloads all.
     """
     with reporting(as_json, verbose):
         from ocr_precompute.checking import repair as repairing
@@ -75,12 +83,12 @@ def verify(
             for name in (names if check_sources else [])
         }
         sources = {name: source for name, source in found.items() if source}
-        report = _check(settings, splits, sources, recompute)
+        report = _check(settings, splits, sources, recompute, full)
         done = repairing.Repair((), ())
         if repair and not report.ok:
             say(f"{len(report.problems)} problems; building damaged shards again")
             done = repairing.repair(storage, report, sources, max_pixels=settings.max_pixels)
-            report = _check(settings, splits, sources, recompute)
+            report = _check(settings, splits, sources, recompute, full)
         print_verify(report, done, set(names) - set(sources))
         if as_json:
             print_json(_document(report, done))
@@ -89,7 +97,11 @@ def verify(
 
 
 def _check(
-    settings: Settings, splits: list[str] | None, sources: dict[str, Source], recompute: float
+    settings: Settings,
+    splits: list[str] | None,
+    sources: dict[str, Source],
+    recompute: float,
+    full: bool,
 ) -> VerifyReport:
     from ocr_precompute.checking.verify import verify as verify_store
     from ocr_precompute.storage.place import storage_of
@@ -101,6 +113,7 @@ def _check(
             splits,
             sources=sources,
             recompute=recompute,
+            full=full,
             max_pixels=settings.max_pixels,
             jobs=settings.jobs,
             on_shard=lambda samples: progress.advance(task, samples),
@@ -124,6 +137,17 @@ def print_verify(report: VerifyReport, repair: Repair, without_sources: set[str]
         say(f"... and {len(report.problems) - _MOST_FINDINGS} more; --json lists all")
     for split in sorted(without_sources):
         say(f"split {split}: not compared with its sources")
+    if report.by_checksum:
+        say(
+            f"{report.by_checksum} shards were not downloaded: their bytes are, by the service's "
+            "checksums, those that were written"
+        )
+    if report.by_end:
+        say(
+            f"of {report.by_end} shards only records, metadata and directory were looked at, not "
+            "the pixels and maps, for the service has no checksum of what was written; --full "
+            "downloads them"
+        )
     verdict = "ok" if report.ok else f"{len(report.problems)} problems"
     say(
         f"{verdict}: {report.samples} samples in {report.shards} shards verified, "

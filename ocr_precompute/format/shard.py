@@ -8,9 +8,11 @@ come the records, the metadata and the ZIP's directory, so that a shard is writt
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import mmap
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,12 @@ from ocr_precompute.format.archive import (
     ArchiveWriter,
     directory_length,
     entry_count,
+    local_header,
     parse_directory,
 )
 from ocr_precompute.format.blosc import address_of
 from ocr_precompute.format.chunks import strip_checksum, with_checksum
+from ocr_precompute.format.keys import shard_key
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import (
     MAPS,
@@ -204,6 +208,41 @@ def read_records(file: Bytes, index: ShardIndex) -> Records:
         f: _decoded(f, data[start - first : stop - first]) for f, (start, stop) in spans.items()
     }
     return Records.from_arrays(arrays)
+
+
+def entry_faults(file: Bytes, index: ShardIndex, first: int = 0) -> list[str]:
+    """What is wrong with entries: a content that is not of the directory's checksum, or what stands
+    between contents. first: number of the first entry that is looked at.
+    """
+    spans = [
+        *zip(index.starts.ravel().tolist(), index.stops.ravel().tolist(), strict=True),
+        *index.records.values(),
+        *index.metadata.values(),
+    ]
+    entries = zip(entry_names(index.samples), spans, index.crcs.tolist(), strict=True)
+    faults = []
+    for name, (start, stop), crc in itertools.islice(entries, first, None):
+        header = local_header(name, stop - start, crc)
+        if crc != zlib.crc32(file.read(start, stop)):
+            faults.append(f"{name.decode()}: the directory has another checksum")
+        elif file.read(start - len(header), start) != header:
+            faults.append(f"{name.decode()}: its header is not what was written")
+    return faults
+
+
+def shard_fault(file: Bytes, key: str) -> str:
+    """What is wrong with a shard of that key, to its last byte; empty if nothing is.
+
+    What it holds is compared with the checksums in it and with its key, and not decompressed.
+    """
+    try:
+        index = read_index(file)
+        records = read_records(file, index)
+    except ValueError as error:
+        return str(error)
+    if shard_key(records.names, records.keys) != key:
+        return "the names and geometry hashes in the shard do not add up to its key"
+    return "; ".join(entry_faults(file, index)[:1])
 
 
 @dataclass(frozen=True, eq=False)

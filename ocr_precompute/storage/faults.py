@@ -24,6 +24,11 @@ class RemoteError(StoreError):
     """A store behind a URL cannot be reached, or may not be used."""
 
 
+def is_cut(error: BaseException | None) -> bool:
+    """Whether an answer of a service came in part."""
+    return "response body error" in str(error)
+
+
 def explanation(error: BaseException, limit: float) -> str | None:
     """What an error of obstore means and what to do; None for one that says what it is about.
 

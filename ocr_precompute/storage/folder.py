@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocr_precompute.files import flush, is_litter, read_bounded, replace_file
+from ocr_precompute.files import flush, is_litter, open_regular, read_bounded, replace_file
 from ocr_precompute.format.shard import MappedFile
 from ocr_precompute.storage.seam import Found
 
 log = logging.getLogger(__name__)
 
+_PIECE = 2**22  # bytes
 _NESTED = 2  # characters of the names of folders that hold shards
 
 
@@ -62,6 +63,20 @@ class Folder:
     def fetch(self, name: str) -> MappedFile:
         """The file, mapped."""
         return MappedFile(self.path / name)
+
+    def look(self, name: str) -> tuple[MappedFile, None]:
+        """The file, mapped; nobody keeps a checksum of it."""
+        return self.open(name), None
+
+    def sums(self, name: str) -> bool:
+        """No."""
+        return False
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The file, read in one go."""
+        with open_regular(self.path / name) as file:
+            while piece := file.read(_PIECE):
+                yield piece
 
     def size(self, name: str) -> int:
         """Bytes of the file."""

@@ -23,7 +23,7 @@ from ocr_precompute.format.manifest import is_key
 from ocr_precompute.settings import is_split_name
 from ocr_precompute.storage.locks import gc_lock
 from ocr_precompute.storage.place import storage_at
-from ocr_precompute.storage.seam import Storage
+from ocr_precompute.storage.seam import Found, Storage
 from ocr_precompute.storage.store import (
     all_manifests,
     check_store,
@@ -71,13 +71,13 @@ class Garbage:
 class _Unnamed:
     """Shards and parts that no manifest names, by key.
 
-    since: when that was first known. noted: of which it was known before. names: their files.
+    since: when that was first known. noted: of which it was known before. found: their files.
     foreign: what lies among them and is none of them, names in the store.
     """
 
     since: dict[str, datetime]
     noted: frozenset[str]
-    names: dict[str, str]
+    found: dict[str, Found]
     foreign: tuple[str, ...]
 
 
@@ -104,14 +104,14 @@ def collect_garbage(
         kept = {key: since for key, since in unnamed.since.items() if since + grace > now}
         left = _leftovers(storage)
         size = sum(os.lstat(path).st_size for path in left)
-        size += sum(storage.size(unnamed.names[key]) for key in doomed)
+        size += sum(_size(storage, unnamed.found[key]) for key in doomed)
         foreign = (*unnamed.foreign, *_foreign_in_tmp(storage))
         if not dry_run:
             for path in left:
                 storage.delete(str(path.relative_to(storage.home)))
             doomed = tuple(key for key in doomed if _delete_unnamed(storage, key, unnamed))
             _note(storage, kept)  # last: the disk may be full
-    parts = tuple(key for key in doomed if unnamed.names[key] == part_name(key))
+    parts = tuple(key for key in doomed if unnamed.found[key].name == part_name(key))
     return Garbage(
         shards=tuple(key for key in doomed if key not in parts),
         parts=parts,
@@ -158,7 +158,7 @@ def _unnamed(storage: Storage, now: datetime) -> _Unnamed:
     notes = {each.name.rpartition("/")[2] for each in storage.list("unnamed/")}
     since: dict[str, datetime] = {}
     noted: set[str] = set()
-    names: dict[str, str] = {}
+    files: dict[str, Found] = {}
     foreign: list[str] = []
     for found in itertools.chain(storage.list("shards/"), storage.list("parts/")):
         key = key_of(found)
@@ -168,10 +168,14 @@ def _unnamed(storage: Storage, now: datetime) -> _Unnamed:
         elif key not in named:
             note = _noted(storage, key) if key in notes else None
             since[key] = min(note or now, now)
-            names[key] = found.name
+            files[key] = found
             if note:
                 noted.add(key)
-    return _Unnamed(since, frozenset(noted), names, tuple(foreign))
+    return _Unnamed(since, frozenset(noted), files, tuple(foreign))
+
+
+def _size(storage: Storage, found: Found) -> int:
+    return storage.size(found.name) if found.size is None else found.size
 
 
 def _noted(storage: Storage, key: str) -> datetime | None:
@@ -198,8 +202,8 @@ def _delete_unnamed(storage: Storage, key: str, unnamed: _Unnamed) -> bool:
     if key in unnamed.noted and _noted(storage, key) is None:
         return False
     storage.delete(note_name(key))
-    storage.delete(unnamed.names[key])
-    log.info("%s: deleted", unnamed.names[key])
+    storage.delete(unnamed.found[key].name)
+    log.info("%s: deleted", unnamed.found[key].name)
     return True
 
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.runtime.forks import undisturbed
-from ocr_precompute.storage.faults import RemoteError, explanation
-from ocr_precompute.storage.seam import ConflictError, Found
+from ocr_precompute.storage.faults import RemoteError, explanation, is_cut
+from ocr_precompute.storage.seam import Buffer, ConflictError, Found
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,10 @@ _END = 2**16  # bytes: records, metadata and directory of a shard of 64 samples
 _RETRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
 _LISTED = 1000  # names an answer, as services have it
+_PIECE = 2**22  # bytes read at a time of what is wanted as a whole
+_WHOLE = 2**26  # bytes; what is larger is sent in parts, of which some are in memory at a time
+_PART, _PARTS_AT_ONCE = 2**24, 4
+_SUM = "md5"  # of what was written, as user metadata in the form that ETags have
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,36 @@ class Objects:
         """The object, in memory."""
         return HeldFile(self._ask(name, lambda client, obstore: obstore.get(client, name).bytes()))
 
+    def look(self, name: str) -> tuple[RangedFile, bool | None]:
+        """As `open`, and whether the ETag is the MD5 that was recorded with what was written."""
+        file = RangedFile(self, name)
+        return file, file.recorded == file.tag if file.recorded else None
+
+    def sums(self, name: str) -> bool:
+        """Whether ETags are MD5: they are in S3, unless it encrypts with keys of the user."""
+        data, tag = self.get_tagged(name, _PIECE)
+        return tag.strip('"') == _md5(data)
+
+    def pieces(self, name: str) -> Iterator[memoryview]:
+        """The object, in one request as long as nothing cuts it."""
+        found = self._ask(name, lambda client, obstore: obstore.get(client, name))
+        stream, left = iter(found.stream(min_chunk_size=_PIECE)), int(found.meta["size"])
+        while piece := self._ask(name, lambda *_: next(stream, None)):
+            left -= len(piece)
+            yield memoryview(piece)
+        if left:
+            raise OSError(f"{self.at(name)}: {left} bytes of it did not come")
+
     def size(self, name: str) -> int:
         """Bytes of the object."""
         return int(self._ask(name, lambda client, obstore: obstore.head(client, name)["size"]))
 
-    def end(self, name: str, length: int) -> tuple[memoryview, int]:
-        """The last bytes of an object, at most so many, and how many there are of it all."""
+    def end(self, name: str, length: int) -> tuple[memoryview, Mapping[str, Any], str]:
+        """The last bytes of an object, at most so many, its metadata, and its recorded MD5."""
 
-        def work(client: Any, obstore: Any) -> tuple[memoryview, int]:
+        def work(client: Any, obstore: Any) -> tuple[memoryview, Mapping[str, Any], str]:
             found = obstore.get(client, name, options={"range": {"suffix": length}})
-            return memoryview(found.bytes()), int(found.meta["size"])
+            return memoryview(found.bytes()), found.meta, found.attributes.get(_SUM, "")
 
         return self._ask(name, work)
 
@@ -119,7 +143,16 @@ class Objects:
 
     def put_new(self, name: str, data: bytes) -> None:
         """Write an object unless it is there; one that holds something else is replaced."""
-        self._new(name, data, lambda: data)
+        tag = _md5(data)
+        try:
+            self._put(name, data, "create", tag)
+        except ConflictError:
+            with contextlib.suppress(OSError, ValueError):
+                if self._tag(name) == tag or self.fetch(name).data == data:
+                    log.info("%s: somebody has written it already", self.at(name))
+                    return
+            log.warning("%s: was damaged, replaced", self.at(name))
+            self._put(name, data, "overwrite", tag)
 
     def put_if(self, name: str, data: bytes, tag: str | None) -> None:
         """Write an object on the service's condition.
@@ -138,24 +171,41 @@ class Objects:
             raise
 
     def place(self, written: Path, name: str) -> None:
-        """Send a finished file, unless it is there; one that holds something else is replaced."""
-        self._new(name, written, written.read_bytes)
+        """Send a finished file, unless it is there; one that holds something else is replaced.
 
-    def _new(self, name: str, data: bytes | Path, read: Callable[[], bytes]) -> None:
+        A large one is sent in parts, which takes no condition: it is named by its content, so that
+        does no harm.
+        """
+        if written.stat().st_size <= _WHOLE:
+            self.put_new(name, written.read_bytes())
+            return
+        tag = _md5_of_parts(written)
+        with contextlib.suppress(FileNotFoundError):
+            if self._tag(name) == tag:
+                return
+        sending: Any = {
+            "chunk_size": _PART,
+            "max_concurrency": _PARTS_AT_ONCE,
+            "use_multipart": True,
+            "attributes": {_SUM: tag},
+        }
         try:
-            self._put(name, data, "create")
-        except ConflictError:
-            with contextlib.suppress(OSError, ValueError):
-                if self.fetch(name).data == read():
-                    log.info("%s: somebody has written it already", self.at(name))
-                    return
-            log.warning("%s: was damaged, replaced", self.at(name))
-            self._put(name, data, "overwrite")
+            self._ask(name, lambda client, obstore: obstore.put(client, name, written, **sending))
+        except (OSError, RemoteError):  # of an upload that ended, whose answer got lost
+            if self._tag(name) != tag:
+                raise
 
-    def _put(self, name: str, data: bytes | Path, mode: Any) -> None:
+    def _tag(self, name: str) -> str:
+        found = self._ask(name, lambda client, obstore: obstore.head(client, name)["e_tag"])
+        return (found or "").strip('"')
+
+    def _put(self, name: str, data: bytes, mode: Any, tag: str = "") -> None:
+        more: Any = {"attributes": {_SUM: tag}} if tag else {}
         self._ask(
             name,
-            lambda client, obstore: obstore.put(client, name, data, mode=mode, use_multipart=False),
+            lambda client, obstore: obstore.put(
+                client, name, data, mode=mode, use_multipart=False, **more
+            ),
         )
 
     def list(self, prefix: str) -> Iterator[Found]:
@@ -163,14 +213,25 @@ class Objects:
         if self.url.startswith("http"):
             raise StoreError(f"{self.url}: plain HTTP does not say what is there; name the split")
 
-        def work(client: Any, obstore: Any) -> list[Found]:
-            return [
-                Found(meta["path"], modified=meta["last_modified"])
-                for page in obstore.list(client, prefix.rstrip("/"), chunk_size=_LISTED)
-                for meta in page
-            ]
+        found: list[Found] = []
 
-        yield from sorted(self._ask(prefix, work), key=lambda found: found.name)
+        def work(client: Any, obstore: Any) -> None:
+            last = found[-1].name if found else None
+            for page in obstore.list(client, prefix.rstrip("/"), offset=last, chunk_size=_LISTED):
+                found.extend(
+                    Found(meta["path"], modified=meta["last_modified"], size=meta["size"])
+                    for meta in page
+                )
+
+        for left in reversed(range(_RETRIES)):  # answers that are cut, which obstore leaves to us
+            try:
+                self._ask(prefix, work)
+                break
+            except RemoteError as error:
+                if not left or not is_cut(error.__cause__):
+                    raise
+                log.info("%s: the list was cut, asking for the rest", self.at(prefix))
+        yield from sorted(found, key=lambda each: each.name)
 
     def delete(self, name: str) -> None:
         """Delete an object."""
@@ -203,12 +264,16 @@ class Objects:
 
 
 class RangedFile:
-    """An object read by ranges of bytes; its end comes first and is kept."""
+    """An object read by ranges of bytes; its end comes first and is kept.
+
+    tag: the service's ETag. recorded: what it is to be, if that is known, or empty.
+    """
 
     def __init__(self, storage: Objects, name: str) -> None:
         """Raises FileNotFoundError if there is no such object, ValueError if it is empty."""
         self._storage, self._name = storage, name
-        self._end, self.size = storage.end(name, _END)
+        self._end, found, self.recorded = storage.end(name, _END)
+        self.size, self.tag = int(found["size"]), (found["e_tag"] or "").strip('"')
         if not self.size:
             raise ValueError("it is empty")
 
@@ -283,6 +348,19 @@ def _client(
 def _memory(url: str, kind: Callable[[], Any]) -> Any:
     """The one store in memory of that URL, for as long as this process lives."""
     return kind()
+
+
+def _md5(data: Buffer) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _md5_of_parts(path: Path) -> str:
+    """What S3 gives as ETag of a file that was sent in parts."""
+    digests = []
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            digests.append(hashlib.md5(part, usedforsecurity=False).digest())
+    return f"{_md5(b''.join(digests))}-{len(digests)}"
 
 
 def _plain_http(url: str, options: Mapping[str, str]) -> bool:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.shard import Bytes
+
+Buffer: TypeAlias = bytes | memoryview
 
 
 class ConflictError(StoreError):
@@ -27,14 +29,15 @@ class Found:
     """Something that was found in a store.
 
     is_file: whether it is, or leads to, a regular file. is_link: whether it only leads there; this
-    package makes none. modified: when it was written, by the clock of who keeps it, where that
-    comes with the list.
+    package makes none. modified: when it was written, by the clock of who keeps it, and size, in
+    bytes, where these come with the list.
     """
 
     name: str
     is_file: bool = True
     is_link: bool = False
     modified: datetime | None = None
+    size: int | None = None
 
 
 class Storage(Protocol):
@@ -69,6 +72,18 @@ class Storage(Protocol):
 
     def fetch(self, name: str) -> Bytes:
         """A file of which all is wanted. Raises ValueError if it is empty."""
+
+    def look(self, name: str) -> tuple[Bytes, bool | None]:
+        """As `open`, and whether the keeper's checksum of all of it is that of what was written.
+
+        None if one of the two is not known. Only where `sums` holds does a difference mean damage.
+        """
+
+    def sums(self, name: str) -> bool:
+        """Whether the keeper gives checksums of files, as a small one shows."""
+
+    def pieces(self, name: str) -> Iterator[Buffer]:
+        """All of a file, piece by piece, so that little of it is in memory at a time."""
 
     def size(self, name: str) -> int:
         """Bytes of a file."""

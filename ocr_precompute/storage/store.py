@@ -25,6 +25,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -142,15 +143,30 @@ def read_manifest(storage: Storage, split: str) -> Manifest | None:
     return read_tagged(storage, split)[0]
 
 
+@dataclass(frozen=True)
+class Root:
+    """A published manifest, the bytes of its root, and their tag, for `publish_root`."""
+
+    manifest: Manifest
+    data: bytes
+    tag: str
+
+
 def read_tagged(storage: Storage, split: str) -> tuple[Manifest | None, str | None]:
     """As read_manifest, and the tag of its file, for `publish_manifest`; None if there is none."""
+    root = read_root(storage, split)
+    return (root.manifest, root.tag) if root else (None, None)
+
+
+def read_root(storage: Storage, split: str) -> Root | None:
+    """As read_manifest, and what the file holds."""
     if not is_split_name(split):
-        return None, None
+        return None
     name = manifest_name(split)
     try:
         data, tag = storage.get_tagged(name, _MOST_MANIFEST)
     except FileNotFoundError:
-        return None, None
+        return None
     except OSError as error:
         raise StoreError(f"{storage.at(name)}: cannot be read: {error.strerror}") from error
     manifest = _manifest(storage, name, data)
@@ -158,7 +174,7 @@ def read_tagged(storage: Storage, split: str) -> tuple[Manifest | None, str | No
         "%s: read, %d samples in %d shards",
         *(storage.at(name), manifest.samples, len(manifest.shards)),
     )
-    return manifest, tag
+    return Root(manifest, data, tag)
 
 
 def manifest_tag(storage: Storage, split: str) -> str | None:
@@ -249,10 +265,27 @@ def publish_manifest(
     manifest that this one is to follow; None: there was none.
     Raises ConflictError if another has been published meanwhile.
     """
+    publish_root(storage, manifest, manifest.to_bytes(), parts, tag)
+
+
+def publish_root(
+    storage: Storage, manifest: Manifest, root: bytes, parts: Mapping[str, bytes], tag: str | None
+) -> None:
+    """As publish_manifest. root: the bytes of the manifest's root."""
     forget_unnamed(storage, manifest.keys)
     for key, data in parts.items():
         storage.put_new(part_name(key), data)
-    storage.put_if(manifest_name(manifest.split), manifest.to_bytes(), tag)
+    storage.put_if(manifest_name(manifest.split), root, tag)
+
+
+def read_parts(storage: Storage, manifest: Manifest) -> dict[str, bytes]:
+    """The bytes of a manifest's parts, by key. Raises StoreError if one is damaged or missing."""
+    return {part.key: _read_part(storage, part, _whole_part) for part in manifest.parts}
+
+
+def _whole_part(data: bytes, part: PartEntry) -> bytes:
+    part_shards(data, part)  # compares them with the key
+    return data
 
 
 def record_source(storage: Storage, split: str, source: Source) -> None:
