@@ -79,6 +79,21 @@ SkipBadOption = Annotated[
         "With --skip-bad=image an image with a bad polygon is skipped too.",
     ),
 ]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Build only the I-th of N parts of what is missing, and publish nothing; parts may "
+        "run anywhere, at any time. --finish publishes.",
+    ),
+]
+FinishOption = Annotated[
+    bool,
+    typer.Option(
+        "--finish", help="Build nothing, publish what all parts have built; refused if any lacks."
+    ),
+]
 StrictOption = Annotated[
     bool,
     typer.Option(
@@ -158,6 +173,8 @@ def build(
     dry_run: PlanOnlyOption = False,
     skip_bad: SkipBadOption = None,
     strict: StrictOption = False,
+    part: PartOption = None,
+    finish: FinishOption = False,
     report_file: ReportOption = None,
     monitor: MonitorOption = None,
     metrics_port: MetricsPortOption = None,
@@ -195,6 +212,8 @@ def build(
                 strict=strict,
                 dry_run=dry_run,
                 every_name=report_file is not None,
+                part=part,
+                finish=finish,
                 progress=screen,
             )
         _end(report, settings, as_json)
@@ -250,7 +269,8 @@ class BuildScreen(Progress):
     def planned(self, plan: Plan) -> None:
         """Start the bar, at what is there already."""
         missing = sum(len(shard.samples) for shard in plan.to_build)
-        self._built, self._reused = 0, len(plan.shards) - len(plan.to_build)
+        own = sum(shard.key not in plan.others for shard in plan.shards)
+        self._built, self._reused = 0, own - len(plan.to_build)
         self._progress.reset(
             self._task, total=missing, description="encoding", detail=self._detail()
         )
@@ -300,10 +320,13 @@ def print_build(report: BuildReport, settings: Settings) -> None:
         say(f"{report.split}: up to date, {counts}, {report.seconds:.1f} s")
     else:
         verb = "would build" if report.dry_run else "built"
+        what = f"{report.split}, part {report.part}" if report.part else report.split
         say(
-            f"{report.split}: {verb} {report.built} shards ({report.computed} samples computed, "
+            f"{what}: {verb} {report.built} shards ({report.computed} samples computed, "
             f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
         )
+    if report.part and not report.up_to_date:
+        say("nothing is published before all parts are done and `build --finish` has run")
     if report.built and not report.dry_run:
         say(work_line(report.recorded))
     if report.resources and report.built and not report.dry_run:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import joblib
 
-from ocr_precompute.errors import ImageError, InputError
+from ocr_precompute.errors import ImageError, InputError, StoreError
 from ocr_precompute.format.chunks import encode_chunk
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
@@ -20,7 +20,7 @@ from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.engines import run
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
-from ocr_precompute.pipeline.scan import without_bad
+from ocr_precompute.pipeline.scan import skips, without_bad
 from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
@@ -55,7 +55,8 @@ class ShardResult:
 class ShardTask:
     """All that encoding one shard depends on. donors: rows of it that can be copied.
 
-    events: the most to give back with the result; they change nothing that is written.
+    events: the most to give back with the result; they change nothing that is written. trial: do
+    all of it but write.
     """
 
     storage: Storage
@@ -64,6 +65,7 @@ class ShardTask:
     max_pixels: int
     donors: Rows
     events: int = 0
+    trial: bool = False
 
 
 def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult]]:
@@ -92,7 +94,33 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
             request.progress.encoded(result)
         if not bad:
             return planned, results
-        planned = plan(request, without_bad(planned.scan, bad, request.source))
+        planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+
+
+def gather(request: Request, planned: Plan) -> Plan:
+    """The plan of a split of which other builds have made all shards, each a part.
+
+    Images that they skipped are skipped here, too: of shards that are missing it is looked whether
+    it is for those.
+    Raises StoreError if shards are missing for another reason.
+    """
+    while missing := len(planned.to_build):
+        bad: list[tuple[str, str]] = []
+        if skips(request.source):
+            for result in map(encode_shard, _tasks(request, planned, trial=True)):
+                bad += result.bad
+                missing -= bool(result.bad)
+                if not result.bad:
+                    break
+        if missing:
+            samples = sum(len(shard.samples) for shard in planned.to_build)
+            raise StoreError(
+                f"{missing} of {len(planned.shards)} shards of split {request.split!r} are missing "
+                f"({samples} samples); nothing was published. Run the parts again that failed or "
+                "were left out, then --finish: a part that is complete ends soon"
+            )
+        planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+    return planned
 
 
 def _useful_workers(planned: Plan) -> int:
@@ -106,7 +134,7 @@ def useful_workers(samples: int) -> int:
     return min(cores, 1 + samples // _WORTH_A_WORKER)
 
 
-def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
+def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTask]:
     donors = planned.donors
     return [
         ShardTask(
@@ -116,6 +144,7 @@ def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
             request.settings.max_pixels,
             {h: donors[h] for h in shard.hashes if h in donors},
             request.events,
+            trial,
         )
         for shard in sorted(planned.to_build, key=lambda shard: -len(shard.samples))
     ]
@@ -180,7 +209,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                 with stage("write"):
                     writer.append(chunks)
             recorded.about(key)
-            if not bad:
+            if not (bad or task.trial):
                 with stage("write"):
                     storage.place(writer.finish(Records.of(rows), parameters), shard_name(key))
     except OSError as error:

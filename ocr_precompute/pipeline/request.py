@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.part import Part
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.pipeline.watching import BuildWatch
 from ocr_precompute.settings import Settings, Source
@@ -20,7 +21,8 @@ class Request:
     manifest, if it has one to go by. tag: of that manifest's file, whether it can be read or not.
     strict: refuse what is legal and probably not meant. every_name: understand with all names.
     progress: who watches. watch: what is used, and whether memory is short. events: the most of
-    each kind of work that a trace is to hold; 0: nobody wants one.
+    each kind of work that a trace is to hold; 0: nobody wants one. part: build that part alone and
+    publish nothing. finish: publish what parts have built, and build nothing.
     """
 
     split: str
@@ -36,3 +38,10 @@ class Request:
     progress: Progress
     watch: BuildWatch
     events: int = 0
+    part: Part | None = None
+    finish: bool = False
+
+    @property
+    def publishes(self) -> bool:
+        """Whether what is built is published."""
+        return not self.dry_run and self.part is None
