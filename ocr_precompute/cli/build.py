@@ -277,10 +277,10 @@ class BuildScreen(Progress):
 
     def encoded(self, result: ShardResult) -> None:
         """Advance the bar by one shard."""
-        self._built += 1
-        self._progress.update(
-            self._task, advance=result.computed + result.copied, detail=self._detail()
-        )
+        self._built += not (result.bad or result.found)
+        self._reused += bool(result.found)
+        rows = result.computed + result.copied + result.found
+        self._progress.update(self._task, advance=rows, detail=self._detail())
 
     def notice(self, message: str) -> None:
         """One line above the bar."""
