@@ -216,7 +216,7 @@ class Listener(Progress):
 def test_workers_that_cannot_be_started(
     dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
     monkeypatch.setattr(loky, "get_reusable_executor", refuse)

@@ -61,7 +61,19 @@ SizeOption = Annotated[str | None, typer.Option(help="Canonical size, 640 or HxW
 DecodeOption = Annotated[
     Decode | None, typer.Option(help="reduced: let the JPEG decoder shrink large scans first.")
 ]
-BackendOption = Annotated[Backend | None, typer.Option(help="How workers run.")]
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(help="Where workers run: on this machine, or on a cluster of Dask or Ray."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Of the cluster, for --backend dask or ray; ray without one takes the cluster of this "
+        "machine, or starts one.",
+    ),
+]
 UnannotatedOption = Annotated[
     Unannotated | None,
     typer.Option(
@@ -169,6 +181,7 @@ def build(
     decode: DecodeOption = None,
     jobs: JobsOption = None,
     backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
     unannotated: UnannotatedOption = None,
     dry_run: PlanOnlyOption = False,
     skip_bad: SkipBadOption = None,
@@ -196,7 +209,7 @@ def build(
         from ocr_precompute.pipeline import build as building
 
         given: dict[str, Any] = {"store": store, "recipe": recipe, "size": size, "decode": decode}
-        given |= {"jobs": jobs, "backend": backend, "monitor": monitor}
+        given |= {"jobs": jobs, "backend": backend, "scheduler": scheduler, "monitor": monitor}
         given |= {"metrics_port": metrics_port, "metrics_file": metrics_file, "profile": profile}
         settings = load_settings(config, {**given, "fail_on_alert": fail_on_alert})
         if report_file:

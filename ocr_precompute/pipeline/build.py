@@ -10,6 +10,7 @@ import time
 
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.pipeline.encode import ShardResult, encode, gather
+from ocr_precompute.pipeline.engines.local import as_joblib_is_set
 from ocr_precompute.pipeline.part import Part
 from ocr_precompute.pipeline.plan import plan
 from ocr_precompute.pipeline.profile import check_profile, events_wanted, profiled
@@ -59,6 +60,7 @@ def build(
     started = time.perf_counter()
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
+    settings = as_joblib_is_set(settings)
     check_profile(settings)
     if part and finish:
         reason = "give one of them: parts build, and --finish publishes when all are done"

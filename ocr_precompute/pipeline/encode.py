@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -18,8 +18,10 @@ from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import ShardWriter, StoredShard
 from ocr_precompute.images.files import image_problem
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.engines.cluster import connected
+from ocr_precompute.pipeline.engines.proof import proof_for
 from ocr_precompute.pipeline.engines.protocol import Halving
-from ocr_precompute.pipeline.engines.running import run
+from ocr_precompute.pipeline.engines.running import run, run_on
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import skips, without_bad
@@ -93,10 +95,7 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
         bad: list[tuple[str, str]] = []
         tasks, jobs = _tasks(request, planned), settings.jobs or _useful_workers(planned)
         watch.encoding()
-        notice = request.progress.notice
-        for result in run(
-            encode_shard, tasks, jobs, settings.backend, notice, watch.crowded, _HALVING
-        ):
+        for result in _results(request, tasks, jobs):
             _log_result(result)
             add(result.recorded, result.stretches)
             bad += result.bad
@@ -107,6 +106,22 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
         if not bad:
             return planned, results
         planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+
+
+def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[ShardResult]:
+    """Results as they come, from wherever tasks run."""
+    settings, notice = request.settings, request.progress.notice
+    if settings.backend in ("dask", "ray"):
+        return _on_cluster(request, tasks) if tasks else iter(())
+    crowded = request.watch.crowded
+    return run(encode_shard, tasks, jobs, settings.backend, notice, crowded, _HALVING)
+
+
+def _on_cluster(request: Request, tasks: list[ShardTask]) -> Iterator[ShardResult]:
+    images = {s.folder: (s.path, s.digest.hex()) for t in tasks for s in t.plan.samples}
+    with proof_for(tasks[0].storage, tuple(images.values())) as proof:
+        cluster, notice = connected(request.settings, proof), request.progress.notice
+        yield from run_on(cluster, encode_shard, tasks, notice, _HALVING)
 
 
 def gather(request: Request, planned: Plan) -> Plan:

@@ -13,6 +13,7 @@ from ocr_precompute.errors import PrecomputeError, WorkerError, one_line
 from ocr_precompute.pipeline.engines.proof import Proof, prove
 from ocr_precompute.pipeline.engines.protocol import R, T
 from ocr_precompute.runtime.logs import Lines, handle_kept, keeping_lines, level
+from ocr_precompute.settings import Settings
 
 _AHEAD = 2  # tasks under way for each that can run at a time: the next ones are there already
 _LOOK = 5.0  # seconds from look to look how many workers there are
@@ -50,6 +51,17 @@ class Answer:
     result: Any
     error: PrecomputeError | None
     lines: Lines
+
+
+def connected(settings: Settings, proof: Proof) -> Cluster:
+    """The cluster that the settings name. Raises WorkerError if it cannot be had."""
+    if settings.backend == "dask":
+        from ocr_precompute.pipeline.engines import dask
+
+        return Cluster(dask.Dask(str(settings.scheduler)), dask.address, proof, settings.jobs)
+    from ocr_precompute.pipeline.engines import ray
+
+    return Cluster(ray.Ray(settings.scheduler), ray.address, proof, settings.jobs)
 
 
 class Cluster:
@@ -99,8 +111,8 @@ class Cluster:
         if times := self._connection.losses(error):
             return times
         raise WorkerError(
-            f"a worker cannot do its task ({one_line(f'{type(error).__name__}: {error}')}); see that "
-            "ocr-precompute is installed there, the same version as here"
+            f"a worker cannot do its task ({one_line(f'{type(error).__name__}: {error}')}); see "
+            "that ocr-precompute is installed there, the same version as here"
         ) from error
 
     def check(self) -> None:

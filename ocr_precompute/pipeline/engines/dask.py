@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ocr_precompute.errors import WorkerError, one_line
 from ocr_precompute.pipeline.engines.protocol import R
 
+_client_log = logging.getLogger("distributed.client")
 _CONNECT = 20.0  # seconds
 _WORKERS = 60.0  # seconds that workers may take to come
 _ANSWER = 20.0  # seconds that a scheduler may take to answer
@@ -32,7 +34,8 @@ class Dask:
             raise WorkerError(
                 "the backend dask needs another package; pip install 'ocr-precompute[dask]'"
             ) from error
-        self._name = scheduler
+        self._name, self._level = scheduler, _client_log.level
+        _client_log.setLevel(logging.CRITICAL)  # a lost scheduler is told once, by an error
         try:
             self._client = Client(scheduler, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError, ImportError) as error:
@@ -43,10 +46,10 @@ class Dask:
         try:
             self._client.wait_for_workers(1, timeout=_WORKERS)
         except (OSError, TimeoutError) as error:
-            self._client.close()
+            self.close()
             raise WorkerError(
-                f"no worker has come to the Dask scheduler {scheduler} within {_WORKERS:g} s; start "
-                f"`dask worker {scheduler}`"
+                f"no worker has come to the Dask scheduler {scheduler} within {_WORKERS:g} s; "
+                f"start `dask worker {scheduler}`"
             ) from error
         self._executor = self._client.get_executor(pure=False)
 
@@ -78,9 +81,10 @@ class Dask:
     def close(self) -> None:
         """Take back what has not begun."""
         self._client.close(timeout=_ANSWER)
+        _client_log.setLevel(self._level)
 
     def _lost(self) -> WorkerError:
         return WorkerError(
-            f"the Dask scheduler {self._name} is gone; nothing was published, and finished shards are "
-            "kept. Start it again, and run the build again"
+            f"the Dask scheduler {self._name} is gone; nothing was published, and finished shards "
+            "are kept. Start it again, and run the build again"
         )

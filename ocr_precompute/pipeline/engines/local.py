@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import joblib
 from joblib.externals import loky
 
+from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.pipeline.engines.protocol import R, T
 from ocr_precompute.runtime import compiled
 from ocr_precompute.runtime.logs import Lines, handle_kept, keeping_lines, level
+from ocr_precompute.settings import Settings
 
 # Seconds that idle workers are kept for the next build of this process. They end with it anyway,
 # and whoever hands out tasks just when idle workers end may wait for them for ever.
@@ -27,6 +30,32 @@ _ONE_THREAD = {
     f"{name}_NUM_THREADS": "1"
     for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMBA", "NUMEXPR")
 }
+
+
+def as_joblib_is_set(settings: Settings) -> Settings:
+    """The settings with the workers that a `joblib.parallel_config` around the build asks for.
+
+    Raises InputError if it asks for what this package does not have, or the settings contradict it.
+    """
+    outer, jobs = joblib.parallel.get_active_backend()
+    kind = type(outer).__name__.removesuffix("Backend").lower()
+    if jobs is not None:
+        jobs = outer.effective_n_jobs(jobs)
+    elif outer.nesting_level:
+        jobs = 1  # as joblib itself goes on within a worker
+    asked = {"jobs": jobs, "backend": None if kind == "loky" else kind}
+    given = {name: getattr(settings, name) for name in settings.model_fields_set & asked.keys()}
+    wrong = [
+        f"asks for {name} {value}, the settings for {given[name]}; leave one of them out"
+        for name, value in asked.items()
+        if value is not None and given.get(name) not in (None, value)
+    ]
+    if kind not in ("loky", "threading", "sequential"):
+        wrong = [f"asks for {kind}, of which builds know nothing; leave it out, and set `backend`"]
+    if wrong:
+        raise InputError([Problem("config", "joblib.parallel_config", "", each) for each in wrong])
+    changed = {name: value for name, value in asked.items() if value is not None}
+    return settings.model_copy(update=changed) if changed else settings
 
 
 class Threads:
@@ -64,6 +93,7 @@ class Processes:
 
     def __init__(self, jobs: int) -> None:
         self.room, self._jobs = 2 * jobs, jobs
+        self._last: Any = None
         self._work: Callable[..., Any] = partial(_in_process, level())
 
     def submit(self, function: Callable[[T], R], task: T) -> Future[Any]:
@@ -76,13 +106,14 @@ class Processes:
         return future  # type: ignore[no-any-return]
 
     def _pool(self) -> Any:
-        return loky.get_reusable_executor(
+        self._last = loky.get_reusable_executor(
             self._jobs,
             timeout=_KEPT,
             initializer=_start_worker,
             initargs=(os.getpid(),),
             env=_ONE_THREAD,
         )
+        return self._last
 
     def received(self, answer: tuple[R, Lines]) -> R:
         """The result; what was logged with it is handled."""
@@ -99,12 +130,13 @@ class Processes:
 
     def close(self, done: bool) -> None:
         """Leave the workers idle, or end them if they are not."""
-        if not done:
-            loky.get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+        if self._last and not done:
+            self._last.shutdown(kill_workers=True)
 
     def give_back(self) -> None:
         """Have idle workers give back their memory; the next to be started are new."""
-        loky.get_reusable_executor(reuse=True).shutdown(wait=True)
+        if self._last:
+            self._last.shutdown(wait=True)
 
 
 def _in_process(lowest: int, function: Callable[[T], R], task: T) -> tuple[R, Lines]:

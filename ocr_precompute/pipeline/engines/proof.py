@@ -56,7 +56,10 @@ class Proof:
     images: tuple[tuple[Path, str], ...]
 
     def answered(self, worker: str, answer: str) -> None:
-        """Raises WorkerError if what a worker has written is not in this store. answer: its name."""
+        """Raises WorkerError if what a worker has written is not in this store.
+
+        answer: the name of that.
+        """
         try:
             found = self.storage.get(answer, _LENGTH).decode()
         except OSError:

@@ -22,9 +22,10 @@ def address() -> str:
 class Ray:
     """A connection to a cluster; the one that the calling program has, if it has one."""
 
-    def __init__(self, scheduler: str | None, jobs: int | None) -> None:
-        """scheduler: the cluster's address; None: one that runs on this machine, or a new one, of
-        so many jobs. Raises WorkerError if there is none.
+    def __init__(self, scheduler: str | None) -> None:
+        """scheduler: the cluster's address; None: one that runs on this machine, or a new one.
+
+        Raises WorkerError if there is none.
         """
         try:
             import ray
@@ -39,8 +40,8 @@ class Ray:
                 ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise WorkerError(
-                    f"the Ray cluster {scheduler or ''} cannot be reached ({one_line(error)}); give "
-                    "the address that `ray start --head` shows to --scheduler"
+                    f"the Ray cluster {scheduler or ''} cannot be reached ({one_line(error)}); "
+                    "give the address that `ray start --head` shows to --scheduler"
                 ) from error
 
     def workers(self) -> int:
@@ -62,8 +63,8 @@ class Ray:
         """Raises WorkerError if the connection is broken."""
         if not self._ray.is_initialized():
             raise WorkerError(
-                "the Ray cluster is gone; nothing was published, and finished shards are kept. Start "
-                "it again, and run the build again"
+                "the Ray cluster is gone; nothing was published, and finished shards are kept. "
+                "Start it again, and run the build again"
             )
 
     def close(self) -> None:
