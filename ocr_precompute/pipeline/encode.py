@@ -114,7 +114,8 @@ def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[Sh
     if settings.backend in ("dask", "ray"):
         return _on_cluster(request, tasks) if tasks else iter(())
     crowded = request.watch.crowded
-    return run(encode_shard, tasks, jobs, settings.backend, notice, crowded, _HALVING)
+    apart = skips(request.source)  # also what kills workers, which this process has to outlive
+    return run(encode_shard, tasks, jobs, settings.backend, notice, crowded, _HALVING, apart)
 
 
 def _on_cluster(request: Request, tasks: list[ShardTask]) -> Iterator[ShardResult]:

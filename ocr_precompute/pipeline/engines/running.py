@@ -20,10 +20,13 @@ from ocr_precompute.targets.maps import compile_kernel
 log = logging.getLogger(__name__)
 
 _LOOK = 1.0  # seconds from look to look whether anybody is there
-_MOST_LOST = 3  # times that a task is begun together with others
-_SURE = 2  # times that something kills a worker by itself
+_MOST_LOST = 2  # workers that a task may lose together with others, before it is tried by itself
 
 Notice = Callable[[str], None]
+
+
+def _never() -> bool:
+    return False
 
 
 def run(
@@ -32,29 +35,32 @@ def run(
     jobs: int,
     backend: str,
     notice: Notice,
-    crowded: Callable[[], bool] = lambda: False,
+    crowded: Callable[[], bool] = _never,
     halving: Halving[T, R] | None = None,
+    apart: bool = False,
 ) -> Iterator[R]:
     """Results of tasks on this machine, as they come. The function and the tasks can be pickled.
 
     notice: called with something worth a line on the screen. What a worker process logs is handled
     here once its task is done. crowded: whether memory is short; half of the workers do the rest
     then, half of these again if it still is once each has had a task, and at last this process.
-    halving: how to find what workers are lost to, see run_on.
+    halving: how to find what workers are lost to, see run_on. apart: have even one worker be a
+    process of its own, as far as the backend has processes, so that this one outlives it.
     Raises what a task raises, or WorkerError if workers are lost again and again.
     """
-    jobs = min(jobs, len(tasks))
-    if backend == "sequential" or jobs <= 1:
+    jobs, least = min(jobs, len(tasks)), 0 if apart and backend == "loky" else 1
+    if backend == "sequential" or jobs <= least:
         log.info("%d shards to build, in this process", len(tasks))
         return map(function, tasks)
     log.info("%d shards to build, %d workers of %s", len(tasks), jobs, backend)
-    return _in_workers(function, tasks, jobs, backend, notice, crowded, halving)
+    return _in_workers(function, tasks, jobs, least, backend, notice, crowded, halving)
 
 
 def _in_workers(
     function: Callable[[T], R],
     tasks: Sequence[T],
     jobs: int,
+    least: int,
     backend: str,
     notice: Notice,
     crowded: Callable[[], bool],
@@ -64,15 +70,16 @@ def _in_workers(
         compile_kernel()  # once here, so that workers find it on the disk
     done, left = 0, deque(tasks)
     try:
-        while left and jobs > 1:
+        while left and jobs > least:
             engine: Threads | Processes = (
                 Threads(jobs) if backend == "threading" else Processes(jobs)
             )
-            for result in _run(engine, function, left, notice, crowded, halving):
+            short = crowded if jobs > 1 else _never
+            for result in _run(engine, function, left, notice, short, halving):
                 done += 1
                 yield result
             if left:
-                jobs //= 2
+                jobs = max(jobs // 2, 1)
                 engine.give_back()
                 notice(f"memory is short: {jobs} at a time from here on, {len(left)} shards left")
     except (OSError, ImportError, NotImplementedError) as error:
@@ -96,7 +103,7 @@ def run_on(
     halves, until what it is that kills workers is found: halving says what to make of that.
     Raises what a task raises, or WorkerError.
     """
-    return _run(engine, function, deque(tasks), notice, lambda: False, halving)
+    return _run(engine, function, deque(tasks), notice, _never, halving)
 
 
 def _run(
@@ -173,14 +180,9 @@ def _searched(
 
     def alone(part: T) -> list[R]:
         """The result of a part, with nothing else under way; none if that is lost, too."""
-        lost = 0
-        while lost < _SURE:
-            future = engine.submit(function, part)
-            _ended(engine, [future])
-            if not (times := _losses(engine, future)):
-                return [engine.received(future.result())]
-            lost += times
-        return []
+        future = engine.submit(function, part)
+        _ended(engine, [future])
+        return [] if _losses(engine, future) else [engine.received(future.result())]
 
     if result := alone(task):
         return result[0]
@@ -192,7 +194,7 @@ def _searched(
             if kills is None:
                 break
             culprit = kills
-        if not parts:
+        if not (parts or alone(culprit)):  # again, to be sure
             return halving.killed(culprit)
         if result := alone(task):
             return result[0]
