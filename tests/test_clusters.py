@@ -21,7 +21,7 @@ from local import manifest_path, read_manifest, shard_keys
 from moto.server import ThreadedMotoServer
 from test_engines import command, killed_by
 
-from ocr_precompute.errors import WorkerError
+from ocr_precompute.errors import InputError, WorkerError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.pipeline.progress import Progress
@@ -153,12 +153,15 @@ def test_dask_gives_the_same_bytes_whatever_it_loses(
     assert published(lost.store) == published(small.store)
 
 
+@pytest.mark.time
 def test_an_image_that_kills_workers_of_dask(
     dataset: Dataset, small: Settings, tmp_path: Path
 ) -> None:
     environment = killed_by(dataset, "page_011.jpg", tmp_path)
     with dask(tmp_path / "cluster", environment) as cluster:
         there = on(cluster, small, tmp_path / "other")
+        with pytest.raises(InputError, match=r"page_011\.jpg: kills the worker that computes it"):
+            build("val", dataset.source, there)
         watcher = AtFirst(lambda: None)
         report = build("val", dataset.source, there, skip_bad=True, progress=watcher)
     assert report.samples == 23

@@ -66,6 +66,7 @@ def halves(numbers: list[int]) -> list[list[int]]:
     return [numbers[:half], numbers[half:]] if half else []
 
 
+@pytest.mark.time
 @pytest.mark.proc
 def test_what_kills_workers_is_found_by_halves() -> None:
     notices: list[str] = []
@@ -76,6 +77,7 @@ def test_what_kills_workers_is_found_by_halves() -> None:
     assert "workers are lost to task 12; looking for what it is in it" in notices
 
 
+@pytest.mark.time
 @pytest.mark.proc
 def test_workers_that_are_lost_to_nothing_in_particular() -> None:
     halving = Halving(halves, lambda numbers: numbers, lambda numbers: f"task {numbers[0]}")
@@ -92,15 +94,10 @@ def _too_much(numbers: list[int]) -> list[int]:
 
 @pytest.mark.proc
 def test_an_image_that_kills_workers(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
-    small = settings.model_copy(update={"shard_length": 4})
+    small = settings.model_copy(update={"shard_length": 2})
     environment = killed_by(dataset, "page_011.jpg", tmp_path)
     store = tmp_path / "other"
-    words = [*command(dataset, small, store), "--jobs", "2"]
-    refused = subprocess.run(words, capture_output=True, text=True, env=environment)
-    assert refused.returncode == 2
-    assert f"error: {dataset.images}/page_011.jpg: kills the worker" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    words.append("--skip-bad")
+    words = [*command(dataset, small, store), "--jobs", "2", "--skip-bad"]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["samples"] == 23
