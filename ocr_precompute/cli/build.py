@@ -212,22 +212,16 @@ def build(
         given |= {"jobs": jobs, "backend": backend, "scheduler": scheduler, "monitor": monitor}
         given |= {"metrics_port": metrics_port, "metrics_file": metrics_file, "profile": profile}
         settings = load_settings(config, {**given, "fail_on_alert": fail_on_alert})
+        asked: dict[str, Any] = {"skip_bad": skip_bad, "strict": strict, "dry_run": dry_run}
+        asked |= {"part": part, "finish": finish}
         if report_file:
             check_local(report_file, "--report")
         source = source_to_build(settings, split, images, annotations, format_name)
         source = marked(source, ignore_label, ignore_text, keep_label, strip_prefix, unannotated)
         with BuildScreen(report_file) as screen:
+            every_name = report_file is not None
             report = building.build(
-                split,
-                source,
-                settings,
-                skip_bad=skip_bad,
-                strict=strict,
-                dry_run=dry_run,
-                every_name=report_file is not None,
-                part=part,
-                finish=finish,
-                progress=screen,
+                split, source, settings, every_name=every_name, progress=screen, **asked
             )
         _end(report, settings, as_json)
 

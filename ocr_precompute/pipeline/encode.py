@@ -81,7 +81,7 @@ class ShardTask:
 
 
 def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult]]:
-    """Build the plan's shards in parallel, longest first.
+    """Build the plan's shards in parallel; nothing for a dry run. To finish parts, gather them.
 
     An image that cannot be decoded is found here: if bad images are skipped, what is left is
     planned again.
@@ -90,6 +90,10 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
     """
     settings, watch = request.settings, request.watch
     results: dict[str, ShardResult] = {}
+    if request.finish:
+        return gather(request, planned), results
+    if request.dry_run:
+        return planned, results
     while True:
         forget_unnamed(request.storage, [shard.key for shard in planned.shards])
         bad: list[tuple[str, str]] = []
@@ -278,12 +282,8 @@ def encode_shard(task: ShardTask) -> ShardResult:
                     storage.place(writer.finish(Records.of(rows), parameters), shard_name(key))
     except OSError as error:
         raise unwritable(storage, error) from error
-    computed, copied = (0, 0) if bad else (len(rows) - copied, copied)
-    return ShardResult(
-        *(key, computed, copied, tuple(bad)),
-        recorded=recorded.totals(),
-        stretches=recorded.stretches(),
-    )
+    done = (0, 0) if bad else (len(rows) - copied, copied)
+    return ShardResult(key, *done, tuple(bad), 0, recorded.totals(), recorded.stretches())
 
 
 def _is_there(task: ShardTask) -> bool:

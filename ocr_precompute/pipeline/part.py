@@ -35,3 +35,11 @@ class Part:
         Which shards exist already has no say in it, so that all parts agree whenever they run.
         """
         return frozenset(keys).difference(keys[self.number - 1 :: self.of])
+
+
+def chosen_part(text: str | None, finish: bool) -> Part | None:
+    """The part that a build is asked for. Raises InputError for one that would also finish."""
+    if text and finish:
+        reason = "give one of them: parts build, and --finish publishes when all are done"
+        raise InputError([Problem("config", "command line", "--part, --finish", reason)])
+    return Part.parse(text) if text else None

@@ -11,8 +11,8 @@ from ocr_precompute.monitoring.monitor import Seen
 from ocr_precompute.monitoring.resources import Resources
 from ocr_precompute.monitoring.rules import Alert
 from ocr_precompute.pipeline.encode import ShardResult
-from ocr_precompute.pipeline.part import Part
 from ocr_precompute.pipeline.plan import Plan
+from ocr_precompute.pipeline.request import Request
 from ocr_precompute.profiling.verdict import Verdict
 from ocr_precompute.runtime.stages import Totals
 from ocr_precompute.understood import Understood
@@ -63,6 +63,7 @@ class BuildReport:
     @classmethod
     def of(
         cls,
+        request: Request,
         manifest: Manifest,
         planned: Plan,
         results: Mapping[str, ShardResult],
@@ -70,14 +71,12 @@ class BuildReport:
         seen: Seen,
         *,
         up_to_date: bool,
-        dry_run: bool,
-        part: Part | None,
         seconds: float,
     ) -> BuildReport:
         """The report of a build. results: of the shards that were built. seen: by the build's
         monitor.
         """
-        done = _would_do(planned) if dry_run else _has_done(planned, results)
+        done = _would_do(planned) if request.dry_run else _has_done(planned, results)
         built, computed, copied = done
         return cls(
             split=manifest.split,
@@ -92,8 +91,8 @@ class BuildReport:
             understood=manifest.understood,
             damaged=manifest.damaged,
             up_to_date=up_to_date,
-            dry_run=dry_run,
-            part=str(part) if part else None,
+            dry_run=request.dry_run,
+            part=str(request.part) if request.part else None,
             seconds=round(seconds, 3),
             recorded=recorded,
             resources=seen.total if seen.total.seconds else None,

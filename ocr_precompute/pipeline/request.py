@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
@@ -29,7 +30,6 @@ class Request:
     source: Source
     settings: Settings
     storage: Storage
-    parameters: Parameters
     published: Manifest | None
     tag: str | None
     strict: bool
@@ -40,6 +40,11 @@ class Request:
     events: int = 0
     part: Part | None = None
     finish: bool = False
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """What goes into keys."""
+        return self.settings.parameters
 
     @property
     def publishes(self) -> bool:
