@@ -37,7 +37,7 @@ from ocr_precompute.parameters import (
     Shuffle,
 )
 
-Backend = Literal["loky", "threading", "sequential"]
+Backend = Literal["loky", "threading", "sequential", "dask", "ray"]
 Unannotated = Literal["skip", "empty", "error"]
 SkipBad = Literal["no", "polygon", "image"]
 
@@ -321,6 +321,11 @@ class Settings(Frozen):
         default=None, ge=1, description="workers; default: one a core, fewer for little work"
     )
     backend: Backend = "loky"
+    scheduler: str | None = Field(
+        default=None,
+        description="address of a cluster, for the backends dask and ray; ray without one takes "
+        "the cluster that runs on this machine, or starts one",
+    )
     monitor: bool = Field(default=True, description="look at what a build uses, and raise alerts")
     monitor_interval: float = Field(
         default=1.0, ge=0.01, le=3600, description="seconds from look to look"
@@ -346,6 +351,14 @@ class Settings(Frozen):
         names += ["fail_on_alert"] if self.fail_on_alert else []
         if names and not self.monitor:
             raise ValueError(f"monitor is off, which {' and '.join(names)} cannot do without")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_of_a_cluster(self) -> Settings:
+        if self.backend == "dask" and not self.scheduler:
+            raise ValueError("backend dask needs a scheduler: the address of `dask scheduler`")
+        if self.scheduler and self.backend not in ("dask", "ray"):
+            raise ValueError("scheduler is for the backends dask and ray; choose one of them")
         return self
 
     @field_validator("size", mode="before")

@@ -58,8 +58,8 @@ def _namespaces() -> str:
 
 
 def _cluster() -> str:
-    found = importlib.util.find_spec("distributed") or importlib.util.find_spec("ray")
-    return "" if found else "neither Dask nor Ray is installed"
+    missing = [name for name in ("distributed", "ray") if not importlib.util.find_spec(name)]
+    return f"not installed: {', '.join(missing)}" if missing else ""
 
 
 def _package(name: str) -> str:
@@ -87,7 +87,7 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "gpu": ("a CUDA device", _gpu),
     "browser": ("a Chromium browser, and Playwright to drive it", _browser),
     "namespaces": ("user, mount and network namespaces of Linux", _namespaces),
-    "cluster": ("a cluster engine, Dask or Ray", _cluster),
+    "cluster": ("the cluster engines, Dask and Ray", _cluster),
     "mmengine": ("MMEngine", lambda: _package("mmengine")),
     "datasets": ("datasets, of Hugging Face", lambda: _package("datasets")),
     "proc": ("processes shown in /proc", _proc),

@@ -23,8 +23,9 @@ from ocr_precompute.monitoring import exporter
 from ocr_precompute.monitoring.exporter import MetricsFile, MetricsPort
 from ocr_precompute.monitoring.monitor import Seen
 from ocr_precompute.monitoring.processes import Machine
-from ocr_precompute.pipeline import engines, watching
+from ocr_precompute.pipeline import watching
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.pipeline.engines import running as engines
 from ocr_precompute.pipeline.plan import Plan
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.runtime.stages import Totals, recording, stage

@@ -61,7 +61,19 @@ SizeOption = Annotated[str | None, typer.Option(help="Canonical size, 640 or HxW
 DecodeOption = Annotated[
     Decode | None, typer.Option(help="reduced: let the JPEG decoder shrink large scans first.")
 ]
-BackendOption = Annotated[Backend | None, typer.Option(help="How workers run.")]
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(help="Where workers run: on this machine, or on a cluster of Dask or Ray."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Of the cluster, for --backend dask or ray; ray without one takes the cluster of this "
+        "machine, or starts one.",
+    ),
+]
 UnannotatedOption = Annotated[
     Unannotated | None,
     typer.Option(
@@ -77,6 +89,21 @@ SkipBadOption = Annotated[
         "--skip-bad",
         help="Skip bad images, make bad polygons don't-care, record both. "
         "With --skip-bad=image an image with a bad polygon is skipped too.",
+    ),
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Build only the I-th of N parts of what is missing, and publish nothing; parts may "
+        "run anywhere, at any time. --finish publishes.",
+    ),
+]
+FinishOption = Annotated[
+    bool,
+    typer.Option(
+        "--finish", help="Build nothing, publish what all parts have built; refused if any lacks."
     ),
 ]
 StrictOption = Annotated[
@@ -154,10 +181,13 @@ def build(
     decode: DecodeOption = None,
     jobs: JobsOption = None,
     backend: BackendOption = None,
+    scheduler: SchedulerOption = None,
     unannotated: UnannotatedOption = None,
     dry_run: PlanOnlyOption = False,
     skip_bad: SkipBadOption = None,
     strict: StrictOption = False,
+    part: PartOption = None,
+    finish: FinishOption = False,
     report_file: ReportOption = None,
     monitor: MonitorOption = None,
     metrics_port: MetricsPortOption = None,
@@ -179,23 +209,19 @@ def build(
         from ocr_precompute.pipeline import build as building
 
         given: dict[str, Any] = {"store": store, "recipe": recipe, "size": size, "decode": decode}
-        given |= {"jobs": jobs, "backend": backend, "monitor": monitor}
+        given |= {"jobs": jobs, "backend": backend, "scheduler": scheduler, "monitor": monitor}
         given |= {"metrics_port": metrics_port, "metrics_file": metrics_file, "profile": profile}
         settings = load_settings(config, {**given, "fail_on_alert": fail_on_alert})
+        asked: dict[str, Any] = {"skip_bad": skip_bad, "strict": strict, "dry_run": dry_run}
+        asked |= {"part": part, "finish": finish}
         if report_file:
             check_local(report_file, "--report")
         source = source_to_build(settings, split, images, annotations, format_name)
         source = marked(source, ignore_label, ignore_text, keep_label, strip_prefix, unannotated)
         with BuildScreen(report_file) as screen:
+            every_name = report_file is not None
             report = building.build(
-                split,
-                source,
-                settings,
-                skip_bad=skip_bad,
-                strict=strict,
-                dry_run=dry_run,
-                every_name=report_file is not None,
-                progress=screen,
+                split, source, settings, every_name=every_name, progress=screen, **asked
             )
         _end(report, settings, as_json)
 
@@ -250,17 +276,18 @@ class BuildScreen(Progress):
     def planned(self, plan: Plan) -> None:
         """Start the bar, at what is there already."""
         missing = sum(len(shard.samples) for shard in plan.to_build)
-        self._built, self._reused = 0, len(plan.shards) - len(plan.to_build)
+        own = sum(shard.key not in plan.others for shard in plan.shards)
+        self._built, self._reused = 0, own - len(plan.to_build)
         self._progress.reset(
             self._task, total=missing, description="encoding", detail=self._detail()
         )
 
     def encoded(self, result: ShardResult) -> None:
         """Advance the bar by one shard."""
-        self._built += 1
-        self._progress.update(
-            self._task, advance=result.computed + result.copied, detail=self._detail()
-        )
+        self._built += not (result.bad or result.found)
+        self._reused += bool(result.found)
+        rows = result.computed + result.copied + result.found
+        self._progress.update(self._task, advance=rows, detail=self._detail())
 
     def notice(self, message: str) -> None:
         """One line above the bar."""
@@ -300,10 +327,13 @@ def print_build(report: BuildReport, settings: Settings) -> None:
         say(f"{report.split}: up to date, {counts}, {report.seconds:.1f} s")
     else:
         verb = "would build" if report.dry_run else "built"
+        what = f"{report.split}, part {report.part}" if report.part else report.split
         say(
-            f"{report.split}: {verb} {report.built} shards ({report.computed} samples computed, "
+            f"{what}: {verb} {report.built} shards ({report.computed} samples computed, "
             f"{report.copied} copied), reused {report.reused}; {counts}, {report.seconds:.1f} s"
         )
+    if report.part and not report.up_to_date:
+        say("nothing is published before all parts are done and `build --finish` has run")
     if report.built and not report.dry_run:
         say(work_line(report.recorded))
     if report.resources and report.built and not report.dry_run:

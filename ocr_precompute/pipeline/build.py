@@ -10,6 +10,8 @@ import time
 
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.pipeline.encode import encode
+from ocr_precompute.pipeline.engines.local import as_joblib_is_set
+from ocr_precompute.pipeline.part import chosen_part
 from ocr_precompute.pipeline.plan import plan
 from ocr_precompute.pipeline.profile import check_profile, events_wanted, profiled
 from ocr_precompute.pipeline.progress import Progress
@@ -40,21 +42,22 @@ def build(
     strict: bool = False,
     dry_run: bool = False,
     every_name: bool = False,
+    part: str | None = None,
+    finish: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build or update one split of a store.
 
     skip_bad: as in Settings, over what the settings and the source say; True is `polygon`.
     strict: refuse damaged images and what is legal and probably not meant. every_name: tell
-    progress all names of what was understood, and not the worst alone.
+    progress all names of what was understood, and not the worst alone. part: `I/N`, only build the
+    I-th of N parts, anywhere; finish: only publish what all parts have built.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
-    written, WorkerError if a worker is lost. Whatever it raises, the split that was published
+    written, WorkerError if workers are lost. Whatever it raises, the split that was published
     before is intact, and finished shards are used by the next build.
     """
     started = time.perf_counter()
-    if not is_split_name(split):
-        raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
-    check_profile(settings)
+    settings = _checked(split, settings)
     watcher, events = progress or Progress(), events_wanted(settings)
     storage = storage_of(settings)
     with (
@@ -68,7 +71,6 @@ def build(
             source=_ruled(source, settings, skip_bad),
             settings=settings,
             storage=storage,
-            parameters=settings.parameters,
             published=published,
             tag=tag,
             strict=strict,
@@ -77,20 +79,28 @@ def build(
             progress=watcher,
             watch=watch,
             events=events,
+            part=chosen_part(part, finish),
+            finish=finish,
         )
         with stage("scan"):
             scanned = scan_request(request)
         with stage("plan"):
-            planned, results = plan(request, scanned), None
-        if not dry_run:
-            planned, results = encode(request, planned)
+            planned = plan(request, scanned)
+        planned, results = encode(request, planned)
         with stage("publish"):
             manifest, up_to_date = publish(request, planned)
     seconds, totals = time.perf_counter() - started, recorded.totals()
-    report = BuildReport.of(
-        manifest, planned, results, totals, watch.seen, up_to_date=up_to_date, seconds=seconds
-    )
-    return profiled(report, settings, results or {}, recorded.stretches())
+    of = request, manifest, planned, results, totals, watch.seen
+    report = BuildReport.of(*of, up_to_date=up_to_date, seconds=seconds)
+    return profiled(report, settings, results, recorded.stretches())
+
+
+def _checked(split: str, settings: Settings) -> Settings:
+    """The settings, with what is set around the build. Raises InputError if they cannot be used."""
+    if not is_split_name(split):
+        raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
+    check_profile(settings)
+    return as_joblib_is_set(settings)
 
 
 def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) -> Source:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import joblib
 
-from ocr_precompute.errors import ImageError, InputError
+from ocr_precompute.errors import ImageError, InputError, StoreError
 from ocr_precompute.format.chunks import encode_chunk
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import ShardWriter, StoredShard
 from ocr_precompute.images.files import image_problem
 from ocr_precompute.parameters import Parameters
-from ocr_precompute.pipeline.engines import run
+from ocr_precompute.pipeline.engines.cluster import connected
+from ocr_precompute.pipeline.engines.proof import proof_for
+from ocr_precompute.pipeline.engines.protocol import Halving
+from ocr_precompute.pipeline.engines.running import run, run_on
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
-from ocr_precompute.pipeline.scan import without_bad
+from ocr_precompute.pipeline.scan import skips, without_bad
 from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
 from ocr_precompute.samples import Sample
+from ocr_precompute.storage.folder import Folder
 from ocr_precompute.storage.locks import unwritable
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import forget_unnamed, shard_name
@@ -32,6 +37,10 @@ from ocr_precompute.targets.sample import compute_sample
 
 log = logging.getLogger(__name__)
 
+_KILLS = (
+    "kills the worker that computes it (a crash of its decoder, or out of memory); remove it, or "
+    "leave it out with --skip-bad"
+)
 _WORTH_A_WORKER = 64  # samples to compute; starting a worker takes as long as some fifty
 
 
@@ -39,14 +48,16 @@ _WORTH_A_WORKER = 64  # samples to compute; starting a worker takes as long as s
 class ShardResult:
     """What encoding one shard came to: rows computed and copied, or the images in its way.
 
-    bad: (name, reason) of images that cannot be decoded; the shard is not written then. recorded:
-    where its time went. stretches: when, if the task asked for it.
+    bad: (name, reason) of images that cannot be decoded; the shard is not written then. found: rows
+    of a shard that another build has written meanwhile. recorded: where its time went. stretches:
+    when, if the task asked for it.
     """
 
     key: str
     computed: int
     copied: int
     bad: tuple[tuple[str, str], ...] = ()
+    found: int = 0
     recorded: Totals = field(default=Totals(), compare=False)
     stretches: tuple[Stretch, ...] = field(default=(), compare=False, repr=False)
 
@@ -55,7 +66,8 @@ class ShardResult:
 class ShardTask:
     """All that encoding one shard depends on. donors: rows of it that can be copied.
 
-    events: the most to give back with the result; they change nothing that is written.
+    events: the most to give back with the result; they change nothing that is written. anew: also
+    if the shard is there by now. trial: do all of it, and write nothing that stays.
     """
 
     storage: Storage
@@ -64,10 +76,12 @@ class ShardTask:
     max_pixels: int
     donors: Rows
     events: int = 0
+    anew: bool = True
+    trial: bool = False
 
 
 def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult]]:
-    """Build the plan's shards in parallel, longest first.
+    """Build the plan's shards in parallel; nothing for a dry run. To finish parts, gather them.
 
     An image that cannot be decoded is found here: if bad images are skipped, what is left is
     planned again.
@@ -76,23 +90,69 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
     """
     settings, watch = request.settings, request.watch
     results: dict[str, ShardResult] = {}
+    if request.finish:
+        return gather(request, planned), results
+    if request.dry_run:
+        return planned, results
     while True:
         forget_unnamed(request.storage, [shard.key for shard in planned.shards])
         bad: list[tuple[str, str]] = []
         tasks, jobs = _tasks(request, planned), settings.jobs or _useful_workers(planned)
         watch.encoding()
-        notice = request.progress.notice
-        for result in run(encode_shard, tasks, jobs, settings.backend, notice, watch.crowded):
+        for result in _results(request, tasks, jobs):
             _log_result(result)
             add(result.recorded, result.stretches)
             bad += result.bad
-            if not result.bad:
+            if not (result.bad or result.found):
                 results[result.key] = replace(result, stretches=())
             watch.encoded(result.computed + result.copied)
             request.progress.encoded(result)
         if not bad:
             return planned, results
-        planned = plan(request, without_bad(planned.scan, bad, request.source))
+        planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+
+
+def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[ShardResult]:
+    """Results as they come, from wherever tasks run."""
+    settings, notice = request.settings, request.progress.notice
+    if settings.backend in ("dask", "ray"):
+        return _on_cluster(request, tasks) if tasks else iter(())
+    crowded = request.watch.crowded
+    apart = skips(request.source)  # also what kills workers, which this process has to outlive
+    return run(encode_shard, tasks, jobs, settings.backend, notice, crowded, _HALVING, apart)
+
+
+def _on_cluster(request: Request, tasks: list[ShardTask]) -> Iterator[ShardResult]:
+    images = {s.folder: (s.path, s.digest.hex()) for t in tasks for s in t.plan.samples}
+    with proof_for(tasks[0].storage, tuple(images.values())) as proof:
+        cluster, notice = connected(request.settings, proof), request.progress.notice
+        yield from run_on(cluster, encode_shard, tasks, notice, _HALVING)
+
+
+def gather(request: Request, planned: Plan) -> Plan:
+    """The plan of a split of which other builds have made all shards, each a part.
+
+    Images that they skipped are skipped here, too: of shards that are missing it is looked whether
+    it is for those.
+    Raises StoreError if shards are missing for another reason.
+    """
+    while missing := len(planned.to_build):
+        bad: list[tuple[str, str]] = []
+        if skips(request.source):
+            for result in map(encode_shard, _tasks(request, planned, trial=True)):
+                bad += result.bad
+                missing -= bool(result.bad)
+                if not result.bad:
+                    break
+        if missing:
+            samples = sum(len(shard.samples) for shard in planned.to_build)
+            raise StoreError(
+                f"{missing} of {len(planned.shards)} shards of split {request.split!r} are missing "
+                f"({samples} samples); nothing was published. Run the parts again that failed or "
+                "were left out, then --finish: a part that is complete ends soon"
+            )
+        planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+    return planned
 
 
 def _useful_workers(planned: Plan) -> int:
@@ -106,25 +166,60 @@ def useful_workers(samples: int) -> int:
     return min(cores, 1 + samples // _WORTH_A_WORKER)
 
 
-def _tasks(request: Request, planned: Plan) -> list[ShardTask]:
-    donors = planned.donors
+def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTask]:
+    """Tasks for workers in any folder, long ones before short ones.
+
+    Those of about one length are in an order that no other build has, so that of two builds at once
+    each finds done what the other one has come to first.
+    """
+    donors, storage = planned.donors, request.storage
+    if storage.folder:
+        storage = Folder(storage.folder.absolute())
+    shards = random.sample(planned.to_build, len(planned.to_build))
+    shards.sort(key=lambda shard: -len(shard.samples).bit_length())
     return [
         ShardTask(
-            request.storage,
-            shard,
+            storage,
+            replace(shard, samples=tuple(_absolute(sample) for sample in shard.samples)),
             request.parameters,
             request.settings.max_pixels,
             {h: donors[h] for h in shard.hashes if h in donors},
             request.events,
+            anew=False,
+            trial=trial,
         )
-        for shard in sorted(planned.to_build, key=lambda shard: -len(shard.samples))
+        for shard in shards
     ]
+
+
+def _absolute(sample: Sample) -> Sample:
+    folder = sample.folder
+    return sample if folder.is_absolute() else replace(sample, folder=folder.absolute())
+
+
+def _halves(task: ShardTask) -> list[ShardTask]:
+    """Two trials of half the images each; nothing if there is but one."""
+    samples, hashes = task.plan.samples, task.plan.hashes
+    half = len(samples) // 2
+    cuts = (slice(half), slice(half, None)) if half else ()
+    plans = [ShardPlan(task.plan.key, samples[cut], hashes[cut]) for cut in cuts]
+    return [replace(task, plan=each, trial=True) for each in plans]
+
+
+def _killed(task: ShardTask) -> ShardResult:
+    """What a task comes to, with one image, that workers are lost to."""
+    return ShardResult(task.plan.key, 0, 0, ((task.plan.samples[0].name, _KILLS),))
+
+
+_HALVING = Halving(_halves, _killed, lambda task: f"shard {task.plan.key[:16]}")
 
 
 def _log_result(result: ShardResult) -> None:
     for name, reason in result.bad:
         log.info("shard %s: not written, image %s %s", result.key[:16], name, reason)
-    if not result.bad:
+    if result.found:
+        log.info("shard %s: another build has written it", result.key[:16])
+    elif not result.bad:
         log.info(
             "shard %s: written, %d samples computed and %d copied in %.2f s",
             *(result.key[:16], result.computed, result.copied, result.recorded.seconds),
@@ -139,6 +234,8 @@ def encode_shard(task: ShardTask) -> ShardResult:
     Raises StoreError if the shard cannot be written, InputError if an image changed since the scan.
     """
     storage = task.storage
+    if not task.anew and _is_there(task):
+        return ShardResult(task.plan.key, 0, 0, found=len(task.plan.samples))
 
     @lru_cache(maxsize=4)
     def opened(name: str) -> StoredShard:
@@ -163,7 +260,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                 else:
                     data = _source_bytes(sample)
                     try:
-                        computed = compute_sample(
+                        sampled = compute_sample(
                             sample.name, data, sample.polygons, parameters, task.max_pixels
                         )
                     except ImageError as error:
@@ -171,22 +268,33 @@ def encode_shard(task: ShardTask) -> ShardResult:
                         continue
                     with stage("pack"):
                         chunks = {
-                            name: encode_chunk(getattr(computed, name), parameters.compression)
+                            name: encode_chunk(getattr(sampled, name), parameters.compression)
                             for name in MAPS
                         }
-                    record = SampleRecord.of(computed, geometry)
+                    record = SampleRecord.of(sampled, geometry)
                 log.debug("%s: %s", sample.name, "copied" if donated else "computed")
                 rows.append(replace(record, name=sample.name))
                 with stage("write"):
                     writer.append(chunks)
             recorded.about(key)
-            if not bad:
+            if not (bad or task.trial):
                 with stage("write"):
                     storage.place(writer.finish(Records.of(rows), parameters), shard_name(key))
     except OSError as error:
         raise unwritable(storage, error) from error
     done = (0, 0) if bad else (len(rows) - copied, copied)
-    return ShardResult(key, *done, tuple(bad), recorded.totals(), recorded.stretches())
+    return ShardResult(key, *done, tuple(bad), 0, recorded.totals(), recorded.stretches())
+
+
+def _is_there(task: ShardTask) -> bool:
+    """Whether somebody else has written the shard since it was planned."""
+    name, folder = shard_name(task.plan.key), task.storage.folder
+    if folder:
+        return (folder / name).is_file()
+    try:
+        return task.storage.size(name) > 0
+    except FileNotFoundError:
+        return False
 
 
 def _source_bytes(sample: Sample) -> bytes:

@@ -38,7 +38,7 @@ class Plan:
     """All shards of a split in order, which of them to build, and rows that need no computing.
 
     scan: what is planned for. donors: where such rows lie. understood: what the annotations came
-    to.
+    to. others: keys of shards that are left to other parts of the build.
     """
 
     scan: Scan
@@ -46,6 +46,7 @@ class Plan:
     to_build: tuple[ShardPlan, ...]
     donors: Rows
     understood: Understood
+    others: frozenset[str] = frozenset()
 
     @property
     def data_hash(self) -> str:
@@ -53,14 +54,19 @@ class Plan:
         return data_hash(shard.key for shard in self.shards)
 
 
-def plan(request: Request, scanned: Scan) -> Plan:
+def plan(request: Request, scanned: Scan, before: Plan | None = None) -> Plan:
     """What is to be done for the samples, and what was understood of them, told to the watcher.
 
+    before: what was planned until some samples turned out bad. Of a build in parts, what becomes of
+    the shards around those is done by the part that had them, for no other one knows.
     Raises InputError, if the request is strict, for what is legal and probably not meant.
     """
     settings, published = request.settings, request.published
     shards = tuple(cut_shards(scanned.samples, request.parameters, settings.shard_length))
-    to_build, donors = work_left(request.storage, shards, published)
+    others = before.others if before else frozenset[str]()
+    if request.part and not before:
+        others = request.part.others([shard.key for shard in shards])
+    to_build, donors = work_left(request.storage, shards, published, others)
     log.info(
         "%d samples in %d shards: %d are there, %d to build, %d rows to copy",
         *(len(scanned.samples), len(shards), len(shards) - len(to_build), len(to_build)),
@@ -77,7 +83,7 @@ def plan(request: Request, scanned: Scan) -> Plan:
     request.progress.understood(understood, scanned.skipped)
     if request.strict:
         refuse_suspicions(understood, request.parameters, request.source.annotations)
-    planned = Plan(scanned, shards, to_build, donors, understood)
+    planned = Plan(scanned, shards, to_build, donors, understood, others)
     request.progress.planned(planned)
     return planned
 
@@ -93,15 +99,18 @@ def cut_shards(
 
 
 def work_left(
-    storage: Storage, shards: Sequence[ShardPlan], published: Manifest | None
+    storage: Storage,
+    shards: Sequence[ShardPlan],
+    published: Manifest | None,
+    others: frozenset[str] = frozenset(),
 ) -> tuple[tuple[ShardPlan, ...], Rows]:
     """The shards that are not there yet, and where rows of theirs lie already.
 
     published: the split's manifest, whose shards are the likeliest to hold such rows. Behind a URL
-    no other shards are opened, for that takes a request each.
+    no other shards are opened, for that takes a request each. others: keys of shards to leave out.
     """
     existing = shard_keys(storage)
-    to_build = tuple(shard for shard in shards if shard.key not in existing)
+    to_build = tuple(s for s in shards if s.key not in existing and s.key not in others)
     wanted = {geometry for shard in to_build for geometry in shard.hashes}
     if not wanted:
         return to_build, {}

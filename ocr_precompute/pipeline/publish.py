@@ -49,8 +49,8 @@ def to_go_by(
 def publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
     """Give the split the manifest of what was planned and built.
 
-    Nothing is written for a dry run, nor if the split is up to date. If somebody else has published
-    it since this build began, what they published is gone by, once.
+    Nothing is written for a dry run or a part, nor if the split is up to date. If somebody else has
+    published it since this build began, what they published is gone by, once.
     Returns the manifest, and whether the split was up to date. Raises InputError, if the request is
     strict, for damaged images, StoreError if a shard is missing, or others publish again and again.
     """
@@ -86,9 +86,9 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
         "split %s: data hash %s, %s",
         request.split,
         manifest.data_hash,
-        "up to date" if up_to_date else "not published, a dry run" if request.dry_run else "new",
+        "up to date" if up_to_date else "new" if request.publishes else "not published",
     )
-    if not request.dry_run:
+    if request.publishes:
         record_source(storage, request.split, request.source)  # first: if not, nothing is published
         if not up_to_date:
             bytes_of = {part.key: data for part, data in parts.items()}
@@ -107,13 +107,14 @@ def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
     """The split's damaged images, in order.
 
     The split's manifest speaks for the shards it names; all others are looked at, and so nothing is
-    published that is not there. For a dry run those that are not there are left out.
+    published that is not there. For a dry run those that are not there are left out, for a part
+    those of others.
     Raises StoreError if one cannot be read.
     """
     published = request.published
     known = {entry.key for entry in published.shards} if published else set()
     told = {each.sample: each for each in published.damaged} if published else {}
-    new = [shard for shard in planned.shards if shard.key not in known]
+    new = [s for s in planned.shards if s.key not in known and s.key not in planned.others]
     with ThreadPoolExecutor(1 if request.storage.folder else _AT_ONCE) as threads:
         of_new = dict(zip(new, threads.map(partial(_damaged_of, request), new), strict=True))
     found: list[Damaged] = []
@@ -121,7 +122,7 @@ def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
         if shard.key in known:
             found += [told[each.name] for each in shard.samples if each.name in told]
         else:
-            found += of_new[shard]
+            found += of_new.get(shard, [])
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from ocr_precompute.monitoring.resources import Resources
 from ocr_precompute.monitoring.rules import Alert
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.pipeline.plan import Plan
+from ocr_precompute.pipeline.request import Request
 from ocr_precompute.profiling.verdict import Verdict
 from ocr_precompute.runtime.stages import Totals
 from ocr_precompute.understood import Understood
@@ -23,6 +24,8 @@ class BuildReport:
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
     left out. understood: what the annotations came to. damaged: samples whose images are damaged.
+    part: the part that was built, I/N, whose shards `built` and `reused` count then; nothing was
+    published.
     seconds: wall clock. recorded: where the time of all workers together went. resources: what they
     used; None if nobody looked. alerts: that were raised. verdict: what bounded the build, and
     profile: the page that says it; None if it was not asked for, or there is none.
@@ -41,6 +44,7 @@ class BuildReport:
     damaged: tuple[Damaged, ...]
     up_to_date: bool
     dry_run: bool
+    part: str | None
     seconds: float
     recorded: Totals = field(default=Totals(), compare=False)
     resources: Resources | None = field(default=None, compare=False)
@@ -59,19 +63,20 @@ class BuildReport:
     @classmethod
     def of(
         cls,
+        request: Request,
         manifest: Manifest,
         planned: Plan,
-        results: Mapping[str, ShardResult] | None,
+        results: Mapping[str, ShardResult],
         recorded: Totals,
         seen: Seen,
         *,
         up_to_date: bool,
         seconds: float,
     ) -> BuildReport:
-        """The report of a build. results: of the shards that were built; None for a dry run.
-        seen: by the build's monitor.
+        """The report of a build. results: of the shards that were built. seen: by the build's
+        monitor.
         """
-        done = _would_do(planned) if results is None else _has_done(planned, results)
+        done = _would_do(planned) if request.dry_run else _has_done(planned, results)
         built, computed, copied = done
         return cls(
             split=manifest.split,
@@ -79,14 +84,15 @@ class BuildReport:
             samples=manifest.samples,
             shards=len(manifest.shards),
             built=built,
-            reused=len(manifest.shards) - built,
+            reused=sum(shard.key not in planned.others for shard in planned.shards) - built,
             computed=computed,
             copied=copied,
             skipped=len(manifest.skipped),
             understood=manifest.understood,
             damaged=manifest.damaged,
             up_to_date=up_to_date,
-            dry_run=results is None,
+            dry_run=request.dry_run,
+            part=str(request.part) if request.part else None,
             seconds=round(seconds, 3),
             recorded=recorded,
             resources=seen.total if seen.total.seconds else None,

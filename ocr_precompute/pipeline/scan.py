@@ -78,7 +78,7 @@ def scan(
     with stage("annotations"):
         reading = read_source(source)
     annotations, problems = reading.annotations, list(reading.problems)
-    skips = _skips(source)
+    skipping = skips(source)
     folders = {f"{part.name}/": part.images for part in source.parts} if source.others else {}
     log.info("%d images to look at", len(annotations))
 
@@ -105,7 +105,7 @@ def scan(
                 if isinstance(result, Problem):
                     problems.append(result)
                 elif bad := (known or {}).get((result.name, result.digest.hex())):
-                    if not skips:
+                    if not skipping:
                         problems.append(image_problem(result.path, result.name, bad.reason))
                     skipped.append(bad)
                 else:
@@ -180,14 +180,15 @@ def _inside(text: str, source: Source) -> str:
     return text.replace(f"{folder}{os.sep}", "").replace(folder, source.annotations.name)
 
 
-def _skips(source: Source) -> bool:
+def skips(source: Source) -> bool:
+    """Whether bad images of the source are left out."""
     return all(part.rules and part.rules.skip_bad != "no" for part in source.parts)
 
 
 def raise_unless_usable(source: Source, problems: list[Problem], some: bool) -> None:
     """Raise InputError for problems that the source does not skip, or if nothing is left of it."""
     fatal = [p for p in problems if p.kind not in ("image", "polygon")]
-    if fatal or (problems and not _skips(source)):
+    if fatal or (problems and not skips(source)):
         raise InputError(problems)
     if not some:
         reason = "holds no usable annotated image; nothing to build"
@@ -202,7 +203,7 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     """
     reading = read_source(source)
     raise_unless_usable(source, reading.problems, True)
-    if not _skips(source):
+    if not skips(source):
         return reading.annotations
 
     def is_good(annotation: Annotation) -> bool:
@@ -272,7 +273,7 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
 
     Raises InputError unless bad images are skipped and some are left.
     """
-    if not _skips(source):
+    if not skips(source):
         raise InputError([image_problem(source.image_path(n), n, reason) for n, reason in bad])
     reasons = dict(bad)
     skipped = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,8 +47,11 @@ class _Keeping(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: Lines = []
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.thread != self._thread:  # which keeps its own
+            return
         line = copy.copy(record)
         line.msg, line.args, line.exc_info = record.getMessage(), None, None
         self.lines.append(line)  # plain text, which can be pickled
@@ -55,7 +59,7 @@ class _Keeping(logging.Handler):
 
 @contextmanager
 def keeping_lines(lowest: int) -> Iterator[Lines]:
-    """Keep what is logged within, from a level on, to be handled by another process."""
+    """Keep what this thread logs within, from a level on, to be handled by another process."""
     handler, before = _Keeping(), _TOP.level
     _TOP.addHandler(handler)
     _TOP.setLevel(lowest)
