@@ -65,9 +65,9 @@ class Machine:
 
 def ends(machine: Machine, start: Setting, most: Setting, noise: Callable[[], float]) -> Setting:
     """The setting that the search ends with. Fails if it takes more than some hundred batches."""
-    looking = search(start, most)
+    looking = search(start, most, machine.cores)
     setting = next(looking)
-    for _ in range(70):
+    for _ in range(80):
         try:
             setting = looking.send(machine.window(setting, noise()))
         except StopIteration as end:

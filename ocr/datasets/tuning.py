@@ -65,12 +65,12 @@ class Window:
 Search = Generator[Setting, Window, Setting]
 
 
-def search(start: Setting, most: Setting) -> Search:
+def search(start: Setting, most: Setting, cores: int) -> Search:
     """Yields the setting to try next, is sent what was seen with it, and returns the one to keep.
 
     First more threads, as long as the training waits, the processor has time left, and it pays;
-    where more do not pay, fewer, as long as they cost nothing. Then more batches ahead, where some
-    are ready and others late.
+    where more do not pay, fewer, as long as they cost nothing; then a thread for each of the cores,
+    if that lies between. Then more batches ahead, where some are ready and others late.
     """
     best = Setting(min(start.threads, most.threads), max(2, min(start.prefetch, most.prefetch)))
     log.info("loader: begins with %s", best)
@@ -94,6 +94,27 @@ def search(start: Setting, most: Setting) -> Search:
         fewest, seen = fewer, tried
         best = fewer if gain > 1 else best
     best = fewest
+    best, seen = yield from _even(best, seen, most, cores)
+    best, seen = yield from _further(best, seen, most)
+    log.info("loader: stays with %s; waited for %.1f %% of the time", best, 100 * seen.waiting)
+    return best
+
+
+Kept = Generator[Setting, Window, tuple[Setting, Window]]
+
+
+def _even(best: Setting, seen: Window, most: Setting, cores: int) -> Kept:
+    """A thread for each core, if steps of twice and half have passed that by and it is better."""
+    even = replace(best, threads=min(cores, most.threads))
+    if not best.threads / 2 < even.threads < 2 * best.threads or even == best:
+        return best, seen
+    gain, tried = yield from _compared(even, best)
+    log.info("loader: %s gives %+d %%", even, round(100 * gain) - 100)
+    return (even, tried) if gain > (1 if even.threads < best.threads else _GAIN) else (best, seen)
+
+
+def _further(best: Setting, seen: Window, most: Setting) -> Kept:
+    """More batches ahead, as long as some are ready and others late, and it pays."""
     while (reason := _why_further(seen)) and best.prefetch < most.prefetch:
         further = replace(best, prefetch=min(2 * best.prefetch, most.prefetch))
         gain, tried = yield from _compared(further, best)
@@ -101,8 +122,7 @@ def search(start: Setting, most: Setting) -> Search:
         if gain < _GAIN:
             break
         best, seen = further, tried
-    log.info("loader: stays with %s; waited for %.1f %% of the time", best, 100 * seen.waiting)
-    return best
+    return best, seen
 
 
 def _why_more(seen: Window) -> str:
@@ -179,7 +199,7 @@ class TunedPace(Pace):
 
     def __init__(self, start: Setting, most: Setting, cores: int) -> None:
         """Search from start on, up to most; cores: that this process may use."""
-        self._search = search(start, most)
+        self._search = search(start, most, cores)
         super().__init__(next(self._search), settled=False)
         self._cores = cores
         self.begin()
