@@ -257,6 +257,17 @@ def parse_size(value: Any) -> Any:
     return size
 
 
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_bytes(value: int | str) -> int:
+    """The bytes that a number, or one with a unit in powers of 1000, means. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?) *([a-zA-Z]{0,2})", str(value).strip())
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError(f"{value!r} is no number of bytes, as in 500000000, 500 MB or 50 GB")
+    return round(float(match[1]) * _UNITS[match[2].upper()])
+
+
 class Packing(Frozen):
     """Compression as a configuration says it."""
 

@@ -162,6 +162,20 @@ def check_sizes(index: ShardIndex, parameters: Parameters) -> None:
             raise ValueError(f"{field} claims to have {found} bytes a sample")
 
 
+def check_whole(file: Bytes) -> None:
+    """Raises ValueError unless a shard's file came as a whole: every checksum in it is compared.
+
+    So does one that was not written by ShardWriter.
+    """
+    index = read_index(file)
+    spans = [
+        *zip(index.starts.ravel().tolist(), index.stops.ravel().tolist(), strict=True),
+        *index.records.values(),
+    ]
+    for start, stop in spans:
+        strip_checksum(file.read(start, stop))
+
+
 def read_record(file: Bytes, index: ShardIndex, field: str) -> np.ndarray:
     """One record array. Raises ValueError if it is damaged."""
     start, stop = index.records[field]

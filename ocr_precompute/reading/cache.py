@@ -48,6 +48,12 @@ class BytesCache:
         held = list(self._held.items())
         return {key: value for (name, key), value in held if name == kind}
 
+    def forget(self, kind: str, key: Hashable) -> None:
+        """Have a value made anew."""
+        with undisturbed:
+            if found := self._held.pop((kind, key), None):
+                self._bytes -= found.nbytes
+
     def _keep(self, key: tuple[str, Hashable], value: Sized) -> None:
         with undisturbed:
             if key in self._held:

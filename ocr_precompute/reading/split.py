@@ -12,9 +12,10 @@ import logging
 import operator
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -29,14 +30,15 @@ from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import Bytes, ShardIndex, read_index
 from ocr_precompute.images.decoding import fitted_size
+from ocr_precompute.reading.ahead import ReadAhead
 from ocr_precompute.reading.cache import BytesCache
 from ocr_precompute.reading.foreign import ForeignShard
-from ocr_precompute.reading.handles import HANDLES
+from ocr_precompute.reading.handles import CACHED, HANDLES
 from ocr_precompute.reading.opened import OpenedShard, open_shard
+from ocr_precompute.reading.shard_cache import ShardCache
 from ocr_precompute.runtime.scratch import scratch
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Polygons
-from ocr_precompute.storage.faults import RemoteError
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import sample_index, shard_name
 
@@ -44,8 +46,25 @@ log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()  # of splits, for what is open of them
 _CHECKSUM, _DECOMPRESS = stage("checksum"), stage("decompress")
 
+T = TypeVar("T")
+
 MOST_CACHED = 2**26
 """Bytes of directories and records of shards that a split keeps in memory."""
+
+
+_AHEAD = 8
+"""Shards to be ahead of the window of shards whose samples are mixed."""
+
+
+class DamagedShardError(StoreError):
+    """A shard does not read well. shard: its number in the split."""
+
+    def __init__(self, message: str, shard: int) -> None:
+        super().__init__(message)
+        self.shard = shard
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.shard)
 
 
 class Split:
@@ -55,10 +74,21 @@ class Split:
     they are first read; the number of open ones is bounded, however many shards there are.
     """
 
-    def __init__(self, storage: Storage, manifest: Manifest, *, checksums: bool = True) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        manifest: Manifest,
+        *,
+        checksums: bool = True,
+        cache: ShardCache | None = None,
+    ) -> None:
         self.manifest = manifest
         self.storage = storage
+        self.cache = cache
+        """Where whole shards are kept on this machine, if anywhere."""
         self._checksums = checksums
+        self._handles = HANDLES if cache is None else CACHED
+        self._ahead: tuple[ReadAhead, ...] = ()
         size = manifest.parameters.size
         self._shapes = {field: (*size, *tail) for field, (_, tail) in MAPS.items()}
         self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
@@ -66,7 +96,7 @@ class Split:
         self._cache = BytesCache(MOST_CACHED)
         # Nothing here may take a lock that a fork could find held.
         self._number = next(_NUMBERS)
-        weakref.finalize(self, HANDLES.close, self._number).atexit = False
+        weakref.finalize(self, self._handles.close, self._number).atexit = False
 
     def __repr__(self) -> str:
         height, width = self.manifest.parameters.size
@@ -74,10 +104,11 @@ class Split:
 
     def close(self) -> None:
         """Close all files; they are opened again when they are read again."""
-        HANDLES.close(self._number)
+        self._handles.close(self._number)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Split, checksums=self._checksums), (self.storage, self.manifest)
+        kept = partial(Split, checksums=self._checksums, cache=self.cache)
+        return kept, (self.storage, self.manifest)
 
     @property
     def memory(self) -> dict[str, object]:
@@ -93,7 +124,7 @@ class Split:
             "sizes": () if known is None else known.sizes,
             "directories": self._cache.held("directory"),
             "records": self._cache.held("records"),
-            "handles": HANDLES.held(self._number),
+            "handles": self._handles.held(self._number),
         }
 
     def __len__(self) -> int:
@@ -193,16 +224,20 @@ class Split:
             )
         shard, row = self._place(index)
         whole = np.empty(shape, dtype)
-        with _CHECKSUM:
-            chunks = self._read(shard, row, [(field, whole)])
-        if not chunks:
-            out[...] = whole[start:stop]
-            return
-        try:
-            with _DECOMPRESS:
-                decompress_range(chunks[0].data, whole.nbytes, start * whole.strides[0], out)
-        except ChunkError as error:
-            raise self._damaged(shard, row, field, error) from error
+
+        def unpack() -> None:
+            with _CHECKSUM:
+                chunks = self._read(shard, row, [(field, whole)])
+            if not chunks:
+                out[...] = whole[start:stop]
+                return
+            try:
+                with _DECOMPRESS:
+                    decompress_range(chunks[0].data, whole.nbytes, start * whole.strides[0], out)
+            except ChunkError as error:
+                raise self._damaged(shard, row, field, error) from error
+
+        self._renewing(unpack)
 
     def read(
         self,
@@ -251,8 +286,72 @@ class Split:
             for field, array in smaller.items():
                 array[position] = whole[field][0, : array.shape[1], : array.shape[2]]
 
-    def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
-        """Read whole maps into arrays that are known to fit."""
+    @contextmanager
+    def reading_ahead(self, indices: Sequence[int] | np.ndarray, window: int = 1) -> Iterator[None]:
+        """Have shards fetched ahead of the samples that will be read within, in this order.
+
+        window: of how many shards samples are mixed. Without a cache this does nothing.
+        Raises StoreError if the cache has no room for what is under way.
+        """
+        if self.cache is None or not len(indices):
+            yield
+            return
+        which = np.searchsorted(self._starts, indices, "right") - 1
+        shards = which[np.sort(np.unique(which, return_index=True)[1])].tolist()
+        depth = window + _AHEAD
+        self._check_room(self.cache, shards[0], depth)
+        ahead = ReadAhead(shards, partial(self._fetch, self.cache), depth, self.cache.most // 2)
+        self._ahead = (*self._ahead, ahead)
+        try:
+            yield
+        finally:
+            self._ahead = tuple(other for other in self._ahead if other is not ahead)
+            ahead.close()
+
+    def _fetch(self, cache: ShardCache, shard: int) -> Bytes | None:
+        return cache.open_unless_fetched(self.storage, self.manifest.shards[shard].key)
+
+    def _check_room(self, cache: ShardCache, shard: int, depth: int) -> None:
+        """Raises StoreError unless twice that depth of shards fits: those in use, and the next."""
+        self._open(shard)
+        size = cache.size(self.manifest.shards[shard].key) or 0
+        shards = min(2 * depth, len(self.manifest.shards))
+        if shards * size > cache.most:
+            raise StoreError(
+                f"{cache.folder}: cache_size is {cache.most} bytes, too small for the {shards} "
+                f"shards of {size} bytes that are under way at once; give at least "
+                f"{shards * size}, or mix samples of fewer shards"
+            )
+
+    def _renewing(self, work: Callable[[], T]) -> T:
+        """What work gives; where shards in the cache are damaged, after they were fetched again."""
+        renewed: frozenset[int] = frozenset()
+        while True:
+            try:
+                return work()
+            except DamagedShardError as error:
+                self._renew(error, renewed)
+                renewed |= {error.shard}
+
+    def _renew(self, error: DamagedShardError, renewed: frozenset[int]) -> None:
+        """Have a shard fetched again that is damaged in the cache. Raises the error otherwise."""
+        if self.cache is None or error.shard in renewed:
+            raise error
+        key = self.manifest.shards[error.shard].key
+        self._handles.close(self._number, error.shard)
+        self._cache.forget("directory", (error.shard, self.cache.size(key)))
+        self.cache.open(self.storage, key, doubted=True)
+
+    def _fill(
+        self,
+        indices: Sequence[int],
+        out: Mapping[str, np.ndarray],
+        renewed: frozenset[int] = frozenset(),
+    ) -> None:
+        """Read whole maps into arrays that are known to fit.
+
+        renewed: shards that have been fetched again for this.
+        """
         if not out:
             for index in indices:
                 self._place(index)
@@ -261,19 +360,23 @@ class Split:
         chunks: list[Packed] = []
         targets: list[np.ndarray] = []
         places: list[tuple[int, int, str]] = []
-        with _CHECKSUM:
-            for position, (shard, row) in enumerate([self._place(index) for index in indices]):
-                rows = [array[position] for array in arrays]
-                found = self._read(shard, row, list(zip(fields, rows, strict=True)))
-                if found:
-                    chunks += found
-                    targets += rows
-                    places += [(shard, row, field) for field in fields]
         try:
-            with _DECOMPRESS:
-                decompress(chunks, targets)
-        except ChunkError as error:
-            raise self._damaged(*places[error.position], error) from error
+            with _CHECKSUM:
+                for position, (shard, row) in enumerate([self._place(index) for index in indices]):
+                    rows = [array[position] for array in arrays]
+                    found = self._read(shard, row, list(zip(fields, rows, strict=True)))
+                    if found:
+                        chunks += found
+                        targets += rows
+                        places += [(shard, row, field) for field in fields]
+            try:
+                with _DECOMPRESS:
+                    decompress(chunks, targets)
+            except ChunkError as error:
+                raise self._damaged(*places[error.position], error) from error
+        except DamagedShardError as damaged:
+            self._renew(damaged, renewed)
+            self._fill(indices, out, renewed | {damaged.shard})
 
     def _read(self, shard: int, row: int, out: Sequence[tuple[str, np.ndarray]]) -> list[Packed]:
         """As OpenedShard.read. Raises StoreError if the sample is damaged."""
@@ -282,13 +385,13 @@ class Split:
             return opened.read(row, out, self._checksums)
         except ChunkError as error:
             raise self._damaged(shard, row, out[error.position][0], error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # such as what a server cuts short
             raise self._damaged(shard, row, "it", error) from error
 
     def _open(self, shard: int) -> OpenedShard:
         try:
-            return HANDLES.get((self._number, shard), lambda: self._open_anew(shard))
-        except RemoteError:
+            return self._handles.get((self._number, shard), lambda: self._open_anew(shard))
+        except StoreError:
             raise
         except Exception as error:  # whatever a codec raises, the data is damaged
             raise self._unreadable(shard, error) from error
@@ -301,16 +404,26 @@ class Split:
 
         entry, parameters = self.manifest.shards[number], self.manifest.parameters
         with stage("open"):
-            name = shard_name(entry.key)
-            shard = open_shard(self.storage.open(name), entry.samples, parameters, known)
+            shard = open_shard(self._file(number), entry.samples, parameters, known)
         if isinstance(shard, ForeignShard):
-            at = self.storage.at(name)
+            at = self.storage.at(shard_name(entry.key))
             log.info("%s: not as this version writes shards, read by zarr-python", at)
         log.debug("shard %s: opened, %d samples", entry.key[:16], entry.samples)
         return shard
 
+    def _file(self, number: int) -> Bytes:
+        key = self.manifest.shards[number].key
+        if self.cache is None:
+            return self.storage.open(shard_name(key))
+        for ahead in self._ahead:
+            if found := ahead.take(number):
+                return found
+        return self.cache.open(self.storage, key)
+
     def _records(self, shard: int) -> Records:
-        return self._cache.get("records", shard, lambda: self._read_records(shard))
+        return self._cache.get(
+            "records", shard, lambda: self._renewing(lambda: self._read_records(shard))
+        )
 
     def _read_records(self, shard: int) -> Records:
         opened, samples = self._open(shard), self.manifest.shards[shard].samples
@@ -320,7 +433,7 @@ class Split:
             if len(records.names) != samples:
                 held = len(records.names)
                 raise ValueError(f"holds {held} samples, not {samples} as the manifest says")
-        except RemoteError:
+        except StoreError:
             raise
         except Exception as error:  # whatever a codec raises, the data is damaged
             raise self._unreadable(shard, error) from error
@@ -371,15 +484,18 @@ class Split:
         shard = bisect_right(self._starts, position) - 1
         return shard, position - self._starts[shard]
 
-    def _unreadable(self, shard: int, error: Exception) -> StoreError:
+    def _unreadable(self, shard: int, error: Exception) -> DamagedShardError:
         key = self.manifest.shards[shard].key
         reason = one_line(error)
-        return StoreError(f"shard {key}: cannot be read ({reason}); run `ocr-precompute verify`")
+        return DamagedShardError(
+            f"shard {key}: cannot be read ({reason}); run `ocr-precompute verify`", shard
+        )
 
-    def _damaged(self, shard: int, row: int, field: str, error: Exception) -> StoreError:
-        return StoreError(
+    def _damaged(self, shard: int, row: int, field: str, error: Exception) -> DamagedShardError:
+        return DamagedShardError(
             f"shard {self.manifest.shards[shard].key}: sample {self._name(shard, row)}: {field} "
-            f"cannot be read ({one_line(error)}); run `ocr-precompute verify`"
+            f"cannot be read ({one_line(error)}); run `ocr-precompute verify`",
+            shard,
         )
 
     def _name(self, shard: int, row: int) -> str:

@@ -7,10 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from ocr_precompute.reading.shard_cache import ShardCache
 from ocr_precompute.reading.split import Split
+from ocr_precompute.settings import parse_bytes
 from ocr_precompute.storage.place import TIMEOUT, storage_at
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import check_store, published, split_names
+
+CACHE_SIZE = "50 GB"
+"""What a cache may take unless somebody says otherwise."""
 
 
 def open_store(
@@ -19,16 +24,24 @@ def open_store(
     checksums: bool = True,
     timeout: float = TIMEOUT,
     options: Mapping[str, str] | None = None,
+    cache: str | Path | None = None,
+    cache_size: int | str = CACHE_SIZE,
 ) -> Store:
     """Open a store for reading.
 
     path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
     checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
     time. timeout: seconds that one request to a URL may take. options: of the service behind a URL,
-    such as `endpoint` and `region`; credentials come from the environment.
-    Raises StoreError if there is no store, it is out of reach, or of another format version.
+    such as `endpoint` and `region`; credentials come from the environment. cache: a folder of a
+    disk of this machine, in which whole shards are kept and from which they are read, shared with
+    all processes that name it. cache_size: bytes that it may take, as in 50000000000 or "50 GB".
+    Raises StoreError if there is no store, it is out of reach, or of another format version;
+    ValueError for a cache_size that is none.
     """
-    return Store(storage_at(path, timeout=timeout, options=options), checksums=checksums)
+    storage = storage_at(path, timeout=timeout, options=options)
+    most = parse_bytes(cache_size)
+    kept = ShardCache(Path(cache).absolute(), most, timeout) if cache is not None else None
+    return Store(storage, checksums=checksums, cache=kept)
 
 
 class Store:
@@ -38,9 +51,12 @@ class Store:
     closed when store and splits are no longer used.
     """
 
-    def __init__(self, storage: Storage, *, checksums: bool = True) -> None:
+    def __init__(
+        self, storage: Storage, *, checksums: bool = True, cache: ShardCache | None = None
+    ) -> None:
         check_store(storage)
         self.storage = storage
+        self.cache = cache
         self._checksums = checksums
         self._opened: weakref.WeakSet[Split] = weakref.WeakSet()
 
@@ -85,6 +101,6 @@ class Store:
     def split(self, name: str) -> Split:
         """A published split. Raises StoreError if there is none of that name."""
         manifest = published(self.storage, name)
-        split = Split(self.storage, manifest, checksums=self._checksums)
+        split = Split(self.storage, manifest, checksums=self._checksums, cache=self.cache)
         self._opened.add(split)
         return split
