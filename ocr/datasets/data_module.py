@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,14 @@ from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.datasets.trim import check_trim
 from ocr_precompute.errors import StoreError
 from ocr_precompute.parameters import Parameters, RecipeName
+from ocr_precompute.reading.store import CACHE_SIZE
 from ocr_precompute.runtime.stages import stage
-from ocr_precompute.settings import load_settings, parse_size
+from ocr_precompute.settings import load_settings, parse_bytes, parse_size
 from ocr_precompute.understood import warning_lines
 
 _EVALUATION = ("image", *ANNOTATIONS)
+_WINDOW = 16  # shards of 32 samples: a batch of 16 has seldom two of one shard
+_SECRET = re.compile(r"secret|token|password|access_?key|account_?key|credential|sas", re.I)
 
 
 class DetectionData(lightning.LightningDataModule):
@@ -51,6 +56,10 @@ class DetectionData(lightning.LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         images: str | None = None,
         skip_bad: bool = False,
+        storage: dict[str, str | float] | None = None,
+        cache: str | None = None,
+        cache_size: int | str = CACHE_SIZE,
+        window: int | None = None,
     ) -> None:
         """Settings of the data; nothing is opened before `setup`.
 
@@ -77,11 +86,22 @@ class DetectionData(lightning.LightningDataModule):
             augmentation: How training samples are varied.
             images: Folder of images to predict on, instead of the split val; no store is needed.
             skip_bad: Leave out images of that folder that cannot be read, instead of ending there.
+            storage: Options of the service behind a URL, such as endpoint and region, and timeout,
+                in seconds. Credentials belong into the environment.
+            cache: Folder of a disk of this machine, in which shards of the store are kept, whole,
+                and from which they are read; all processes of the machine share it.
+            cache_size: Bytes that it may take, as in 500 MB or 50 GB.
+            window: Shards whose samples are mixed, so that each shard is read once in an epoch; 0
+                mixes all. By default 16 with a cache, and 0 without.
         """
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self._store, self._live, self._images = store, live, images
+        self._from = _reading(storage or {}, cache, cache_size)
+        self._window = window if window is not None else _WINDOW if cache else 0
+        if self._window < 0:
+            raise ValueError(f"window is {window}; it must be at least 1, or 0 for all shards")
         self._skip_bad = skip_bad
         self._splits = {"train": train, "val": val, "test": test or val}
         self._size = None if size is None else parse_size(size)
@@ -144,7 +164,7 @@ class DetectionData(lightning.LightningDataModule):
         if self._live is not None:
             dataset = LiveDataset.from_settings(load_settings(Path(self._live), {}), split, fields)
         else:
-            dataset = StoreDataset(self._store, split, fields)
+            dataset = StoreDataset(self._store, split, fields, **self._from)
         parameters = dataset.parameters
         if not len(dataset):
             raise StoreError(f"{where} holds no samples; annotate some images and build it again")
@@ -191,6 +211,7 @@ class DetectionData(lightning.LightningDataModule):
             seed=self._seed,
             cores=self._own_cores(),
             tune=self._tune,
+            window=self._window,
         )
         self._go_on()
         return self._loader
@@ -244,6 +265,7 @@ class DetectionData(lightning.LightningDataModule):
             trim=self._trim,
             threads=self._threads,
             cores=self._own_cores(),
+            window=self._window,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -291,3 +313,17 @@ class DetectionData(lightning.LightningDataModule):
     def _data_hash(self) -> str:
         train = self._datasets.get("train")
         return train.split.manifest.data_hash if isinstance(train, StoreDataset) else ""
+
+
+def _reading(
+    storage: Mapping[str, str | float], cache: str | None, cache_size: int | str
+) -> dict[str, Any]:
+    """How a store is read, as StoreDataset takes it. Raises ValueError for what cannot be.
+
+    What a training is configured with is written into its run's folder.
+    """
+    if secret := [name for name in storage if _SECRET.search(name)]:
+        raise ValueError(f"data.storage holds {secret[0]}; credentials belong into the environment")
+    parse_bytes(cache_size)
+    options = {name: str(value) for name, value in storage.items()}
+    return {"options": options, "cache": cache, "cache_size": cache_size}

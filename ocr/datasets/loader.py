@@ -13,7 +13,7 @@ import torch
 import torch.distributed
 
 from ocr.datasets.buffers import BatchBuffers
-from ocr.datasets.order import BatchOrder
+from ocr.datasets.order import BatchOrder, Mixing
 from ocr.datasets.samples import SampleDataset
 from ocr.datasets.trim import Groups, TrimmedSizes, check_trim
 from ocr.datasets.tuning import Pace, Setting, TunedPace, most_setting
@@ -51,6 +51,10 @@ class BatchLoader:
     is left of an epoch too is the same with other batches, ranks, or trim. It asks the dataset for
     its content_sizes; where these are all of the sample, as those of crops, nothing changes.
 
+    With a window, samples are mixed within so many shards and not over all of an epoch (see
+    BatchOrder), so that each shard is read once. A dataset with a cache fetches shards ahead, in
+    the order of the epoch.
+
     Works as a train or validation dataloader of Lightning. Under torch.distributed each rank gets
     its share of every epoch (see BatchOrder).
     """
@@ -73,6 +77,7 @@ class BatchLoader:
         pin_memory: bool | None = None,
         cores: int | None = None,
         tune: bool = False,
+        window: int = 0,
     ) -> None:
         """Make a loader; nothing runs until it is iterated over.
 
@@ -81,7 +86,8 @@ class BatchLoader:
         one in use. rank, world_size: those of torch.distributed by default. pin_memory: page-locked
         memory; by default if there is a CUDA device. cores: that this process may use; all by
         default. tune: search, from threads and prefetch on, for those that suit best (see
-        ocr.datasets.tuning); the batches stay the same.
+        ocr.datasets.tuning); the batches stay the same. window: shards whose samples are mixed; 0
+        for all.
         Raises ValueError if a number is out of range.
         """
         cores = int(joblib.cpu_count()) if cores is None else cores
@@ -92,6 +98,8 @@ class BatchLoader:
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         check_trim(trim or 0)
+        if window < 0:
+            raise ValueError(f"window is {window}; it must be at least 1, or 0 for all shards")
         if (rank is None) != (world_size is None):
             raise ValueError("give rank and world_size together, or neither")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
@@ -101,13 +109,14 @@ class BatchLoader:
         self.sampler = EpochSampler()
         self._seed = seed
         self._trim = trim or 0
+        self._window = window
         self._order = BatchOrder(len(dataset), batch_size, shuffle, seed)
         self._trimmed: dict[int, TrimmedSizes] = {}  # by what they are rounded to
         self._pace = Pace(Setting(threads, prefetch))
         self._place = None if rank is None or world_size is None else (rank, world_size)
         pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._left_at: Mapping[str, int] = {}  # a loaded state
-        self._begun = Groups()  # of the epoch that _seen belongs to
+        self._begun, self._mixing = Groups(), Mixing()  # of the epoch that _seen belongs to
         self._seen = 0  # samples that all ranks together have been handed of this epoch
         self._buffers = BatchBuffers(dataset.layout, batch_size, pinned)
         if tune:
@@ -160,7 +169,10 @@ class BatchLoader:
         if not self._seen:
             step = self.batch_size * world_size
             self._begun = self._sizes(self._trim).groups(step) if self._trim else Groups()
-        order, group = self._order, None
+            self._mixing = Mixing.of(self._window, self.dataset.shards)
+        order, group, window = self._order, None, self._mixing.window
+        if window:
+            order = replace(order, window=window, shards=self.dataset.shards)
         if self._begun.group:
             order = replace(order, kinds=self._sizes(self._begun.trim).kinds())
             group = self._begun.group
@@ -168,28 +180,33 @@ class BatchLoader:
         sizes = self._step_sizes(order.steps(epoch, world_size, self._seen, group))
         dataset = self.dataset.at_epoch(epoch)
         coming = make_batches(dataset, self._buffers, batches, sizes, self._pace)
-        for batch in waited_for(coming, "loader"):
-            self._seen = min(self._seen + self.batch_size * world_size, len(self.dataset))
-            yield batch
-            del batch  # or it would be held while the next is made
+        with dataset.reading_ahead(np.concatenate([[], *batches]).astype(np.int64), window or 1):
+            for batch in waited_for(coming, "loader"):
+                self._seen = min(self._seen + self.batch_size * world_size, len(self.dataset))
+                yield batch
+                del batch  # or it would be held while the next is made
         self.sampler.epoch = epoch + 1
         self._seen = 0
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader is: the epoch, and how many of its samples all ranks have been handed;
         and what its order follows from: the seed, the number of samples, and within an epoch of
-        groups those with which it was begun: `trim`, `group`, and a checksum of `sizes`.
+        groups those with which it was begun: `trim`, `group`, and a checksum of `sizes`; within one
+        of windows `window` and a checksum of `shards`.
         """
         epoch, seen = self.sampler.epoch, self._seen
         if self._order.length(*self._rank(), seen) == 0:  # whether or not more was asked for
             epoch, seen = epoch + 1, 0
         state = {"epoch": epoch, "seen": seen, "seed": self._seed, "samples": len(self.dataset)}
+        if seen and self._mixing.window:
+            state |= asdict(self._mixing)
         return state | (asdict(self._begun) if seen and self._begun.group else {})
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from where another loader was: the next iteration begins with what it had left.
 
-        An epoch that was begun is gone on with in its own order, whatever batches and trim are now.
+        An epoch that was begun is gone on with in its own order, whatever batches, trim and window
+        are now.
         Raises ValueError if the other's order is not this one's.
         """
         for name, has in (("seed", self._seed), ("samples", len(self.dataset))):
@@ -201,7 +218,13 @@ class BatchLoader:
                 "the samples' content is of other sizes than before, and so is the order of the "
                 "epoch that was begun"
             )
-        self._left_at, self._begun = state, begun
+        mixing = Mixing(state.get("window", 0), state.get("shards", 0))
+        if mixing != Mixing.of(mixing.window, self.dataset.shards):
+            raise ValueError(
+                "the samples lie in other shards than before, and so the order of the epoch that "
+                "was begun is another"
+            )
+        self._left_at, self._begun, self._mixing = state, begun, mixing
         self.sampler.epoch, self._seen = state["epoch"], state["seen"]
 
     def _sizes(self, trim: int) -> TrimmedSizes:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 _MINGLE = 0.5  # how far, in kinds, left-over samples may pass the border to the next kind
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the samples of an epoch were mixed when it was begun; all 0 if as a whole.
+
+    window: shards that are mixed. shards: checksum of how many samples each shard holds.
+    """
+
+    window: int = 0
+    shards: int = 0
+
+    @classmethod
+    def of(cls, window: int, shards: np.ndarray) -> Mixing:
+        """That of windows of so many shards; 0 for none."""
+        return cls(window, zlib.crc32(shards.astype("<i8").tobytes())) if window else cls()
 
 
 @dataclass(frozen=True)
@@ -24,8 +42,14 @@ class BatchOrder:
     of the groups too, and on nothing else: whoever goes on with an epoch in other batches names the
     group that it was begun with, and what has been seen is still its beginning.
 
+    With a window, an epoch takes the samples of so many shards, mixes them, and goes on to the next
+    shards, so that whoever reads whole shards reads each of them once. Shuffled, the shards come in
+    another order in each epoch. Kinds are grouped within windows, and what makes no whole group of
+    a window is grouped with the next. So the order depends on window and shards too.
+
     samples: how many there are. shuffle: in another order in each epoch, for training. kinds: int64
-    (samples,), the kind of each sample, neighbouring numbers being alike; none if all are.
+    (samples,), the kind of each sample, neighbouring numbers being alike; none if all are. window:
+    shards that are mixed; 0 for all. shards: int64, the samples of each shard, in order.
     """
 
     samples: int
@@ -33,6 +57,8 @@ class BatchOrder:
     shuffle: bool = False
     seed: int = 0
     kinds: np.ndarray | None = field(default=None, compare=False)
+    window: int = 0
+    shards: np.ndarray | None = field(default=None, compare=False)
 
     def steps(
         self, epoch: int, world_size: int = 1, seen: int = 0, group: int | None = None
@@ -81,7 +107,16 @@ class BatchOrder:
         """Every sample of an epoch, in order."""
         random = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
         order = np.arange(self.samples) if random is None else random.permutation(self.samples)
-        return order if self.kinds is None else grouped(order, self.kinds, group, random)
+        if not self.window or self.shards is None:
+            return order if self.kinds is None else grouped(order, self.kinds, group, random)
+        turns = np.arange(len(self.shards))
+        turns = turns if random is None else random.permutation(turns)
+        window = np.repeat(turns // self.window, self.shards)
+        order = order[np.argsort(window[order], kind="stable")]
+        if self.kinds is None:
+            return order
+        windows = np.split(order, np.cumsum(np.bincount(window))[:-1])
+        return grouped_in_turn(windows, self.kinds, group, random)
 
 
 def grouped(
@@ -117,3 +152,22 @@ def grouped(
     if random is not None:
         groups, last = random.permutation(groups), random.permutation(last)
     return np.concatenate([groups.ravel(), last])
+
+
+def grouped_in_turn(
+    windows: Sequence[np.ndarray],
+    kinds: np.ndarray,
+    group: int,
+    random: np.random.Generator | None = None,
+) -> np.ndarray:
+    """As `grouped`, one window of samples after the other.
+
+    The samples of a window that make no whole group are grouped with those of the next.
+    """
+    parts, rest = [], np.zeros(0, np.int64)
+    for samples in windows:
+        order = grouped(np.concatenate([rest, samples]), kinds, group, random)
+        whole = len(order) // group * group
+        parts.append(order[:whole])
+        rest = order[whole:]
+    return np.concatenate([*parts, rest])

@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,6 +71,21 @@ class SampleDataset(Dataset[dict[str, Any]], ABC):
         Raises as `fill` does.
         """
         return np.tile(np.array(self.parameters.size, np.int32), (len(self), 1))
+
+    @property
+    def shards(self) -> np.ndarray:
+        """How many samples are near each other, in order: int64 (shards,). All in one, unless the
+        dataset knows better.
+        """
+        return np.array([len(self)], np.int64)
+
+    def reading_ahead(self, indices: np.ndarray, window: int) -> AbstractContextManager[None]:
+        """Within, samples will be read in this order, mixed over a window of so many shards; a
+        dataset may prepare for that.
+
+        Raises StoreError if it cannot.
+        """
+        return nullcontext()
 
     @abstractmethod
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ocr.datasets.samples import TRAINING, SampleDataset
-from ocr_precompute import open_store
 from ocr_precompute.augmentation.warping import Page
+from ocr_precompute.reading.store import CACHE_SIZE, open_store
+from ocr_precompute.storage.place import TIMEOUT
 
 
 class StoreDataset(SampleDataset):
@@ -26,14 +28,25 @@ class StoreDataset(SampleDataset):
         fields: Sequence[str] = TRAINING,
         *,
         checksums: bool = True,
+        timeout: float = TIMEOUT,
+        options: Mapping[str, str] | None = None,
+        cache: str | Path | None = None,
+        cache_size: int | str = CACHE_SIZE,
     ) -> None:
         """Open a split.
 
-        store: a folder or URL. fields: see SampleDataset. checksums: whether to compare those of
-        all that is read.
+        store: a folder or URL. fields: see SampleDataset. All else as of `open_store`.
         Raises StoreError if there is no such store or split, ValueError for an unknown field.
         """
-        self.split = open_store(store, checksums=checksums).split(split)
+        opened = open_store(
+            store,
+            checksums=checksums,
+            timeout=timeout,
+            options=options,
+            cache=cache,
+            cache_size=cache_size,
+        )
+        self.split = opened.split(split)
         super().__init__(fields, self.split.manifest.parameters)
 
     @property
@@ -45,6 +58,15 @@ class StoreDataset(SampleDataset):
     def content_sizes(self) -> np.ndarray:
         """Height and width of every sample without its padding, int32 (n, 2)."""
         return self.split.content_sizes()
+
+    @property
+    def shards(self) -> np.ndarray:
+        """How many samples each shard holds, int64 (shards,)."""
+        return np.array([shard.samples for shard in self.split.manifest.shards], np.int64)
+
+    def reading_ahead(self, indices: np.ndarray, window: int) -> AbstractContextManager[None]:
+        """Have shards fetched into the cache, if there is one, ahead of what is read within."""
+        return self.split.reading_ahead(indices, window)
 
     def __len__(self) -> int:
         return len(self.split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,15 @@ class AugmentedDataset(SampleDataset):
     def memory(self) -> dict[str, object]:
         """What the dataset and its variations hold in memory, by what it is."""
         return {**self._dataset.memory, **super().memory}
+
+    @property
+    def shards(self) -> np.ndarray:
+        """How many samples each of the dataset's shards holds, int64 (shards,)."""
+        return self._dataset.shards
+
+    def reading_ahead(self, indices: np.ndarray, window: int) -> AbstractContextManager[None]:
+        """As of the dataset."""
+        return self._dataset.reading_ahead(indices, window)
 
     @property
     def content_sizes(self) -> np.ndarray:

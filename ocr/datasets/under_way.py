@@ -17,6 +17,7 @@ import torch
 from ocr.datasets.buffers import BatchBuffers
 from ocr.datasets.samples import SampleDataset
 from ocr.datasets.tuning import Pace
+from ocr_precompute.storage.faults import RemoteError
 
 # The fields besides maps that have one shape for all.
 _STACKED = {"matrix": (np.float64, (3, 3)), "original_size": (np.int64, (2,))}
@@ -77,7 +78,8 @@ def make_batches(
 
     sizes: height and width of each batch. pace: with how many threads, and how far ahead; it is
     told of each batch, and may change its mind. The batches stay the same.
-    Raises SampleError when the batch of a bad sample is asked for.
+    Raises SampleError when the batch of a bad sample is asked for, RemoteError where a store behind
+    a URL is out of reach.
     """
     stop = threading.Event()
     threads = _Threads(pace.setting.threads)
@@ -138,6 +140,8 @@ def _start(
         out = {field: array[part] for field, array in arrays.items()}
         try:
             rest[part] = dataset.fill(indices[part], out)
+        except RemoteError:  # of no sample in particular
+            raise
         except Exception as error:
             raise _sample_error(dataset, indices[part], error) from error
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from ocr_precompute.errors import StoreError
 from ocr_precompute.reading.shard_cache import ShardCache
 from ocr_precompute.reading.split import Split
-from ocr_precompute.settings import parse_bytes
+from ocr_precompute.settings import looks_like_url, parse_bytes, url_refusal
+from ocr_precompute.storage.objects import Objects
 from ocr_precompute.storage.place import TIMEOUT, storage_at
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import check_store, published, split_names
@@ -32,15 +34,21 @@ def open_store(
     path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
     checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
     time. timeout: seconds that one request to a URL may take. options: of the service behind a URL,
-    such as `endpoint` and `region`; credentials come from the environment. cache: a folder of a
-    disk of this machine, in which whole shards are kept and from which they are read, shared with
-    all processes that name it. cache_size: bytes that it may take, as in 50000000000 or "50 GB".
+    such as `endpoint`, `region` and `timeout`; credentials come from the environment. cache: a
+    folder of a disk of this machine, in which whole shards are kept and from which they are read,
+    shared with all processes that name it. cache_size: bytes that it may take, as in 50000000000 or
+    "50 GB".
     Raises StoreError if there is no store, it is out of reach, or of another format version;
     ValueError for a cache_size that is none.
     """
     storage = storage_at(path, timeout=timeout, options=options)
     most = parse_bytes(cache_size)
-    kept = ShardCache(Path(cache).absolute(), most, timeout) if cache is not None else None
+    if cache is None:
+        return Store(storage, checksums=checksums)
+    if looks_like_url(cache):
+        raise StoreError(f"cache: {url_refusal(cache)}")
+    patience = storage.timeout if isinstance(storage, Objects) else timeout
+    kept = ShardCache(Path(cache).absolute(), most, patience)
     return Store(storage, checksums=checksums, cache=kept)
 
 

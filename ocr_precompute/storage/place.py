@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ocr_precompute.errors import StoreError
 from ocr_precompute.settings import Settings, store_place
 from ocr_precompute.storage.folder import Folder
 from ocr_precompute.storage.objects import Objects
@@ -23,15 +24,21 @@ def storage_at(
     """The storage of a store.
 
     place: a folder, the URL of one (`s3://bucket/store`), or a storage, which is given back.
-    options: of the service behind a URL, as obstore names them (`endpoint`, `region`).
+    options: of the service behind a URL, as obstore names them (`endpoint`, `region`); and
+    `timeout`, which replaces that given.
     Raises StoreError for what looks like a URL and is none that can be used.
     """
     if not isinstance(place, str | Path):
         return place
     found = store_place(place)
-    return (
-        Folder(found) if isinstance(found, Path) else Objects(found, timeout, dict(options or {}))
-    )
+    if isinstance(found, Path):
+        return Folder(found)
+    given = dict(options or {})
+    limit = given.pop("timeout", timeout)
+    try:
+        return Objects(found, float(limit), given)
+    except ValueError:
+        raise StoreError(f"{found}: timeout is {limit!r}; give seconds, as in 60") from None
 
 
 def storage_of(settings: Settings) -> Storage:
