@@ -340,7 +340,10 @@ class Split:
         key = self.manifest.shards[error.shard].key
         self._handles.close(self._number, error.shard)
         self._cache.forget("directory", (error.shard, self.cache.size(key)))
-        self.cache.open(self.storage, key, doubted=True)
+        try:
+            self.cache.open(self.storage, key, doubted=True)
+        except OSError:  # it is not there
+            raise error from None
 
     def _fill(
         self,
