@@ -1,4 +1,4 @@
-"""The order of an epoch by windows of shards: honest, the same everywhere, and to be gone on with."""
+"""The order of an epoch by windows of shards: honest, the same everywhere, gone on with."""
 
 from __future__ import annotations
 
