@@ -61,7 +61,8 @@ def _flat(parts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
 
 def _split(data: Mapping[str, Any]) -> dict[str, Any]:
     """The split that is trained on; a store that was built again by other versions is the same."""
-    split = open_store(data["store"]).split(data["train"])
+    options = {name: str(value) for name, value in (data.get("storage") or {}).items()}
+    split = open_store(data["store"], options=options).split(data["train"])
     names = hashlib.sha256("\0".join(split.names).encode()).hexdigest()
     parameters = split.manifest.parameters
     return {"names": names, "size": list(parameters.size), "recipe": parameters.recipe.name}

@@ -37,6 +37,37 @@ class DetectionData(lightning.LightningDataModule):
 
     Its state in a checkpoint is the data hash of what was trained on, and the place in the epoch: a
     training goes on with the same data in the same order, and there with the samples that are left.
+
+    Args:
+        store: Folder or URL of the store.
+        train: Split to train on.
+        val: Split to validate on, and to predict on if no images are given.
+        test: Split to test on; that of val by default.
+        size: Canonical size, N or HxW, that the store must have; by default any will do. Of
+            images: the size they are brought to, by default that of the training.
+        recipe: Label recipe that the store must have; by default any will do.
+        live: Configuration of ocr-precompute; its splits are then computed from their source
+            files sample by sample, and the store is not used.
+        batch_size: Samples a batch of each process.
+        trim: Leave out padding: batches of like samples, their height and width rounded up to
+            this, a multiple of 32; 0 leaves it in. Has no effect where augmentation cuts crops
+            or moves pixels.
+        threads: Loader threads of each process; by default the machine's cores, divided by the
+            processes that train on it.
+        tune: Search, in the first few hundred batches of a training, for the number of loader
+            threads, and of batches ahead, with which it is fastest, from `threads` on. Batches
+            and their order stay as they are.
+        seed: Decides order and augmentation of every epoch.
+        augmentation: How training samples are varied.
+        images: Folder of images to predict on, instead of the split val; no store is needed.
+        skip_bad: Leave out images of that folder that cannot be read, instead of ending there.
+        storage: Options of the service behind a URL, such as endpoint and region, and timeout,
+            in seconds. Credentials belong into the environment.
+        cache: Folder of a disk of this machine, in which shards of the store are kept, whole,
+            and from which they are read; all processes of the machine share it.
+        cache_size: Bytes that it may take, as in 500 MB or 50 GB.
+        window: Shards whose samples are mixed, so that each shard is read once in an epoch; 0
+            mixes all. By default 16 with a cache, and 0 without.
     """
 
     def __init__(
@@ -61,39 +92,7 @@ class DetectionData(lightning.LightningDataModule):
         cache_size: int | str = CACHE_SIZE,
         window: int | None = None,
     ) -> None:
-        """Settings of the data; nothing is opened before `setup`.
-
-        Args:
-            store: Folder or URL of the store.
-            train: Split to train on.
-            val: Split to validate on, and to predict on if no images are given.
-            test: Split to test on; that of val by default.
-            size: Canonical size, N or HxW, that the store must have; by default any will do. Of
-                images: the size they are brought to, by default that of the training.
-            recipe: Label recipe that the store must have; by default any will do.
-            live: Configuration of ocr-precompute; its splits are then computed from their source
-                files sample by sample, and the store is not used.
-            batch_size: Samples a batch of each process.
-            trim: Leave out padding: batches of like samples, their height and width rounded up to
-                this, a multiple of 32; 0 leaves it in. Has no effect where augmentation cuts crops
-                or moves pixels.
-            threads: Loader threads of each process; by default the machine's cores, divided by the
-                processes that train on it.
-            tune: Search, in the first few hundred batches of a training, for the number of loader
-                threads, and of batches ahead, with which it is fastest, from `threads` on. Batches
-                and their order stay as they are.
-            seed: Decides order and augmentation of every epoch.
-            augmentation: How training samples are varied.
-            images: Folder of images to predict on, instead of the split val; no store is needed.
-            skip_bad: Leave out images of that folder that cannot be read, instead of ending there.
-            storage: Options of the service behind a URL, such as endpoint and region, and timeout,
-                in seconds. Credentials belong into the environment.
-            cache: Folder of a disk of this machine, in which shards of the store are kept, whole,
-                and from which they are read; all processes of the machine share it.
-            cache_size: Bytes that it may take, as in 500 MB or 50 GB.
-            window: Shards whose samples are mixed, so that each shard is read once in an epoch; 0
-                mixes all. By default 16 with a cache, and 0 without.
-        """
+        """Take the settings; nothing is opened before `setup`."""
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")

@@ -107,9 +107,7 @@ class BatchLoader:
         self.dataset = dataset
         self.batch_size = batch_size
         self.sampler = EpochSampler()
-        self._seed = seed
-        self._trim = trim or 0
-        self._window = window
+        self._seed, self._trim, self._window = seed, trim or 0, window
         self._order = BatchOrder(len(dataset), batch_size, shuffle, seed)
         self._trimmed: dict[int, TrimmedSizes] = {}  # by what they are rounded to
         self._pace = Pace(Setting(threads, prefetch))

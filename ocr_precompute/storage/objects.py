@@ -312,7 +312,7 @@ def _client(
 
     process: this one. Raises StoreError if a client cannot be had.
     """
-    if _started and _started[0] != process:
+    if _started and _started[0] != process and not url.startswith("memory://"):
         raise StoreError(
             f"{url}: cannot be read in a process that was forked from one that has read it; start "
             "workers by 'spawn' or 'forkserver', or give a cache"
