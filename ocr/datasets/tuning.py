@@ -69,8 +69,8 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
     """Yields the setting to try next, is sent what was seen with it, and returns the one to keep.
 
     First more threads, as long as the training waits, the processor has time left, and it pays;
-    where more do not pay, fewer, as long as they cost nothing; then a thread for each of the cores,
-    if that lies between. Then more batches ahead, where some are ready and others late.
+    where more do not pay, fewer, as long as they cost nothing; then what lies
+    between. Then more batches ahead, where some are ready and others late.
     """
     best = Setting(min(start.threads, most.threads), max(2, min(start.prefetch, most.prefetch)))
     log.info("loader: begins with %s", best)
@@ -94,7 +94,7 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
         fewest, seen = fewer, tried
         best = fewer if gain > 1 else best
     best = fewest
-    best, seen = yield from _even(best, seen, most, cores)
+    best, seen = yield from _between(best, seen, most, cores)
     best, seen = yield from _further(best, seen, most)
     log.info("loader: stays with %s; waited for %.1f %% of the time", best, 100 * seen.waiting)
     return best
@@ -103,14 +103,22 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
 Kept = Generator[Setting, Window, tuple[Setting, Window]]
 
 
-def _even(best: Setting, seen: Window, most: Setting, cores: int) -> Kept:
-    """A thread for each core, if steps of twice and half have passed that by and it is better."""
-    even = replace(best, threads=min(cores, most.threads))
-    if not best.threads / 2 < even.threads < 2 * best.threads or even == best:
-        return best, seen
-    gain, tried = yield from _compared(even, best)
-    log.info("loader: %s gives %+d %%", even, round(100 * gain) - 100)
-    return (even, tried) if gain > (1 if even.threads < best.threads else _GAIN) else (best, seen)
+def _between(best: Setting, seen: Window, most: Setting, cores: int) -> Kept:
+    """What steps of twice and half have passed by: a thread for each core, and half as many more.
+
+    More threads are kept if they pay, fewer if they are better.
+    """
+    for threads in (cores, best.threads * 3 // 2):
+        other = replace(best, threads=min(threads, most.threads))
+        if not best.threads / 2 < other.threads < 2 * best.threads or other == best:
+            continue
+        if other.threads > best.threads and not _why_more(seen):
+            continue
+        gain, tried = yield from _compared(other, best)
+        log.info("loader: %s gives %+d %%", other, round(100 * gain) - 100)
+        if gain > (1 if other.threads < best.threads else _GAIN):
+            best, seen = other, tried
+    return best, seen
 
 
 def _further(best: Setting, seen: Window, most: Setting) -> Kept:
