@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,11 @@ def main() -> None:
             "Dask, 1 worker": {**dask, "scheduler": one.scheduler_address},
             "Dask, 2 workers": {**dask, "scheduler": two.scheduler_address},
         }
-        runs = {name: (lambda way=way: built(source, scratch, way)) for name, way in ways.items()}
+        runs = {name: partial(built, source, scratch, way) for name, way in ways.items()}
         for run in runs.values():
             run()
         seconds = {k: statistics.median(v) for k, v in in_turn(runs, arguments.rounds).items()}
-    rows = [
-        (name, f"{each:.1f}", f"{arguments.samples / each:.1f}") for name, each in seconds.items()
-    ]
+    rows = [(name, f"{t:.1f}", f"{arguments.samples / t:.1f}") for name, t in seconds.items()]
     names = list(seconds)
     lines = [*environment(["joblib", "distributed"]), ""]
     lines += [markdown_table(["", "seconds", "samples/s"], rows), ""]
