@@ -65,8 +65,9 @@ def check_entries(
             yield _check_each(part[0][1], part[0][0], rules, told)
         else:
             for (name, entry), (polygons, labels) in zip(part, whole, strict=True):
-                more = (entry.words.texts, entry.words.classes) if told else ()
-                yield Annotation(name, polygons, labels, entry.declared_size, *more), [], []
+                more = (entry.words.texts, entry.words.classes) if told else ((), ())
+                size, digest = entry.declared_size, entry.digest
+                yield Annotation(name, polygons, labels, size, *more, digest), [], []
 
 
 def too_many(file: str, name: str, count: int, rules: Rules) -> Problem:
@@ -161,8 +162,9 @@ def _check_each(entry: Entry, name: str, rules: Rules, told: bool) -> Checked:
     if problems and rules.skip_bad == "image":
         return None, [_left_out(problems)], []
     joined = Polygons.from_list(polygons, ignore)
-    more = (_those(words.texts, kept), _those(words.classes, kept)) if told else ()
-    return Annotation(name, joined, tuple(labels), entry.declared_size, *more), problems, notes
+    more = (_those(words.texts, kept), _those(words.classes, kept)) if told else ((), ())
+    found = Annotation(name, joined, tuple(labels), entry.declared_size, *more, entry.digest)
+    return found, problems, notes
 
 
 def _those(column: Sequence[str | None], kept: list[int]) -> Sequence[str | None]:

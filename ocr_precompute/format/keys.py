@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def geometry_hash(parameters: Parameters, image_digest: bytes, polygons: Polygon
     return digest.digest()
 
 
-def shard_key(names: Sequence[str], hashes: Sequence[bytes]) -> str:
+def shard_key(names: Iterable[str], hashes: Iterable[bytes]) -> str:
     """Hex SHA-256 over a shard's ordered (name, geometry hash) pairs; names its folder."""
     digest = hashlib.sha256(_TAG + b"shard ")
     for name, geometry in zip(names, hashes, strict=True):

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ocr_precompute.format.boundaries import shard_bounds
-from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
+from ocr_precompute.format.boundaries import bounds_of_ranges
+from ocr_precompute.format.keys import data_hash, shard_key
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import Scan
+from ocr_precompute.pipeline.tables import Hashes, Samples
 from ocr_precompute.pipeline.understand import refuse_suspicions, understand
-from ocr_precompute.samples import Sample
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import find_rows, shard_keys
 from ocr_precompute.understood import Understood
@@ -24,13 +24,13 @@ Rows = dict[bytes, tuple[str, int]]
 """Where rows lie: geometry hash -> (shard key, row)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class ShardPlan:
     """One shard to be: its key, its samples, and each sample's geometry hash."""
 
     key: str
-    samples: tuple[Sample, ...]
-    hashes: tuple[bytes, ...]
+    samples: Samples
+    hashes: Hashes
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +88,13 @@ def plan(request: Request, scanned: Scan, before: Plan | None = None) -> Plan:
     return planned
 
 
-def cut_shards(
-    samples: Sequence[Sample], parameters: Parameters, length: int
-) -> Iterator[ShardPlan]:
+def cut_shards(samples: Samples, parameters: Parameters, length: int) -> Iterator[ShardPlan]:
     """The shards of about `length` samples that samples, ordered by name, are cut into."""
-    for start, stop in shard_bounds([sample.name for sample in samples], length):
-        part = tuple(samples[start:stop])
-        hashes = tuple(geometry_hash(parameters, s.digest, s.polygons) for s in part)
-        yield ShardPlan(shard_key([s.name for s in part], hashes), part, hashes)
+    names = (each.names() for each in samples.stretches)
+    for start, stop in bounds_of_ranges(names, length):
+        part = samples[start:stop]
+        hashes = part.hashes(parameters)
+        yield ShardPlan(shard_key(part.names(), hashes), part, hashes)
 
 
 def work_left(

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from ocr_precompute.errors import InputError, StoreError, VersionError, one_line
 from ocr_precompute.format.manifest import Damaged, Manifest, PartEntry, ShardEntry
 from ocr_precompute.format.parts import ShardContents, cut_parts
@@ -98,9 +96,8 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
 
 def contents_of(shard: ShardPlan) -> ShardContents:
     """What the index says of a planned shard's samples."""
-    sizes = np.array([sample.image.size for sample in shard.samples], np.int32)
     entry = ShardEntry(shard.key, len(shard.samples))
-    return ShardContents(entry, [sample.name for sample in shard.samples], sizes)
+    return ShardContents(entry, list(shard.samples.names()), shard.samples.sizes())
 
 
 def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
@@ -120,14 +117,14 @@ def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
     found: list[Damaged] = []
     for shard in planned.shards:
         if shard.key in known:
-            found += [told[each.name] for each in shard.samples if each.name in told]
+            found += [told[name] for name in shard.samples.names() if name in told] if told else ()
         else:
             found += of_new.get(shard, [])
     return tuple(found)
 
 
 def _damaged_of(request: Request, shard: ShardPlan) -> list[Damaged]:
-    names = [sample.name for sample in shard.samples]
+    names = list(shard.samples.names())
     try:
         records = StoredShard.open(request.storage.open(shard_name(shard.key))).records
     except (OSError, ValueError) as error:

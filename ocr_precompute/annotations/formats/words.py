@@ -66,7 +66,7 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
             names[name] = True
         else:
             names[name] = False
-            yield _entry(file, name, value)
+            yield entry_of(file, name, value)
     if not objects:
         reason = (
             'has no "images" object; see the README for the form, and `ocr-precompute formats` '
@@ -75,7 +75,8 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
         yield Problem("annotations", file, "", reason)
 
 
-def _entry(file: str, name: str, entry: Any) -> Entry | Problem:
+def entry_of(file: str, name: str, entry: Any) -> Entry | Problem:
+    """An image's entry, given what a file has for it."""
     words = entry.get("words") if isinstance(entry, dict) else entry
     if not isinstance(entry, dict) or not isinstance(words, dict | None):
         reason = 'must be an object, and its "words" too; correct or remove it'
