@@ -10,14 +10,14 @@ from pathlib import Path
 from ocr_precompute.checking.shard import Finding, Sources
 from ocr_precompute.checking.verify import VerifyReport, read_sources
 from ocr_precompute.errors import InputError, StoreError
-from ocr_precompute.format.keys import shard_key
+from ocr_precompute.format.keys import Hashes, shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.format.shard import StoredShard
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.encode import ShardTask, encode_shard
 from ocr_precompute.pipeline.plan import ShardPlan
-from ocr_precompute.pipeline.tables import Hashes, Samples
+from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.locks import build_lock, unwritable
 from ocr_precompute.storage.place import storage_at

@@ -6,16 +6,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ocr_precompute.format.boundaries import bounds_of_ranges
-from ocr_precompute.format.keys import data_hash, shard_key
+from ocr_precompute.format.keys import Hashes, data_hash, shard_key
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import Scan
-from ocr_precompute.pipeline.tables import Hashes, Samples
+from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.pipeline.understand import refuse_suspicions, understand
 from ocr_precompute.storage.seam import Storage
-from ocr_precompute.storage.store import find_rows, shard_keys
+from ocr_precompute.storage.store import find_rows, rows_among, shard_keys
 from ocr_precompute.understood import Understood
 
 log = logging.getLogger(__name__)
@@ -110,17 +112,17 @@ def work_left(
     """
     existing = shard_keys(storage)
     to_build = tuple(s for s in shards if s.key not in existing and s.key not in others)
-    wanted = {geometry for shard in to_build for geometry in shard.hashes}
-    if not wanted:
+    if not to_build or not existing:
         return to_build, {}
+    wanted = np.unique(np.concatenate([shard.hashes.prefixes for shard in to_build]))
     there = [shard for shard in shards if shard.key in existing]  # what they hold is known
     found = {
-        geometry: (shard.key, row)
+        shard.hashes[row]: (shard.key, row)
         for shard in there
-        for row, geometry in enumerate(shard.hashes)
-        if geometry in wanted
+        for row in rows_among(wanted, shard.hashes.prefixes)
     }
     unread = existing.difference(shard.key for shard in there)
     likely = [entry.key for entry in published.shards if entry.key in unread] if published else []
     order = [*likely, *(sorted(unread.difference(likely)) if storage.folder else ())]
-    return to_build, found | find_rows(storage, wanted.difference(found), order)
+    left = np.setdiff1d(wanted, Hashes.of(found).prefixes, assume_unique=True)
+    return to_build, found | find_rows(storage, left, order)

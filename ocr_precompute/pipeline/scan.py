@@ -360,8 +360,8 @@ def _digest_sample(
     """
     polygons, declared, given = annotation.polygons, annotation.declared_size, annotation.digest
     if given and declared:
-        image = ImageFile(given, declared, False)
-        return Sample(annotation.name, images, image, polygons, declared, begin)
+        told = ImageFile(given, declared, False)
+        return Sample(annotation.name, images, told, polygons, declared, begin)
     path = os.path.join(images, annotation.name[begin:])  # Path takes longer than the file system
     try:
         status = look_at(path, max_pixels)

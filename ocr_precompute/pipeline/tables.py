@@ -18,7 +18,7 @@ import numpy as np
 from ocr_precompute.annotations import read_again
 from ocr_precompute.annotations.sorted_parts import Part, narrowed
 from ocr_precompute.errors import InputError
-from ocr_precompute.format.keys import geometry_hash
+from ocr_precompute.format.keys import Hashes, geometry_hash
 from ocr_precompute.format.records import offsets_of
 from ocr_precompute.images.files import image_problem
 from ocr_precompute.parameters import Parameters
@@ -32,39 +32,6 @@ BLOCK = 8192
 _LOADED = 2048  # samples that are read again in one go
 _HASH = 32  # bytes
 _CHANGED = "its annotation changed while the build was running; run it again"
-
-
-class Hashes(Sequence[bytes]):
-    """Geometry hashes one after the other."""
-
-    __slots__ = ("joined",)
-
-    def __init__(self, joined: bytes) -> None:
-        self.joined = joined
-
-    @classmethod
-    def of(cls, hashes: Iterable[bytes]) -> Hashes:
-        """The same hashes, packed."""
-        return cls(b"".join(hashes))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Hashes, (self.joined,)
-
-    def __len__(self) -> int:
-        return len(self.joined) // _HASH
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self.joined[i : i + _HASH] for i in range(0, len(self.joined), _HASH))
-
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(index, slice):
-            return tuple(self)[index]
-        start = _HASH * range(len(self))[index]
-        return self.joined[start : start + _HASH]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -41,6 +41,7 @@ from ocr_precompute.files import (
     temporary_name,
     temporary_stem,
 )
+from ocr_precompute.format.keys import Hashes
 from ocr_precompute.format.manifest import (
     Manifest,
     PartEntry,
@@ -96,26 +97,34 @@ def key_of(found: Found) -> str:
 
 
 def find_rows(
-    storage: Storage, wanted: set[bytes], keys: Sequence[str]
+    storage: Storage, wanted: np.ndarray, keys: Sequence[str]
 ) -> dict[bytes, tuple[str, int]]:
     """Where rows with the wanted geometry hashes lie already: hash -> (shard key, row).
 
-    keys: of the shards to look into, in this order, until all is found. A damaged shard offers
-    nothing.
+    wanted: `Hashes.prefixes` of these, in order and each once. keys: of the shards to look into, in
+    this order, until all is found. A damaged shard offers nothing.
     """
     found: dict[bytes, tuple[str, int]] = {}
     for key in keys:
-        if len(found) == len(wanted):
+        if len(found) >= len(wanted):
             break
         try:
             file = storage.open(shard_name(key))
-            rows = read_record(file, read_index(file), "key")
+            hashes = Hashes(read_record(file, read_index(file), "key").tobytes())
         except (OSError, ValueError):
             continue
-        for row, geometry in enumerate(rows):
-            if geometry.tobytes() in wanted:
-                found.setdefault(geometry.tobytes(), (key, row))
+        for row in rows_among(wanted, hashes.prefixes):
+            found.setdefault(hashes[row], (key, row))
     return found
+
+
+def rows_among(wanted: np.ndarray, prefixes: np.ndarray) -> list[int]:
+    """Which of the prefixes are wanted, by their numbers. wanted: in order."""
+    if not len(wanted):
+        return []
+    places = np.minimum(np.searchsorted(wanted, prefixes), len(wanted) - 1)
+    rows: list[int] = np.flatnonzero(wanted[places] == prefixes).tolist()
+    return rows
 
 
 def shard_keys(storage: Storage) -> set[str]:
