@@ -99,14 +99,14 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
 def _parts(request: Request, planned: Plan) -> tuple[PartEntry, ...]:
     """The parts of a manifest of what was planned; each is written as soon as it is cut."""
     found = []
-    for part, data in cut_parts(_Contents(planned.shards)):
+    for part, data in cut_parts(Contents(planned.shards)):
         if request.publishes:
             request.storage.put_new(part_name(part.key), data)
         found.append(part)
     return tuple(found)
 
 
-class _Contents(Sequence[ShardContents]):
+class Contents(Sequence[ShardContents]):
     """What the index says of planned shards, made when it is asked for."""
 
     def __init__(self, shards: Sequence[ShardPlan]) -> None:
