@@ -19,7 +19,7 @@ from ocr_precompute.settings import Rules
 # Pixels. No image this tool accepts reaches so far; what lies beyond is a slip, not a polygon.
 _FARTHEST = 1_000_000
 _TOGETHER = 64  # images whose points are looked at in one go
-_PLAIN_NAME = re.compile(r"\w[\w.-]*")  # safe without a closer look
+_PLAIN_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")  # safe without a closer look
 
 
 Checked = tuple[Annotation | None, list[Problem], list[Note]]

@@ -47,8 +47,8 @@ class Parts:
     left_out: tuple[tuple[str, str], ...]
 
 
-Understand = Callable[[str, str, dict[str, Any]], Entry | Problem]
-"""An image's entry, given its file, its name and what its line says."""
+Understand = Callable[[str, str, str, dict[str, Any]], Entry | Problem]
+"""An image's entry, given its file, where in it the line is, its name and what the line says."""
 
 
 def find_parts(path: Path) -> Parts:
@@ -140,8 +140,7 @@ def entries(part: Part, understand: Understand) -> Iterator[Entry | Problem]:
             yield _problem(part.path, place, _out_of_order(name, previous))
             return
         previous = name
-        entry = understand(file, name, found)
-        yield replace(entry, place=place) if isinstance(entry, Entry) else entry
+        yield understand(file, place, name, found)
 
 
 def _out_of_order(name: str, previous: str) -> str:

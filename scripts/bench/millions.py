@@ -3,9 +3,9 @@
 
 --entries: so many annotated images are made, as sorted parts with digests; there are no pictures
 but those of the first batch, whose shards are built. Of all other shards there are files that hold
-the keys alone, so that the split is as good as built. Measured are scan and plan for an empty store, the
-build that finds nothing to do, the one after one annotation was changed (a dry run), and opening
-the split up to its first batch.
+the keys alone, so that the split is as good as built. Measured are scan and plan for an empty
+store, the build that finds nothing to do, the one after one annotation was changed (a dry run), and
+opening the split up to its first batch.
 
 Every measurement runs in a process of its own; memory is the most that one held.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +46,20 @@ def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
     return Found(itertools.chain.from_iterable(lines), left_out=found.left_out)
 
 
-def understood(file: str, name: str, line: dict[str, Any]) -> Entry | Problem:
+def understood(file: str, place: str, name: str, line: dict[str, Any]) -> Entry | Problem:
     """The entry of an image, of what its line says."""
-    if isinstance(listed := line.get("words"), list):
-        line = line | {"words": {f"{n:04d}": word for n, word in enumerate(listed, 1)}}
-    entry = entry_of(file, name, line)
-    digest = line.get("digest")
-    if digest is None or isinstance(entry, Problem):
-        return entry
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    words, digest = line.get("words"), line.get("digest")
+    if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
         reason = '"digest" must be the SHA-256 of the image file, 64 hexadecimal digits'
         return Problem("image", file, name, reason, name)
-    return Entry(
-        file, name, entry.words, entry.bad, entry.declared_size, digest=bytes.fromhex(digest)
-    )
+    if isinstance(words, list):
+        line["words"] = dict(zip(_numbers(len(words)), words, strict=True))
+    return entry_of(file, name, line, place, bytes.fromhex(digest or ""))
+
+
+@lru_cache(256)
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple([f"{number:04d}" for number in range(1, count + 1)])
 
 
 FORMAT = AnnotationFormat(
