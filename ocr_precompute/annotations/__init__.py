@@ -99,6 +99,8 @@ def _relative(path: Path, bounds: tuple[float, float] | None) -> list[Problem]:
 class PartReader:
     """Reads annotations in sorted parts range by range; what holds for the whole it says at last.
 
+    found: the parts. bounds: extreme coordinates of what was read.
+
     Raises InputError if what lies there cannot be read, or parts overlap.
     """
 
@@ -109,7 +111,7 @@ class PartReader:
             raise ValueError(f"{form.name} has no sorted parts")
         self.path, self.format, self._understand = path, form.name, form.understand
         self._rules, self._marking = rules, Marking(marks)
-        self._bounds: list[float] = []
+        self.bounds: list[float] = []
         self.found = find_parts(path)
 
     def read(self, part: Part, most: int) -> Iterator[Reading]:
@@ -120,12 +122,12 @@ class PartReader:
             with without_collector():
                 found = _checked(Found(some), names, self._rules, self._marking, False)
                 annotations, noted, bounds = survey(found[0], self._rules.repair is not False)
-            self._bounds += bounds or ()
+            self.bounds += bounds or ()
             yield Reading(self.format, annotations, found[1], notes=tuple(found[2] + noted))
 
     def rest(self) -> Reading:
         """What is to be said of the whole, once all of it has been read."""
-        bounds = (min(self._bounds), max(self._bounds)) if self._bounds else None
+        bounds = (min(self.bounds), max(self.bounds)) if self.bounds else None
         return Reading(
             self.format,
             [],

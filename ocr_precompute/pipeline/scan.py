@@ -22,12 +22,14 @@ from ocr_precompute.annotations import (
 )
 from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.annotations.reading import joined
+from ocr_precompute.annotations.sorted_parts import Part
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.format.manifest import Manifest, Skipped
 from ocr_precompute.images.decoding import decode, read_header
 from ocr_precompute.images.files import image_problem, look_at, read_image
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import count
+from ocr_precompute.pipeline.remembered import PartMemory, Remembered
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.tables import BLOCK, Columns, Listed, Samples, Table
 from ocr_precompute.runtime.collector import without_collector
@@ -60,15 +62,19 @@ class Scan:
 
 def scan_request(request: Request) -> Scan:
     """Scan what is to be built, with the store's digest cache. Raises as scan does."""
+    memory = PartMemory(request.storage.home / "scans" / request.split, not request.dry_run)
     with digest_cache(request.storage) as cache:
-        return scan(
+        found = scan(
             request.source,
             request.parameters,
             request.settings.max_pixels,
             cache,
             known_bad(request.published),
             request.progress.scanning,
+            memory,
         )
+    memory.forget_others()
+    return found
 
 
 @without_collector()
@@ -79,17 +85,21 @@ def scan(
     cache: DigestCache,
     known: dict[tuple[str, str], Skipped] | None = None,
     on_scanned: Callable[[int, int], None] = lambda done, total: None,
+    memory: PartMemory | None = None,
 ) -> Scan:
     """Read and check annotations, digest images.
 
     source: its rules say what is skipped. parameters: what samples in sorted parts are hashed with.
     known: (name, digest) of images that an earlier build found undecodable (see known_bad).
-    on_scanned: called with how many images of about how many are digested.
+    on_scanned: called with how many images of about how many are digested. memory: of sorted parts
+    that were scanned before.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
     ranged = {part.name for part in source.parts if in_sorted_parts(part.annotations, part.format)}
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        look = _Look(source, max_pixels, cache, known or {}, threads)
+        look = _Look(
+            source, max_pixels, cache, known or {}, threads, memory or PartMemory(None, False)
+        )
         readings: list[Reading] = []
         stretches: list[Listed | Table] = []
         if listed := [part for part in source.parts if part.name not in ranged]:
@@ -126,11 +136,13 @@ class _Look:
         cache: DigestCache,
         known: Mapping[tuple[str, str], Skipped],
         threads: ThreadPoolExecutor,
+        memory: PartMemory,
     ) -> None:
         self._images, self._max_pixels, self._cache = source.images, max_pixels, cache
         self._known, self._threads, self._skips = known, threads, skips(source)
         parts = source.parts if source.others else ()
         self._folders = {f"{part.name}/": part.images for part in parts}
+        self.memory = memory
         self.problems: list[Problem] = []
         self.skipped: list[Skipped] = []
         self.read: list[str] = []
@@ -154,6 +166,11 @@ class _Look:
                 else:
                     found.append(result)
         return found
+
+    def knows(self, prefix: str, part: Part) -> bool:
+        """Whether an earlier build found images of a part undecodable."""
+        first, last = prefix + part.first, prefix + part.last
+        return any(first <= name <= last for name, _ in self._known)
 
     def _digests(self, part: Sequence[Annotation]) -> list[Sample | Problem]:
         with stage("look"):
@@ -207,23 +224,58 @@ def _in_parts(
     readings: list[Reading] = []
     total, done = sum(part.stop for part in reader.found.parts), 0
     for part in reader.found.parts:
-        for block in _staged(reader.read(part, BLOCK)):
-            found = block.within(source.name) if within else block
-            samples = look.samples(found.annotations, lambda _: None)
-            readings.append(replace(found, annotations=[]))
-            if samples:
-                given = all(each.digest and each.declared_size for each in found.annotations)
-                with stage("count"):
-                    counted = count(samples, found.notes, parameters, MOST_NAMES)
-                columns = Columns.of(
-                    samples, source, reader.format, part, parameters, counted, given
-                )
-                tables.append(Table(columns, 0, len(samples)))
+        found = _one_part(look, reader, part, source, within, parameters)
+        tables += [Table(columns, 0, len(columns.turned)) for columns in found.blocks]
+        readings.append(found.reading)
         done += part.stop
         images = sum(map(len, tables))
         on_scanned(images, images * total // done)
     rest = _named_inside(reader.rest(), source)
     return _Scanned(tables, joined([*readings, rest.within(source.name) if within else rest]))
+
+
+@dataclass(frozen=True, eq=False)
+class _ScannedPart:
+    blocks: Sequence[Columns]
+    reading: Reading
+
+
+def _one_part(
+    look: _Look,
+    reader: PartReader,
+    part: Part,
+    source: Source,
+    within: bool,
+    parameters: Parameters,
+) -> _ScannedPart:
+    """Scan a part, or remember what that came to before."""
+    prefix, memory = f"{source.name}/" if within else "", look.memory
+    with stage("digest"):
+        name = memory.name(part, source, prefix, parameters)
+    if (known := memory.find(name, part, source, prefix)) and not look.knows(prefix, part):
+        reader.bounds += known.bounds
+        return _ScannedPart(known.blocks, Reading(reader.format, [], [], notes=known.notes))
+    blocks: list[Columns] = []
+    readings: list[Reading] = []
+    whole, before = True, len(reader.bounds)
+    for block in _staged(reader.read(part, BLOCK)):
+        found = block.within(source.name) if within else block
+        samples = look.samples(found.annotations, lambda _: None)
+        given = all(each.digest and each.declared_size for each in found.annotations)
+        whole &= given and not found.problems and len(samples) == len(found.annotations)
+        readings.append(replace(found, annotations=[]))
+        if samples:
+            with stage("count"):
+                counted = count(samples, found.notes, parameters, MOST_NAMES)
+            blocks.append(
+                Columns.of(samples, source, reader.format, part, parameters, counted, given)
+            )
+    reading = joined(readings) if readings else Reading(reader.format, [], [])
+    if whole and name == memory.name(part, source, prefix, parameters):
+        bounds = tuple(reader.bounds[before:])
+        extremes = (min(bounds), max(bounds)) if bounds else ()
+        memory.keep(name, Remembered(tuple(blocks), reading.notes, extremes))
+    return _ScannedPart(blocks, reading)
 
 
 def _staged(blocks: Iterator[Reading]) -> Iterator[Reading]:
