@@ -8,6 +8,7 @@ time, and what is not as it should be is as if it were not there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -21,8 +22,9 @@ import numpy as np
 
 from ocr_precompute.annotations import Note
 from ocr_precompute.annotations.sorted_parts import Part
-from ocr_precompute.files import read_bounded, replace_file
+from ocr_precompute.files import is_abandoned, read_bounded, replace_file
 from ocr_precompute.format.keys import FORMAT_VERSION
+from ocr_precompute.format.manifest import is_key
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import Counted
 from ocr_precompute.pipeline.tables import BLOCK, Columns
@@ -95,12 +97,14 @@ class PartMemory:
             log.info("%s: cannot be written (%s)", self._folder, error)
 
     def forget_others(self) -> None:
-        """Delete what has been neither found nor kept."""
-        if self._folder is None or not self._writes or not self._folder.is_dir():
+        """Delete what has been neither found nor kept, and what killed builds left."""
+        folder = self._folder
+        if folder is None or not self._writes or not folder.is_dir() or folder.is_symlink():
             return
-        for name in set(os.listdir(self._folder)) - self._used:
-            if len(name) == 2 * _HASH:
-                (self._folder / name).unlink(missing_ok=True)
+        for name in set(os.listdir(folder)) - self._used:
+            if is_key(name) or is_abandoned(folder / name):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
 
 
 def _packed(found: Remembered) -> bytes:
