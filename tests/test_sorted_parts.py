@@ -34,6 +34,7 @@ from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.settings import Rules, parse_skip_bad
 from ocr_precompute.storage.digests import DigestCache
+from ocr_precompute.storage.garbage import remove_split
 from ocr_precompute.understood import Understood
 
 QUAD = [[10, 10], [90, 12], [90, 32], [10, 30]]
@@ -453,3 +454,33 @@ def test_formats_without_parts_have_no_reader(dataset: Dataset) -> None:
     with pytest.raises(ValueError, match="words has no sorted parts"):
         PartReader(dataset.annotations, "auto", Rules(), dataset.source)
     assert not reading.in_sorted_parts(dataset.annotations, "auto")
+
+
+def test_removing_a_split_forgets_its_parts(dataset: Dataset, settings: Settings) -> None:
+    build("val", as_parts(dataset, 8), settings)
+    build("test", as_parts(dataset, 8), settings)
+    (settings.store / "scans" / "val" / "of somebody").touch()
+    remove_split(settings.store, "val")
+    assert [path.name for path in (settings.store / "scans" / "val").iterdir()] == ["of somebody"]
+    remove_split(settings.store, "test")
+    assert not (settings.store / "scans" / "test").exists()
+
+
+def test_digests_are_looked_up_by_range(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of images whose digests are not given no more is held than what a block needs."""
+    monkeypatch.setattr("ocr_precompute.pipeline.scan.BLOCK", 5)
+    monkeypatch.setattr(DigestCache, "_SETTLED_NS", -1)
+    source, held = as_parts(dataset, 8, told=False), []
+    build("val", source, settings)
+    load = DigestCache.load
+
+    def counted(self: DigestCache, *ends: str) -> None:
+        load(self, *ends)
+        held.append(len(self._known or ()))
+
+    monkeypatch.setattr(DigestCache, "load", counted)
+    monkeypatch.setattr(Path, "read_bytes", never)
+    assert build("val", source, settings).up_to_date
+    assert held == [5, 3, 5, 5, 5, 1]

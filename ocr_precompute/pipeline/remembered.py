@@ -8,11 +8,9 @@ time, and what is not as it should be is as if it were not there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +20,13 @@ import numpy as np
 
 from ocr_precompute.annotations import Note
 from ocr_precompute.annotations.sorted_parts import Part
-from ocr_precompute.files import is_abandoned, read_bounded, replace_file
+from ocr_precompute.files import read_bounded, replace_file
 from ocr_precompute.format.keys import FORMAT_VERSION
-from ocr_precompute.format.manifest import is_key
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import Counted
 from ocr_precompute.pipeline.tables import BLOCK, Columns
 from ocr_precompute.settings import Marks, Source
+from ocr_precompute.storage.store import forget_scans
 from ocr_precompute.understood import MOST_NAMES, UNDERSTOOD_VERSION, Tally
 
 log = logging.getLogger(__name__)
@@ -98,13 +96,8 @@ class PartMemory:
 
     def forget_others(self) -> None:
         """Delete what has been neither found nor kept, and what killed builds left."""
-        folder = self._folder
-        if folder is None or not self._writes or not folder.is_dir() or folder.is_symlink():
-            return
-        for name in set(os.listdir(folder)) - self._used:
-            if is_key(name) or is_abandoned(folder / name):
-                with contextlib.suppress(OSError):
-                    (folder / name).unlink()
+        if self._folder is not None and self._writes:
+            forget_scans(self._folder, self._used)
 
 
 def _packed(found: Remembered) -> bytes:

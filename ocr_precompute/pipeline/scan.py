@@ -37,7 +37,7 @@ from ocr_precompute.runtime.stages import recorded_here, stage, waited_for
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Rules, Source
 from ocr_precompute.storage.digests import DigestCache
-from ocr_precompute.storage.store import digest_cache
+from ocr_precompute.storage.store import digest_cache, scans_path
 from ocr_precompute.understood import MOST_NAMES
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Scan:
 
 def scan_request(request: Request) -> Scan:
     """Scan what is to be built, with the store's digest cache. Raises as scan does."""
-    memory = PartMemory(request.storage.home / "scans" / request.split, not request.dry_run)
+    memory = PartMemory(scans_path(request.storage, request.split), not request.dry_run)
     with digest_cache(request.storage) as cache:
         found = scan(
             request.source,
@@ -138,7 +138,7 @@ class _Look:
         threads: ThreadPoolExecutor,
         memory: PartMemory,
     ) -> None:
-        self._images, self._max_pixels, self._cache = source.images, max_pixels, cache
+        self._images, self._max_pixels, self.cache = source.images, max_pixels, cache
         self._known, self._threads, self._skips = known, threads, skips(source)
         parts = source.parts if source.others else ()
         self._folders = {f"{part.name}/": part.images for part in parts}
@@ -176,7 +176,7 @@ class _Look:
         with stage("look"):
             return [
                 _digest_sample(
-                    each, *self._folder(each.name), self._max_pixels, self._cache, self.read
+                    each, *self._folder(each.name), self._max_pixels, self.cache, self.read
                 )
                 for each in part
             ]
@@ -193,6 +193,7 @@ def _in_memory(
     """The samples of annotations; those of each source apart, if others may lie between them."""
     count = len(reading.annotations)
     log.info("%d images to look at", count)
+    look.cache.load()
     samples = look.samples(reading.annotations, lambda done: on_scanned(done, count))
     if not apart:
         return [Listed(tuple(samples))] if samples else []
@@ -260,8 +261,11 @@ def _one_part(
     whole, before = True, len(reader.bounds)
     for block in _staged(reader.read(part, BLOCK)):
         found = block.within(source.name) if within else block
-        samples = look.samples(found.annotations, lambda _: None)
         given = all(each.digest and each.declared_size for each in found.annotations)
+        if not given:
+            ends = block.annotations[0].name, block.annotations[-1].name
+            look.cache.load(*(os.path.join(source.images, name) for name in ends))
+        samples = look.samples(found.annotations, lambda _: None)
         whole &= given and not found.problems and len(samples) == len(found.annotations)
         readings.append(replace(found, annotations=[]))
         if samples:

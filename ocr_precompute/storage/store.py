@@ -11,6 +11,7 @@ In a folder it also holds, and of a store behind a URL this machine keeps in the
 
   tmp/                      shards being written; nothing ever reads from here
   sources/<split>.json      where the split was built from, for `verify` on this machine
+  scans/<split>/            what sorted parts of its annotations came to; may be deleted, too
   digests.sqlite            digest cache; may be deleted at any time
 
 Who changes a store says so: in a folder by `lock`, which builds hold shared and `gc` exclusively;
@@ -145,6 +146,23 @@ def forget_unnamed(storage: Storage, keys: Iterable[str]) -> None:
 def source_path(storage: Storage, split: str) -> Path:
     """The file of this machine that remembers where a split was built from."""
     return storage.home / "sources" / f"{split}.json"
+
+
+def scans_path(storage: Storage, split: str) -> Path:
+    """The folder of this machine that remembers what sorted parts of a split came to."""
+    return storage.home / "scans" / split
+
+
+def forget_scans(folder: Path, used: Iterable[str] = ()) -> None:
+    """Delete from that folder what is not in use, and what killed builds left."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for name in set(os.listdir(folder)).difference(used):
+        if is_key(name) or is_abandoned(folder / name):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+    with contextlib.suppress(OSError):  # unless something is left
+        folder.rmdir()
 
 
 def read_manifest(storage: Storage, split: str) -> Manifest | None:
