@@ -58,6 +58,7 @@ EXAMPLES = {
     "totaltext/gt/poly_gt_img1.txt": ("totaltext", "totaltext/gt", "totaltext"),
     "ufo/train.json": ("words", "ufo/train.json", "ufo"),
     "via/via_region_data.json": ("via", "via/via_region_data.json", "via"),
+    "words_lines/train.jsonl": ("words_lines", "words_lines/train.jsonl", "words_lines"),
     "xfund/zh.train.json": ("xfund", "xfund/zh.train.json", "xfund"),
     "yolo_box/labels/a.txt": ("yolo", "yolo_box/labels", "yolo_box/images"),
     "yolo_seg/labels/a.txt": ("yolo", "yolo_seg/labels", "yolo_seg/images"),

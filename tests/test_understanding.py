@@ -24,6 +24,7 @@ from ocr_precompute.format.manifest import Manifest, PartEntry, ShardEntry
 from ocr_precompute.images.decoding import fit_scale
 from ocr_precompute.pipeline import scan
 from ocr_precompute.pipeline.build import build
+from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.reading.store import open_store
 from ocr_precompute.samples import ImageFile, Polygons, Sample
@@ -236,7 +237,7 @@ def page(name: str, polygons: list, ignore: list[bool], **changes: Any) -> Sampl
 def read(*samples: Sample, settings: Settings | None = None, **facts: Any) -> Understood:
     reading = Reading("words", [], [], **facts)
     parameters = (settings or Settings()).parameters
-    return understand(samples, reading, parameters, "0" * 64, every_name=True)
+    return understand(Samples.of(samples), reading, parameters, "0" * 64, every_name=True)
 
 
 def box(x: float, y: float, width: float, height: float) -> list[list[float]]:
@@ -398,7 +399,8 @@ def test_what_is_known_is_counted_again_only_where_something_changed() -> None:
     parameters = Settings().parameters
 
     def now(known: Understood | None, data_hash: str = "0" * 64, **facts: Any) -> Understood:
-        return understand([sample], Reading("icdar", [], [], **facts), parameters, data_hash, known)
+        reading = Reading("icdar", [], [], **facts)
+        return understand(Samples.of([sample]), reading, parameters, data_hash, known)
 
     first = now(None)
     assert now(first) is first
@@ -413,8 +415,8 @@ def test_what_is_known_is_counted_again_only_where_something_changed() -> None:
     ]
     assert len({first.key, *(other.key for other in others)}) == 7
     declared, reading = replace(sample, declared_size=(9, 9)), Reading("icdar", [], [])
-    assert understand([declared], reading, parameters, "0" * 64, first).key != first.key
-    again = understand([sample], reading, parameters, "0" * 64, first, every_name=True)
+    assert understand(Samples.of([declared]), reading, parameters, "0" * 64, first).key != first.key
+    again = understand(Samples.of([sample]), reading, parameters, "0" * 64, first, every_name=True)
     assert again == first
     assert again is not first
 

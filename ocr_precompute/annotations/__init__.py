@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,16 @@ from pathlib import Path
 from ocr_precompute.annotations.checks import check_entries, is_plain, unsafe
 from ocr_precompute.annotations.crossing import survey
 from ocr_precompute.annotations.folders import ImageNames
+from ocr_precompute.annotations.formats import FORMATS
+from ocr_precompute.annotations.looking import Look
 from ocr_precompute.annotations.marking import Marking
+from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Annotation, Entry, Found, Note, Reading
-from ocr_precompute.annotations.registry import choose_format, format_names
+from ocr_precompute.annotations.registry import choose_format, format_names, known_formats
+from ocr_precompute.annotations.sorted_parts import Part, entries, find_parts
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.runtime.collector import without_collector
-from ocr_precompute.settings import Marks, Rules
+from ocr_precompute.settings import Marks, Rules, Source
 
 __all__ = ["Annotation", "Entry", "Note", "Reading", "format_names", "read_annotations"]
 
@@ -39,23 +44,15 @@ def read_annotations(
     by what it is called. told: keep what words say and what they are, for `Annotation`.
     Raises InputError if there is nothing at path, or not one format fits.
     """
-    rules = rules or Rules()
-    if not path.exists():
-        reason = "there is no such annotation file or folder; correct the path"
-        raise InputError([Problem("annotations", str(path), "", reason)])
-    form, dialect = choose_format(path, format_name)
-    marks = marks or Marks()
-    names, marking = ImageNames(images, marks.strip_prefix), Marking(marks)
+    rules, marks = rules or Rules(), marks or Marks()
+    form, dialect = _chosen(path, format_name)
+    names = ImageNames(images, marks.strip_prefix, exact=_in_parts(form, path, marks))
+    marking = Marking(marks)
     with without_collector():
         found = form.read(path, names, dialect, rules)
         annotations, problems, notes = _checked(found, names, rules, marking, told)
         annotations, noted, bounds = survey(annotations, rules.repair is not False)
-    if bounds and _RELATIVE[0] <= bounds[0] and bounds[1] <= _RELATIVE[1]:
-        reason = (
-            "all coordinates lie between 0 and 1, so they are relative to the image's size; "
-            "multiply x by its width and y by its height: points are pixels"
-        )
-        problems.append(Problem("annotations", str(path), "", reason))
+    problems += _relative(path, bounds)
     chosen = f"{form.name}:{found.dialect}" if found.dialect else form.name
     log.info(
         "%s: read as %s, %d images, %d problems", path, chosen, len(annotations), len(problems)
@@ -71,6 +68,93 @@ def read_annotations(
         left_out=found.left_out,
         warnings=(*found.warnings, *(f"{path}: {line}" for line in marking.unused())),
     )
+
+
+def _chosen(path: Path, format_name: str) -> tuple[AnnotationFormat, str]:
+    if not path.exists():
+        reason = "there is no such annotation file or folder; correct the path"
+        raise InputError([Problem("annotations", str(path), "", reason)])
+    return choose_format(path, format_name)
+
+
+def _in_parts(form: AnnotationFormat, path: Path, marks: Marks) -> bool:
+    """Whether a format is one of sorted parts. Raises InputError for what that cannot do."""
+    if form.understand and marks.strip_prefix:
+        reason = "names of sorted parts are taken as they are; leave strip_prefix out"
+        raise InputError([Problem("annotations", str(path), "", reason)])
+    return form.understand is not None
+
+
+def _relative(path: Path, bounds: tuple[float, float] | None) -> list[Problem]:
+    """The problem with points of those smallest and largest coordinates, if there is one."""
+    if not bounds or bounds[0] < _RELATIVE[0] or bounds[1] > _RELATIVE[1]:
+        return []
+    reason = (
+        "all coordinates lie between 0 and 1, so they are relative to the image's size; "
+        "multiply x by its width and y by its height: points are pixels"
+    )
+    return [Problem("annotations", str(path), "", reason)]
+
+
+class PartReader:
+    """Reads annotations in sorted parts range by range; what holds for the whole it says at last.
+
+    found: the parts. bounds: extreme coordinates of what was read.
+
+    Raises InputError if what lies there cannot be read, or parts overlap.
+    """
+
+    def __init__(self, path: Path, format_name: str, rules: Rules, marks: Marks) -> None:
+        form, _ = _chosen(path, format_name)
+        _in_parts(form, path, marks)
+        if form.understand is None:
+            raise ValueError(f"{form.name} has no sorted parts")
+        self.path, self.format, self._understand = path, form.name, form.understand
+        self._rules, self._marking = rules, Marking(marks)
+        self.bounds: list[float] = []
+        self.found = find_parts(path)
+
+    def read(self, part: Part, most: int) -> Iterator[Reading]:
+        """What a part says, so many images at a time, in order of their names."""
+        names = ImageNames(self.path, exact=True)
+        lines = entries(part, self._understand)
+        while some := list(itertools.islice(lines, most)):
+            with without_collector():
+                found = _checked(Found(some), names, self._rules, self._marking, False)
+                annotations, noted, bounds = survey(found[0], self._rules.repair is not False)
+            self.bounds += bounds or ()
+            yield Reading(self.format, annotations, found[1], notes=tuple(found[2] + noted))
+
+    def rest(self) -> Reading:
+        """What is to be said of the whole, once all of it has been read."""
+        bounds = (min(self.bounds), max(self.bounds)) if self.bounds else None
+        return Reading(
+            self.format,
+            [],
+            _relative(self.path, bounds),
+            left_out=self.found.left_out,
+            warnings=tuple(f"{self.path}: {line}" for line in self._marking.unused()),
+        )
+
+
+def read_again(format_name: str, part: Part, source: Source) -> list[Annotation]:
+    """The annotations of a part that has been read before, or of some of its lines."""
+    understand, rules = known_formats()[format_name].understand, source.rules or Rules()
+    if understand is None:
+        raise ValueError(f"{format_name} has no sorted parts")
+    lines, names = entries(part, understand), ImageNames(part.path, exact=True)
+    with without_collector():
+        found = _checked(Found(lines), names, rules, Marking(source), False)[0]
+        return survey(found, rules.repair is not False)[0]
+
+
+def in_sorted_parts(path: Path, format_name: str) -> bool:
+    """Whether annotations are in sorted parts, which `PartReader` reads; a look, no more."""
+    wanted = {name for form in FORMATS if form.understand for name in (form.name, *form.aliases)}
+    if format_name != "auto":
+        return format_name in wanted
+    look = Look(path)
+    return path.exists() and any(form.recognise(look) for form in FORMATS if form.understand)
 
 
 def _checked(

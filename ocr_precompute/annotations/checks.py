@@ -19,7 +19,7 @@ from ocr_precompute.settings import Rules
 # Pixels. No image this tool accepts reaches so far; what lies beyond is a slip, not a polygon.
 _FARTHEST = 1_000_000
 _TOGETHER = 64  # images whose points are looked at in one go
-_PLAIN_NAME = re.compile(r"\w[\w.-]*")  # safe without a closer look
+_PLAIN_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")  # safe without a closer look
 
 
 Checked = tuple[Annotation | None, list[Problem], list[Note]]
@@ -65,8 +65,9 @@ def check_entries(
             yield _check_each(part[0][1], part[0][0], rules, told)
         else:
             for (name, entry), (polygons, labels) in zip(part, whole, strict=True):
-                more = (entry.words.texts, entry.words.classes) if told else ()
-                yield Annotation(name, polygons, labels, entry.declared_size, *more), [], []
+                more = (entry.words.texts, entry.words.classes) if told else ((), ())
+                size, digest = entry.declared_size, entry.digest
+                yield Annotation(name, polygons, labels, size, *more, digest), [], []
 
 
 def too_many(file: str, name: str, count: int, rules: Rules) -> Problem:
@@ -161,8 +162,9 @@ def _check_each(entry: Entry, name: str, rules: Rules, told: bool) -> Checked:
     if problems and rules.skip_bad == "image":
         return None, [_left_out(problems)], []
     joined = Polygons.from_list(polygons, ignore)
-    more = (_those(words.texts, kept), _those(words.classes, kept)) if told else ()
-    return Annotation(name, joined, tuple(labels), entry.declared_size, *more), problems, notes
+    more = (_those(words.texts, kept), _those(words.classes, kept)) if told else ((), ())
+    found = Annotation(name, joined, tuple(labels), entry.declared_size, *more, entry.digest)
+    return found, problems, notes
 
 
 def _those(column: Sequence[str | None], kept: list[int]) -> Sequence[str | None]:

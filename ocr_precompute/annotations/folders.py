@@ -80,16 +80,17 @@ class ImageNames:
     """The names of the images below a folder, as they are on disk; looked at when first needed.
 
     A folder that is not there holds none. strip_prefix: what names in annotations begin with that
-    is not below the folder.
+    is not below the folder. exact: names are taken as they are, and the folder is not looked at.
     """
 
-    def __init__(self, folder: Path, strip_prefix: str = "") -> None:
+    def __init__(self, folder: Path, strip_prefix: str = "", exact: bool = False) -> None:
         self.folder, self.strip_prefix = folder, strip_prefix.replace("\\", "/")
+        self.exact = exact
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every image's name, relative to the folder, with `/`; hidden files are none."""
-        if not self.folder.is_dir():
+        if self.exact or not self.folder.is_dir():
             return frozenset()
         return frozenset(
             relative
@@ -120,6 +121,8 @@ class ImageNames:
 
         Without the prefix that is to be stripped, unless an image has just this name.
         """
+        if self.exact:
+            return name
         whole = self.on_disk(plain_name(name))
         prefix, slashes = self.strip_prefix, name.replace("\\", "/")
         if not prefix or not slashes.startswith(prefix) or whole in self.names:

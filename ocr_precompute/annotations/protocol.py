@@ -10,6 +10,7 @@ from pathlib import Path
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.reading import Found
+from ocr_precompute.annotations.sorted_parts import Understand
 from ocr_precompute.settings import Rules
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -31,7 +32,9 @@ class AnnotationFormat:
     name: what `--format` takes. summary: what it is and who writes it, one line. dont_care: what it
     reads as don't-care, one line. example: a few lines of it. recognise, read: see there. aliases:
     other names that users know it by. dialects: what may follow its name and a colon, and what each
-    is. In summary and dont_care what users write stands in backquotes.
+    is. understand: of a format in sorted parts (see `sorted_parts`) what understands a line; such
+    a split is read part by part, names as they are. In summary and dont_care what users write
+    stands in backquotes.
     Raises ValueError for names that cannot be given, and texts that are not there.
     """
 
@@ -43,6 +46,7 @@ class AnnotationFormat:
     read: Read
     aliases: tuple[str, ...] = ()
     dialects: Mapping[str, str] = field(default_factory=dict)
+    understand: Understand | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.aliases, *self.dialects):

@@ -84,6 +84,7 @@ class Entry:
     words: those that could be parsed. bad: the others. declared_size: (height, width) in pixels, if
     the annotation gives it. alone: whether the file holds no other image, so that a message about a
     word need not say which. place: where in its file the image is, as `line 3`, if that helps.
+    digest: SHA-256 of the image file's bytes, if the annotation gives it.
     """
 
     file: str
@@ -93,6 +94,7 @@ class Entry:
     declared_size: tuple[int, int] | None = None
     alone: bool = False
     place: str = ""
+    digest: bytes = b""
 
     def __len__(self) -> int:
         """How many words, the bad ones too."""
@@ -121,6 +123,7 @@ class Annotation:
     labels: what messages call each polygon, as `word 0001` or `line 3`.
     declared_size: (height, width) in pixels that the annotation gives for the image, if it does.
     texts, classes: of each polygon, as in `Words`, if they were asked for and the format has them.
+    digest: SHA-256 that the annotation gives for the image file, if it does.
     """
 
     name: str
@@ -129,6 +132,7 @@ class Annotation:
     declared_size: tuple[int, int] | None = None
     texts: Sequence[str | None] = ()
     classes: Sequence[str | None] = ()
+    digest: bytes = b""
 
 
 @dataclass(frozen=True)

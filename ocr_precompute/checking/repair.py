@@ -10,13 +10,14 @@ from pathlib import Path
 from ocr_precompute.checking.shard import Finding, Sources
 from ocr_precompute.checking.verify import VerifyReport, read_sources
 from ocr_precompute.errors import InputError, StoreError
-from ocr_precompute.format.keys import shard_key
+from ocr_precompute.format.keys import Hashes, shard_key
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.format.shard import StoredShard
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.encode import ShardTask, encode_shard
 from ocr_precompute.pipeline.plan import ShardPlan
+from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.settings import Source
 from ocr_precompute.storage.locks import build_lock, unwritable
 from ocr_precompute.storage.place import storage_at
@@ -146,9 +147,9 @@ def _plan(storage: Storage, place: _Place, sources: Sources) -> ShardPlan | None
         named = []
     for names in itertools.chain(named, follow):
         found = [sources.samples[name] for name in names if name in sources.samples]
-        hashes = tuple(geometry for _, geometry in found)
+        hashes = Hashes.of(geometry for _, geometry in found)
         if len(found) == len(names) and shard_key(names, hashes) == entry.key:
-            return ShardPlan(entry.key, tuple(sample for sample, _ in found), hashes)
+            return ShardPlan(entry.key, Samples.of(sample for sample, _ in found), hashes)
     return None
 
 

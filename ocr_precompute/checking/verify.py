@@ -258,7 +258,7 @@ def read_sources(
         source = source.skipping("polygon")  # what is bad is a finding, not the end
     try:
         with digest_cache(storage) as cache:
-            scanned = scan(source, max_pixels, cache, known_bad(manifest))
+            scanned = scan(source, manifest.parameters, max_pixels, cache, known_bad(manifest))
     except InputError as error:
         return None, [
             Finding("source-missing", "", problem.sample, str(problem))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
@@ -16,22 +17,43 @@ def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
     Bjorner, Blass, Gurevich 2010, "Content-dependent chunking for differential compression, the
     local maximum approach".
     """
-    if not names:
-        return []
+    return list(bounds_of_ranges([names], length))
+
+
+def bounds_of_ranges(ranges: Iterable[Iterable[str]], length: int) -> Iterator[tuple[int, int]]:
+    """The same for names that come range by range; they may be cut into ranges anywhere.
+
+    Of ranges before no more is held than hashes of the names since the last boundary, and of
+    length // 2 before it.
+    """
+    window = length // 2
+    hashes: list[bytes] = []  # of names from number `first` on
+    first = begin = looked = 0  # where the stretch begins that is open; names looked at so far
+    for names in itertools.chain(ranges, (None,)):
+        hashes += [hashlib.sha256(name.encode()).digest() for name in names or ()]
+        sure = len(hashes) - (1 if names is None else window)  # of these all neighbours are known
+        for i in range(looked - first, sure):
+            if hashes[i] == min(hashes[max(0, i - window) : i + window + 1]):
+                yield from _short_enough(hashes, begin - first, i + 1, first, length)
+                begin = first + i + 1
+        looked = max(looked, first + sure)
+        kept = max(0, min(begin, looked - window) - first)
+        del hashes[:kept]
+        first += kept
+    if begin < first + len(hashes):
+        yield from _short_enough(hashes, begin - first, len(hashes), first, length)
+
+
+def _short_enough(
+    hashes: Sequence[bytes], start: int, stop: int, first: int, length: int
+) -> Iterator[tuple[int, int]]:
+    """A stretch without a boundary within, cut at its smallest hashes while it is too long."""
     window, longest = length // 2, 2 * length
-    hashes = [hashlib.sha256(name.encode()).digest() for name in names]
-    cuts = [
-        i + 1
-        for i, value in enumerate(hashes[:-1])
-        if value == min(hashes[max(0, i - window) : i + window + 1])
-    ]
-    bounds: list[tuple[int, int]] = []
-    stretches = list(zip([0, *cuts], [*cuts, len(names)], strict=True))[::-1]
+    stretches = [(start, stop)]
     while stretches:
         start, stop = stretches.pop()
         if stop - start <= longest:
-            bounds.append((start, stop))
+            yield first + start, first + stop
         else:
             cut = min(range(start + window, stop - window - 1), key=hashes.__getitem__) + 1
             stretches += [(cut, stop), (start, cut)]
-    return bounds

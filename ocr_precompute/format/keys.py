@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ocr_precompute.samples import Polygons
 FORMAT_VERSION = 4
 """Version of the layout on disk and of all that is computed; part of every geometry hash."""
 
+_HASH = 32  # bytes
 _TAG = f"ocr-precompute {FORMAT_VERSION} ".encode()
 
 
@@ -29,7 +31,45 @@ def geometry_hash(parameters: Parameters, image_digest: bytes, polygons: Polygon
     return digest.digest()
 
 
-def shard_key(names: Sequence[str], hashes: Sequence[bytes]) -> str:
+class Hashes(Sequence[bytes]):
+    """Geometry hashes one after the other."""
+
+    __slots__ = ("joined",)
+
+    def __init__(self, joined: bytes) -> None:
+        self.joined = joined
+
+    @property
+    def prefixes(self) -> np.ndarray:
+        """The first 8 bytes of each, by which few others are mistaken for them: uint64 (n,)."""
+        return np.frombuffer(self.joined, np.uint64)[:: _HASH // 8]
+
+    @classmethod
+    def of(cls, hashes: Iterable[bytes]) -> Hashes:
+        """The same hashes, packed."""
+        return cls(b"".join(hashes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hashes, (self.joined,)
+
+    def __len__(self) -> int:
+        return len(self.joined) // _HASH
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self.joined[i : i + _HASH] for i in range(0, len(self.joined), _HASH))
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        start = _HASH * range(len(self))[index]
+        return self.joined[start : start + _HASH]
+
+
+def shard_key(names: Iterable[str], hashes: Iterable[bytes]) -> str:
     """Hex SHA-256 over a shard's ordered (name, geometry hash) pairs; names its folder."""
     digest = hashlib.sha256(_TAG + b"shard ")
     for name, geometry in zip(names, hashes, strict=True):

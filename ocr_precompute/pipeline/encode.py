@@ -11,8 +11,9 @@ from functools import lru_cache
 
 import joblib
 
-from ocr_precompute.errors import ImageError, InputError, StoreError
+from ocr_precompute.errors import ImageError, InputError, Problem, StoreError
 from ocr_precompute.format.chunks import encode_chunk
+from ocr_precompute.format.keys import geometry_hash
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import ShardWriter, StoredShard
@@ -25,6 +26,7 @@ from ocr_precompute.pipeline.engines.running import run, run_on
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import skips, without_bad
+from ocr_precompute.pipeline.tables import changed
 from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
@@ -253,6 +255,8 @@ def encode_shard(task: ShardTask) -> ShardResult:
             ShardWriter(key, storage.workspace()) as writer,
         ):
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
+                if geometry_hash(parameters, sample.digest, sample.polygons) != geometry:
+                    raise changed(sample.path, sample.name)
                 recorded.about(sample.name)
                 if donated := _copy_row(task, geometry, opened):
                     chunks, record = donated
@@ -273,6 +277,8 @@ def encode_shard(task: ShardTask) -> ShardResult:
                         }
                     record = SampleRecord.of(sampled, geometry)
                 log.debug("%s: %s", sample.name, "copied" if donated else "computed")
+                if record.original_size != sample.image.size:
+                    raise InputError([_other_size(sample, record.original_size)])
                 rows.append(replace(record, name=sample.name))
                 with stage("write"):
                     writer.append(chunks)
@@ -295,6 +301,12 @@ def _is_there(task: ShardTask) -> bool:
         return task.storage.size(name) > 0
     except FileNotFoundError:
         return False
+
+
+def _other_size(sample: Sample, found: tuple[int, int]) -> Problem:
+    given, size = (f"{width} x {height}" for height, width in (sample.image.size, found))
+    reason = f"has {size} pixels as displayed, not {given} as its annotation says beside the digest"
+    return image_problem(sample.path, sample.name, f"{reason}; correct the annotation")
 
 
 def _source_bytes(sample: Sample) -> bytes:

@@ -6,16 +6,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ocr_precompute.format.boundaries import shard_bounds
-from ocr_precompute.format.keys import data_hash, geometry_hash, shard_key
+import numpy as np
+
+from ocr_precompute.format.boundaries import bounds_of_ranges
+from ocr_precompute.format.keys import Hashes, data_hash, shard_key
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import Scan
+from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.pipeline.understand import refuse_suspicions, understand
-from ocr_precompute.samples import Sample
 from ocr_precompute.storage.seam import Storage
-from ocr_precompute.storage.store import find_rows, shard_keys
+from ocr_precompute.storage.store import find_rows, rows_among, shard_keys
 from ocr_precompute.understood import Understood
 
 log = logging.getLogger(__name__)
@@ -24,13 +26,13 @@ Rows = dict[bytes, tuple[str, int]]
 """Where rows lie: geometry hash -> (shard key, row)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class ShardPlan:
     """One shard to be: its key, its samples, and each sample's geometry hash."""
 
     key: str
-    samples: tuple[Sample, ...]
-    hashes: tuple[bytes, ...]
+    samples: Samples
+    hashes: Hashes
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +90,13 @@ def plan(request: Request, scanned: Scan, before: Plan | None = None) -> Plan:
     return planned
 
 
-def cut_shards(
-    samples: Sequence[Sample], parameters: Parameters, length: int
-) -> Iterator[ShardPlan]:
+def cut_shards(samples: Samples, parameters: Parameters, length: int) -> Iterator[ShardPlan]:
     """The shards of about `length` samples that samples, ordered by name, are cut into."""
-    for start, stop in shard_bounds([sample.name for sample in samples], length):
-        part = tuple(samples[start:stop])
-        hashes = tuple(geometry_hash(parameters, s.digest, s.polygons) for s in part)
-        yield ShardPlan(shard_key([s.name for s in part], hashes), part, hashes)
+    names = (each.names() for each in samples.stretches)
+    for start, stop in bounds_of_ranges(names, length):
+        part = samples[start:stop]
+        hashes = part.hashes(parameters)
+        yield ShardPlan(shard_key(part.names(), hashes), part, hashes)
 
 
 def work_left(
@@ -111,17 +112,17 @@ def work_left(
     """
     existing = shard_keys(storage)
     to_build = tuple(s for s in shards if s.key not in existing and s.key not in others)
-    wanted = {geometry for shard in to_build for geometry in shard.hashes}
-    if not wanted:
+    if not to_build or not existing:
         return to_build, {}
+    wanted = np.unique(np.concatenate([shard.hashes.prefixes for shard in to_build]))
     there = [shard for shard in shards if shard.key in existing]  # what they hold is known
     found = {
-        geometry: (shard.key, row)
+        shard.hashes[row]: (shard.key, row)
         for shard in there
-        for row, geometry in enumerate(shard.hashes)
-        if geometry in wanted
+        for row in rows_among(wanted, shard.hashes.prefixes)
     }
     unread = existing.difference(shard.key for shard in there)
     likely = [entry.key for entry in published.shards if entry.key in unread] if published else []
     order = [*likely, *(sorted(unread.difference(likely)) if storage.folder else ())]
-    return to_build, found | find_rows(storage, wanted.difference(found), order)
+    left = np.setdiff1d(wanted, Hashes.of(found).prefixes, assume_unique=True)
+    return to_build, found | find_rows(storage, left, order)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-
-import numpy as np
+from typing import overload
 
 from ocr_precompute.errors import InputError, StoreError, VersionError, one_line
 from ocr_precompute.format.manifest import Damaged, Manifest, PartEntry, ShardEntry
@@ -22,6 +22,7 @@ from ocr_precompute.storage.faults import RemoteError
 from ocr_precompute.storage.seam import ConflictError, Storage
 from ocr_precompute.storage.store import (
     manifest_tag,
+    part_name,
     publish_manifest,
     read_tagged,
     record_source,
@@ -65,22 +66,24 @@ def publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
 def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
     storage, published = request.storage, request.published
     shards = tuple(ShardEntry(shard.key, len(shard.samples)) for shard in planned.shards)
-    parts: dict[PartEntry, bytes] = {}
-    if published is None or published.shards != shards:
-        parts = dict(cut_parts([contents_of(shard) for shard in planned.shards]))
+    broken = damaged(request, planned)
+    request.progress.damaged(broken)
+    if request.strict:
+        _refuse_damaged(broken, request.source)
+    if request.publishes:
+        record_source(storage, request.split, request.source)  # first: if not, nothing is published
     manifest = Manifest(
         split=request.split,
         data_hash=planned.data_hash,
         parameters=request.parameters,
-        parts=tuple(parts) or (published.parts if published else ()),
+        parts=published.parts
+        if published and published.shards == shards
+        else _parts(request, planned),
         shards=shards,
         skipped=planned.scan.skipped,
-        damaged=damaged(request, planned),
+        damaged=broken,
         understood=planned.understood.shortened(),
     )
-    request.progress.damaged(manifest.damaged)
-    if request.strict:
-        _refuse_damaged(manifest, request.source)
     up_to_date = published == manifest and not planned.to_build
     log.info(
         "split %s: data hash %s, %s",
@@ -88,19 +91,44 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
         manifest.data_hash,
         "up to date" if up_to_date else "new" if request.publishes else "not published",
     )
-    if request.publishes:
-        record_source(storage, request.split, request.source)  # first: if not, nothing is published
-        if not up_to_date:
-            bytes_of = {part.key: data for part, data in parts.items()}
-            publish_manifest(storage, manifest, bytes_of, request.tag)
+    if request.publishes and not up_to_date:
+        publish_manifest(storage, manifest, {}, request.tag)
     return manifest, up_to_date
+
+
+def _parts(request: Request, planned: Plan) -> tuple[PartEntry, ...]:
+    """The parts of a manifest of what was planned; each is written as soon as it is cut."""
+    found = []
+    for part, data in cut_parts(Contents(planned.shards)):
+        if request.publishes:
+            request.storage.put_new(part_name(part.key), data)
+        found.append(part)
+    return tuple(found)
+
+
+class Contents(Sequence[ShardContents]):
+    """What the index says of planned shards, made when it is asked for."""
+
+    def __init__(self, shards: Sequence[ShardPlan]) -> None:
+        self._shards = shards
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @overload
+    def __getitem__(self, index: int) -> ShardContents: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ShardContents]: ...
+    def __getitem__(self, index: int | slice) -> ShardContents | list[ShardContents]:
+        if isinstance(index, slice):
+            return list(map(contents_of, self._shards[index]))
+        return contents_of(self._shards[index])
 
 
 def contents_of(shard: ShardPlan) -> ShardContents:
     """What the index says of a planned shard's samples."""
-    sizes = np.array([sample.image.size for sample in shard.samples], np.int32)
     entry = ShardEntry(shard.key, len(shard.samples))
-    return ShardContents(entry, [sample.name for sample in shard.samples], sizes)
+    return ShardContents(entry, list(shard.samples.names()), shard.samples.sizes())
 
 
 def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
@@ -120,14 +148,14 @@ def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
     found: list[Damaged] = []
     for shard in planned.shards:
         if shard.key in known:
-            found += [told[each.name] for each in shard.samples if each.name in told]
+            found += [told[name] for name in shard.samples.names() if name in told] if told else ()
         else:
             found += of_new.get(shard, [])
     return tuple(found)
 
 
 def _damaged_of(request: Request, shard: ShardPlan) -> list[Damaged]:
-    names = [sample.name for sample in shard.samples]
+    names = list(shard.samples.names())
     try:
         records = StoredShard.open(request.storage.open(shard_name(shard.key))).records
     except (OSError, ValueError) as error:
@@ -140,15 +168,15 @@ def _damaged_of(request: Request, shard: ShardPlan) -> list[Damaged]:
     return [Damaged(names[row], each.words, each.lost) for row, each in records.damage.items()]
 
 
-def _refuse_damaged(manifest: Manifest, source: Source) -> None:
-    """Raises InputError if the split has damaged images."""
+def _refuse_damaged(broken: Sequence[Damaged], source: Source) -> None:
+    """Raises InputError if there are damaged images."""
     problems = [
         image_problem(
             source.image_path(each.sample),
             each.sample,
             f"{each.damage}; replace it, or build without --strict",
         )
-        for each in manifest.damaged
+        for each in broken
     ]
     if problems:
         raise InputError(problems)

@@ -6,28 +6,39 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
 
-from ocr_precompute.annotations import Annotation, Reading, read_annotations
+from ocr_precompute.annotations import (
+    Annotation,
+    PartReader,
+    Reading,
+    in_sorted_parts,
+    read_annotations,
+)
 from ocr_precompute.annotations.checks import unsafe
 from ocr_precompute.annotations.reading import joined
+from ocr_precompute.annotations.sorted_parts import Part
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.format.manifest import Manifest, Skipped
 from ocr_precompute.images.decoding import decode, read_header
 from ocr_precompute.images.files import image_problem, look_at, read_image
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.counting import count
+from ocr_precompute.pipeline.remembered import PartMemory, Remembered
 from ocr_precompute.pipeline.request import Request
+from ocr_precompute.pipeline.tables import BLOCK, Columns, Listed, Samples, Table
 from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.runtime.stages import recorded_here, stage, waited_for
 from ocr_precompute.samples import ImageFile, Polygons, Sample
-from ocr_precompute.settings import Source
+from ocr_precompute.settings import Rules, Source
 from ocr_precompute.storage.digests import DigestCache
-from ocr_precompute.storage.store import digest_cache
+from ocr_precompute.storage.store import digest_cache, scans_path
+from ocr_precompute.understood import MOST_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -40,83 +51,244 @@ _UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotate
 class Scan:
     """The validated input: samples ordered by name, and what was left out of them.
 
-    reading: the annotations as they were read, also those of images that are left out.
+    reading: the annotations as they were read, also those of images that are left out; of sorted
+    parts what was noted, without the annotations.
     """
 
-    samples: tuple[Sample, ...]
+    samples: Samples
     skipped: tuple[Skipped, ...]
     reading: Reading
 
 
 def scan_request(request: Request) -> Scan:
     """Scan what is to be built, with the store's digest cache. Raises as scan does."""
+    memory = PartMemory(scans_path(request.storage, request.split), not request.dry_run)
     with digest_cache(request.storage) as cache:
-        return scan(
+        found = scan(
             request.source,
+            request.parameters,
             request.settings.max_pixels,
             cache,
             known_bad(request.published),
             request.progress.scanning,
+            memory,
         )
+    memory.forget_others()
+    return found
 
 
 @without_collector()
 def scan(
     source: Source,
+    parameters: Parameters,
     max_pixels: int,
     cache: DigestCache,
     known: dict[tuple[str, str], Skipped] | None = None,
     on_scanned: Callable[[int, int], None] = lambda done, total: None,
+    memory: PartMemory | None = None,
 ) -> Scan:
     """Read and check annotations, digest images.
 
-    source: its rules say what is skipped.
+    source: its rules say what is skipped. parameters: what samples in sorted parts are hashed with.
     known: (name, digest) of images that an earlier build found undecodable (see known_bad).
-    on_scanned: called with how many images of how many are digested.
+    on_scanned: called with how many images of about how many are digested. memory: of sorted parts
+    that were scanned before.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
-    with stage("annotations"):
-        reading = read_source(source)
-    annotations, problems = reading.annotations, list(reading.problems)
-    skipping = skips(source)
-    folders = {f"{part.name}/": part.images for part in source.parts} if source.others else {}
-    log.info("%d images to look at", len(annotations))
-
-    def digest(part: Sequence[Annotation]) -> list[Sample | Problem]:
-        with stage("look"):
-            return [
-                _digest_sample(each, *_folder(each.name), max_pixels, cache, read) for each in part
-            ]
-
-    def _folder(name: str) -> tuple[Path, int]:
-        """The folder of an image, and where in the sample's name its own begins."""
-        first = name[: name.find("/") + 1]
-        return (folders[first], len(first)) if folders else (source.images, 0)
-
-    read: list[str] = []
-    samples: list[Sample] = []
-    skipped: list[Skipped] = []
-    parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
+    ranged = {part.name for part in source.parts if in_sorted_parts(part.annotations, part.format)}
     with ThreadPoolExecutor(joblib.cpu_count()) as threads:
-        looked = waited_for(threads.map(recorded_here(digest), parts), "threads")
-        for number, results in enumerate(looked):
-            on_scanned(number * _SCAN_PART, len(annotations))
-            for result in results:
-                if isinstance(result, Problem):
-                    problems.append(result)
-                elif bad := (known or {}).get((result.name, result.digest.hex())):
-                    if not skipping:
-                        problems.append(image_problem(result.path, result.name, bad.reason))
-                    skipped.append(bad)
-                else:
-                    samples.append(result)
-    log.info("%d images read, all others are known from an earlier scan", len(read))
-    raise_unless_usable(source, problems, bool(samples))
-    skipped += [
+        look = _Look(
+            source, max_pixels, cache, known or {}, threads, memory or PartMemory(None, False)
+        )
+        readings: list[Reading] = []
+        stretches: list[Listed | Table] = []
+        if listed := [part for part in source.parts if part.name not in ranged]:
+            with stage("annotations"):
+                readings.append(_read_all(listed, within=bool(source.others)))
+            stretches += _in_memory(look, readings[0], on_scanned, apart=bool(ranged))
+        for part in source.parts:
+            if part.name in ranged:
+                scanned = _in_parts(look, part, bool(source.others), parameters, on_scanned)
+                stretches += scanned.tables
+                readings.append(scanned.reading)
+    stretches.sort(key=lambda each: next(iter(each.names())))
+    reading = readings[0] if len(readings) == 1 else joined(readings)
+    log.info("%d images read, all others are known from an earlier scan", len(look.read))
+    problems = [*reading.problems, *look.problems]
+    raise_unless_usable(source, problems, bool(stretches))
+    skipped = look.skipped + [
         Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
         for p in problems
     ]
-    return Scan(tuple(samples), _in_order(skipped), reading)
+    return Scan(Samples(stretches), _in_order(skipped), reading)
+
+
+class _Look:
+    """Looks at the images of annotations, and collects what is wrong with them.
+
+    problems, skipped: as a scan has them. read: paths of images that were not known.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        max_pixels: int,
+        cache: DigestCache,
+        known: Mapping[tuple[str, str], Skipped],
+        threads: ThreadPoolExecutor,
+        memory: PartMemory,
+    ) -> None:
+        self._images, self._max_pixels, self.cache = source.images, max_pixels, cache
+        self._known, self._threads, self._skips = known, threads, skips(source)
+        parts = source.parts if source.others else ()
+        self._folders = {f"{part.name}/": part.images for part in parts}
+        self.memory = memory
+        self.problems: list[Problem] = []
+        self.skipped: list[Skipped] = []
+        self.read: list[str] = []
+
+    def samples(
+        self, annotations: Sequence[Annotation], on_looked: Callable[[int], None]
+    ) -> list[Sample]:
+        """The samples of those that are usable, in order. on_looked: told how many are done."""
+        found: list[Sample] = []
+        parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
+        looked = waited_for(self._threads.map(recorded_here(self._digests), parts), "threads")
+        for number, results in enumerate(looked):
+            on_looked(number * _SCAN_PART)
+            for result in results:
+                if isinstance(result, Problem):
+                    self.problems.append(result)
+                elif bad := self._known.get((result.name, result.digest.hex())):
+                    if not self._skips:
+                        self.problems.append(image_problem(result.path, result.name, bad.reason))
+                    self.skipped.append(bad)
+                else:
+                    found.append(result)
+        return found
+
+    def knows(self, prefix: str, part: Part) -> bool:
+        """Whether an earlier build found images of a part undecodable."""
+        first, last = prefix + part.first, prefix + part.last
+        return any(first <= name <= last for name, _ in self._known)
+
+    def _digests(self, part: Sequence[Annotation]) -> list[Sample | Problem]:
+        with stage("look"):
+            return [
+                _digest_sample(
+                    each, *self._folder(each.name), self._max_pixels, self.cache, self.read
+                )
+                for each in part
+            ]
+
+    def _folder(self, name: str) -> tuple[Path, int]:
+        """The folder of an image, and where in the sample's name its own begins."""
+        first = name[: name.find("/") + 1]
+        return (self._folders[first], len(first)) if self._folders else (self._images, 0)
+
+
+def _in_memory(
+    look: _Look, reading: Reading, on_scanned: Callable[[int, int], None], apart: bool
+) -> list[Listed | Table]:
+    """The samples of annotations; those of each source apart, if others may lie between them."""
+    count = len(reading.annotations)
+    log.info("%d images to look at", count)
+    look.cache.load()
+    samples = look.samples(reading.annotations, lambda done: on_scanned(done, count))
+    if not apart:
+        return [Listed(tuple(samples))] if samples else []
+    sources = itertools.groupby(samples, key=lambda each: each.name[: each.begin])
+    return [Listed(tuple(some)) for _, some in sources]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scanned:
+    """Tables of a source in sorted parts, and what was noted while it was read."""
+
+    tables: list[Listed | Table]
+    reading: Reading
+
+
+def _in_parts(
+    look: _Look,
+    source: Source,
+    within: bool,
+    parameters: Parameters,
+    on_scanned: Callable[[int, int], None],
+) -> _Scanned:
+    """Scan a source part by part: what is held as Python has it is a block of one part."""
+    reader = PartReader(source.annotations, source.format, source.rules or Rules(), source)
+    if source.unannotated != "skip":
+        reason = "sorted parts are not compared with the folder of images; set unannotated to skip"
+        raise InputError([Problem("annotations", str(source.annotations), "", reason)])
+    tables: list[Listed | Table] = []
+    readings: list[Reading] = []
+    total, done = sum(part.stop for part in reader.found.parts), 0
+    for part in reader.found.parts:
+        found = _one_part(look, reader, part, source, within, parameters)
+        tables += [Table(columns, 0, len(columns.turned)) for columns in found.blocks]
+        readings.append(found.reading)
+        done += part.stop
+        images = sum(map(len, tables))
+        on_scanned(images, images * total // done)
+    rest = _named_inside(reader.rest(), source)
+    return _Scanned(tables, joined([*readings, rest.within(source.name) if within else rest]))
+
+
+@dataclass(frozen=True, eq=False)
+class _ScannedPart:
+    blocks: Sequence[Columns]
+    reading: Reading
+
+
+def _one_part(
+    look: _Look,
+    reader: PartReader,
+    part: Part,
+    source: Source,
+    within: bool,
+    parameters: Parameters,
+) -> _ScannedPart:
+    """Scan a part, or remember what that came to before."""
+    prefix, memory = f"{source.name}/" if within else "", look.memory
+    with stage("digest"):
+        name = memory.name(part, source, prefix, parameters)
+    if (known := memory.find(name, part, source, prefix)) and not look.knows(prefix, part):
+        reader.bounds += known.bounds
+        return _ScannedPart(known.blocks, Reading(reader.format, [], [], notes=known.notes))
+    blocks: list[Columns] = []
+    readings: list[Reading] = []
+    whole, before = True, len(reader.bounds)
+    for block in _staged(reader.read(part, BLOCK)):
+        found = block.within(source.name) if within else block
+        given = all(each.digest and each.declared_size for each in found.annotations)
+        if not given:
+            ends = block.annotations[0].name, block.annotations[-1].name
+            look.cache.load(*(os.path.join(source.images, name) for name in ends))
+        samples = look.samples(found.annotations, lambda _: None)
+        whole &= given and not found.problems and len(samples) == len(found.annotations)
+        readings.append(replace(found, annotations=[]))
+        if samples:
+            with stage("count"):
+                counted = count(samples, found.notes, parameters, MOST_NAMES)
+            blocks.append(
+                Columns.of(samples, source, reader.format, part, parameters, counted, given)
+            )
+    reading = joined(readings) if readings else Reading(reader.format, [], [])
+    if whole and name == memory.name(part, source, prefix, parameters):
+        bounds = tuple(reader.bounds[before:])
+        extremes = (min(bounds), max(bounds)) if bounds else ()
+        memory.keep(name, Remembered(tuple(blocks), reading.notes, extremes))
+    return _ScannedPart(blocks, reading)
+
+
+def _staged(blocks: Iterator[Reading]) -> Iterator[Reading]:
+    while True:
+        with stage("annotations"):
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
 
 
 def read_source(source: Source, told: bool = False) -> Reading:
@@ -124,12 +296,16 @@ def read_source(source: Source, told: bool = False) -> Reading:
 
     See `_read_one`. Raises InputError with what is wrong with any that cannot be read at all.
     """
+    return _read_all(source.parts, bool(source.others), told)
+
+
+def _read_all(sources: Sequence[Source], within: bool, told: bool = False) -> Reading:
     readings: list[Reading] = []
     problems: list[Problem] = []
-    for part in source.parts:
+    for part in sources:
         try:
             found = _read_one(part, told)
-            readings.append(found.within(part.name) if source.others else found)
+            readings.append(found.within(part.name) if within else found)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -165,10 +341,14 @@ def _read_one(source: Source, told: bool) -> Reading:
             problems.append(Problem("image", path, "", reason, name))
         else:
             annotations.append(Annotation(name, _NO_POLYGONS))
+    annotations.sort(key=lambda each: each.name)
+    return _named_inside(replace(reading, annotations=annotations, problems=problems), source)
+
+
+def _named_inside(reading: Reading, source: Source) -> Reading:
+    """The same, with paths from the annotation folder on."""
     return replace(
         reading,
-        annotations=sorted(annotations, key=lambda each: each.name),
-        problems=problems,
         left_out=tuple((_inside(path, source), reason) for path, reason in reading.left_out),
         warnings=tuple(_inside(line, source) for line in reading.warnings),
     )
@@ -234,6 +414,10 @@ def _digest_sample(
     begin: where the name of the image begins in that of the sample. read: where the paths of new
     ones go.
     """
+    polygons, declared, given = annotation.polygons, annotation.declared_size, annotation.digest
+    if given and declared:
+        told = ImageFile(given, declared, False)
+        return Sample(annotation.name, images, told, polygons, declared, begin)
     path = os.path.join(images, annotation.name[begin:])  # Path takes longer than the file system
     try:
         status = look_at(path, max_pixels)
@@ -254,7 +438,9 @@ def _digest_sample(
         )
     except (OSError, ImageError) as error:
         return image_problem(path, annotation.name, error)
-    polygons, declared = annotation.polygons, annotation.declared_size
+    if given and given != image.digest:
+        reason = "is not the image that was annotated: its SHA-256 is another; correct the digest"
+        return image_problem(path, annotation.name, reason)
     return Sample(annotation.name, images, image, polygons, declared, begin)
 
 
@@ -276,12 +462,9 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
     if not skips(source):
         raise InputError([image_problem(source.image_path(n), n, reason) for n, reason in bad])
     reasons = dict(bad)
-    skipped = [
-        Skipped("image", s.name, "", reasons[s.name], s.digest.hex())
-        for s in scanned.samples
-        if s.name in reasons
-    ]
-    kept = tuple(s for s in scanned.samples if s.name not in reasons)
+    digests = {s.name: s.digest.hex() for s in scanned.samples.of_names(set(reasons))}
+    skipped = [Skipped("image", n, "", reason, digests[n]) for n, reason in reasons.items()]
+    kept = scanned.samples.without(set(reasons))
     if not kept:
         raise InputError([image_problem(source.image_path(n), n, reason) for n, reason in bad])
     return replace(scanned, samples=kept, skipped=_in_order([*scanned.skipped, *skipped]))

@@ -27,8 +27,13 @@ _SELECT = (
 )
 
 
+_BETWEEN = " AND path BETWEEN ? AND ?"
+
+
 class DigestCache:
     """Digests and sizes of image files, by (path, size, mtime, ctime, inode) in a SQLite file.
+
+    What is known of all paths is held, or of those between two, if `load` was told so.
 
     A cache only: without it, or when it is damaged, busy, not writable or no file at all, files are
     read again.
@@ -41,20 +46,24 @@ class DigestCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, tuple[str, ImageFile]] = {}
+        self._known: dict[str, tuple[str, ImageFile]] | None = None
         self._learnt: dict[str, tuple[str, ImageFile]] = {}
 
     def __enter__(self) -> DigestCache:
-        if self._path.is_file():  # SQLite would wait for a pipe
-            try:
-                self._known = self._read()
-            except sqlite3.Error as error:
-                log.info("%s: cannot be used (%s), images are read again", self._path, error)
-                self._known = {}
-        log.info("%s: %d images known", self._path, len(self._known))
         return self
 
-    def _read(self) -> dict[str, tuple[str, ImageFile]]:
+    def load(self, first: str | None = None, last: str | None = None) -> None:
+        """Hold what is known of the paths from one to another, or of all; write what was learnt."""
+        self._keep()
+        self._known = {}
+        if self._path.is_file():  # SQLite would wait for a pipe
+            try:
+                self._known = self._read(*(os.fsencode(p) for p in (first, last) if p is not None))
+            except sqlite3.Error as error:
+                log.info("%s: cannot be used (%s), images are read again", self._path, error)
+        log.info("%s: %d images known", self._path, len(self._known))
+
+    def _read(self, *ends: bytes) -> dict[str, tuple[str, ImageFile]]:
         """What the file remembers. A store may come from elsewhere: rows are checked, and steps and
         lengths are bounded, for `images` could be a view without an end.
         """
@@ -64,12 +73,17 @@ class DigestCache:
         with closing(sqlite3.connect(address, uri=True)) as database:
             database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**16)
             database.set_progress_handler(lambda: 1, most_steps)  # 1: give up
+            rows = database.execute(_SELECT + _BETWEEN * bool(ends), ends)
             return {
                 path.decode(*_PATHS): (stamp, ImageFile(digest, (height, width), turned == 1))
-                for path, stamp, digest, height, width, turned in database.execute(_SELECT)
+                for path, stamp, digest, height, width, turned in rows
             }
 
     def __exit__(self, *_: object) -> None:
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write what was learnt."""
         if not self._learnt or (os.path.lexists(self._path) and not self._path.is_file()):
             return
         # Paths as bytes: they need not be UTF-8, and text in SQLite must be.
@@ -83,6 +97,7 @@ class DigestCache:
             log.info("%s: cannot be written (%s)", self._path, error)
         except sqlite3.DatabaseError:  # damaged: start afresh
             self._path.unlink(missing_ok=True)
+        self._learnt = {}
 
     def _write(self, rows: list[tuple[bytes, str, bytes, int, int, bool]]) -> None:
         with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
@@ -93,7 +108,9 @@ class DigestCache:
 
     def lookup(self, path: str, status: os.stat_result) -> ImageFile | None:
         """What is known of the file, if it has not been touched since."""
-        known = self._known.get(path)
+        if self._known is None:
+            self.load()
+        known = (self._known or {}).get(path)
         return known[1] if known and known[0] == _stamp(status) else None
 
     def learn(self, path: str, status: os.stat_result, image: ImageFile) -> None:

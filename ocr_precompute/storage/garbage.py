@@ -27,6 +27,7 @@ from ocr_precompute.storage.seam import Found, Storage
 from ocr_precompute.storage.store import (
     all_manifests,
     check_store,
+    forget_scans,
     key_of,
     leftovers,
     manifest_name,
@@ -34,6 +35,7 @@ from ocr_precompute.storage.store import (
     note_name,
     part_name,
     read_manifest,
+    scans_path,
     source_path,
 )
 
@@ -238,7 +240,7 @@ class Removal:
 
 
 def remove_split(store: str | Path | Storage, split: str, dry_run: bool = False) -> Removal:
-    """Take a split away: its manifest and its source record. Its shards stay until `gc`.
+    """Take a split away: its manifest and what it was built from. Its shards stay until `gc`.
 
     store: see storage_at.
     Raises StoreError if there is no such split, or it cannot be deleted.
@@ -255,6 +257,7 @@ def remove_split(store: str | Path | Storage, split: str, dry_run: bool = False)
     if not dry_run:
         with _disk_errors(storage):
             # The manifest last: as long as it is there, this can be done again.
+            forget_scans(scans_path(storage, split))
             source_path(storage, split).unlink(missing_ok=True)
             storage.delete(name)
     if manifest is None:

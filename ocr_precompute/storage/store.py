@@ -11,6 +11,7 @@ In a folder it also holds, and of a store behind a URL this machine keeps in the
 
   tmp/                      shards being written; nothing ever reads from here
   sources/<split>.json      where the split was built from, for `verify` on this machine
+  scans/<split>/            what sorted parts of its annotations came to; may be deleted, too
   digests.sqlite            digest cache; may be deleted at any time
 
 Who changes a store says so: in a folder by `lock`, which builds hold shared and `gc` exclusively;
@@ -41,6 +42,7 @@ from ocr_precompute.files import (
     temporary_name,
     temporary_stem,
 )
+from ocr_precompute.format.keys import Hashes
 from ocr_precompute.format.manifest import (
     Manifest,
     PartEntry,
@@ -96,26 +98,34 @@ def key_of(found: Found) -> str:
 
 
 def find_rows(
-    storage: Storage, wanted: set[bytes], keys: Sequence[str]
+    storage: Storage, wanted: np.ndarray, keys: Sequence[str]
 ) -> dict[bytes, tuple[str, int]]:
     """Where rows with the wanted geometry hashes lie already: hash -> (shard key, row).
 
-    keys: of the shards to look into, in this order, until all is found. A damaged shard offers
-    nothing.
+    wanted: `Hashes.prefixes` of these, in order and each once. keys: of the shards to look into, in
+    this order, until all is found. A damaged shard offers nothing.
     """
     found: dict[bytes, tuple[str, int]] = {}
     for key in keys:
-        if len(found) == len(wanted):
+        if len(found) >= len(wanted):
             break
         try:
             file = storage.open(shard_name(key))
-            rows = read_record(file, read_index(file), "key")
+            hashes = Hashes(read_record(file, read_index(file), "key").tobytes())
         except (OSError, ValueError):
             continue
-        for row, geometry in enumerate(rows):
-            if geometry.tobytes() in wanted:
-                found.setdefault(geometry.tobytes(), (key, row))
+        for row in rows_among(wanted, hashes.prefixes):
+            found.setdefault(hashes[row], (key, row))
     return found
+
+
+def rows_among(wanted: np.ndarray, prefixes: np.ndarray) -> list[int]:
+    """Which of the prefixes are wanted, by their numbers. wanted: in order."""
+    if not len(wanted):
+        return []
+    places = np.minimum(np.searchsorted(wanted, prefixes), len(wanted) - 1)
+    rows: list[int] = np.flatnonzero(wanted[places] == prefixes).tolist()
+    return rows
 
 
 def shard_keys(storage: Storage) -> set[str]:
@@ -136,6 +146,23 @@ def forget_unnamed(storage: Storage, keys: Iterable[str]) -> None:
 def source_path(storage: Storage, split: str) -> Path:
     """The file of this machine that remembers where a split was built from."""
     return storage.home / "sources" / f"{split}.json"
+
+
+def scans_path(storage: Storage, split: str) -> Path:
+    """The folder of this machine that remembers what sorted parts of a split came to."""
+    return storage.home / "scans" / split
+
+
+def forget_scans(folder: Path, used: Iterable[str] = ()) -> None:
+    """Delete from that folder what is not in use, and what killed builds left."""
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    for name in set(os.listdir(folder)).difference(used):
+        if is_key(name) or is_abandoned(folder / name):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+    with contextlib.suppress(OSError):  # unless something is left
+        folder.rmdir()
 
 
 def read_manifest(storage: Storage, split: str) -> Manifest | None:

@@ -57,6 +57,7 @@ from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.plan import cut_shards, work_left
 from ocr_precompute.pipeline.publish import contents_of
 from ocr_precompute.pipeline.scan import Scan
+from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.runtime.clock import peak_memory, seconds_of
 from ocr_precompute.samples import ImageFile, Polygons, Sample
@@ -96,7 +97,7 @@ def fake_scan(samples: int, words: int, changed: frozenset[int] = frozenset()) -
         image = f"{name} {'after' if number in changed else 'before'}"
         digest = hashlib.sha256(image.encode()).digest()
         found.append(Sample(name, folder, ImageFile(digest, (640, 640), False), polygons))
-    return Scan(tuple(found), (), Reading("words", [], []))
+    return Scan(Samples.of(found), (), Reading("words", [], []))
 
 
 def make_split(store: Path, samples: int, words: int) -> Figures:

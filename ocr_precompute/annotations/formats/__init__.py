@@ -39,6 +39,7 @@ from ocr_precompute.annotations.formats import (
     via,
     word_boxes,
     words,
+    words_lines,
     xfund,
     yolo,
 )
@@ -75,6 +76,7 @@ FORMATS: tuple[AnnotationFormat, ...] = (
     totaltext.FORMAT,
     via.FORMAT,
     words.FORMAT,
+    words_lines.FORMAT,
     xfund.FORMAT,
     yolo.FORMAT,
 )

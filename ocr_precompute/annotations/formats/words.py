@@ -66,7 +66,7 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
             names[name] = True
         else:
             names[name] = False
-            yield _entry(file, name, value)
+            yield entry_of(file, name, value)
     if not objects:
         reason = (
             'has no "images" object; see the README for the form, and `ocr-precompute formats` '
@@ -75,7 +75,10 @@ def _entries(path: Path) -> Iterator[Entry | Problem]:
         yield Problem("annotations", file, "", reason)
 
 
-def _entry(file: str, name: str, entry: Any) -> Entry | Problem:
+def entry_of(
+    file: str, name: str, entry: Any, place: str = "", digest: bytes = b""
+) -> Entry | Problem:
+    """An image's entry, given what a file has for it. place, digest: as in `Entry`."""
     words = entry.get("words") if isinstance(entry, dict) else entry
     if not isinstance(entry, dict) or not isinstance(words, dict | None):
         reason = 'must be an object, and its "words" too; correct or remove it'
@@ -86,7 +89,7 @@ def _entry(file: str, name: str, entry: Any) -> Entry | Problem:
     words = words or {}
     plain = _plain_words(words)
     good, bad = (plain, []) if plain is not None else _words_one_by_one(words)
-    return Entry(file, name, good, bad, _declared_size(entry))
+    return Entry(file, name, good, bad, _declared_size(entry), place=place, digest=digest)
 
 
 def _plain_words(words: dict[str, Any]) -> Words | None:
