@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -52,12 +53,12 @@ class Compiled(Generic[P, R]):
         return result
 
     def _compiler(self, cache: bool) -> Callable[P, R]:
-        """The function as numba knows it, and with it all that it calls."""
+        """The function as numba knows it, which calls others as numba knows them."""
         import numba  # half a second
 
         function: Any = self._function
         called = {
-            name: each._compiler(cache)
+            name: each._part
             for name in function.__code__.co_names
             if isinstance(each := function.__globals__.get(name), Compiled)
         }
@@ -65,6 +66,11 @@ class Compiled(Generic[P, R]):
             function = FunctionType(function.__code__, {**function.__globals__, **called})
         found: Callable[P, R] = numba.njit(self._signature, nogil=True, cache=cache)(function)
         return found
+
+    @cached_property
+    def _part(self) -> Callable[P, R]:
+        """The function for those that call it, in whose files it is kept."""
+        return self._compiler(cache=False)
 
 
 def _say_once(reason: str) -> None:

@@ -38,20 +38,21 @@ def offset_convex(
     """
     count, widest, longest = len(distances), 0.0, 0
     for number in range(count):
-        widest = max(widest, distances[number])
+        widest = max(widest, abs(distances[number]))
         longest = max(longest, starts[number + 1] - starts[number])
-    room = 3 * longest + 8 + int(8 * np.sqrt(widest))
-    ring, raw = np.empty((longest, 2), np.int64), np.empty((room, 2), np.int64)
+    room = 3 * longest + 10 + int(8 * np.sqrt(min(widest, _FAR)))
+    ring, raw = np.empty((longest + 2, 2), np.int64), np.empty((room, 2), np.int64)
+    normals, edges = np.empty((longest, 2)), np.empty((longest + 1, 5))
     kept, ends = np.empty((count * 16 + room, 2), np.int32), np.zeros(count + 1, np.int64)
     for number in range(count):
-        distance, end = distances[number], ends[number]
-        made = 0
-        if abs(distance) >= _LEAST and abs(distance) < _FAR:
-            vertices = _contour(points[starts[number] : starts[number + 1]], ring)
-            if vertices and distance > 0:
-                made = _dilated(ring[:vertices], distance, raw)
-            elif vertices:
-                made = _shrunk(ring[:vertices], -distance, raw)
+        distance, end, made = distances[number], ends[number], 0
+        if _LEAST <= abs(distance) < _FAR:
+            n = _contour(points, starts[number], starts[number + 1], ring)
+            _find_normals(ring, n, normals)
+            if n and distance > 0:
+                made = _dilated(ring, n, normals, distance, raw)
+            elif n and _moved_edges(ring, n, normals, -distance, edges):
+                made = _shrunk(ring, n, normals, edges, raw)
         if end + made > len(kept):
             more = np.empty((2 * len(kept) + made, 2), np.int32)
             more[:end] = kept[:end]
@@ -63,55 +64,77 @@ def offset_convex(
 
 
 @compiled()
-def _contour(points: np.ndarray, ring: np.ndarray) -> int:
-    """A polygon's vertices in whole pixels, the way around that Clipper takes, int64 (n, 2).
+def _turn(ax: int, ay: int, bx: int, by: int, cx: int, cy: int) -> int:
+    """Twice the area of a triangle a, b, c; positive if it goes around as Clipper goes."""
+    return (bx - ax) * (cy - by) - (by - ay) * (cx - bx)
+
+
+@compiled()
+def _turn_at(ring: np.ndarray, i: int) -> int:
+    """That of a vertex with its neighbours, i from 1 to n."""
+    return _turn(
+        ring[i - 1, 0], ring[i - 1, 1], ring[i, 0], ring[i, 1], ring[i + 1, 0], ring[i + 1, 1]
+    )
+
+
+@compiled()
+def _close(ring: np.ndarray, n: int) -> None:
+    """Write the first two of n vertices once more behind the last."""
+    for i in range(2):
+        ring[n + i, 0], ring[n + i, 1] = ring[i, 0], ring[i, 1]
+
+
+@compiled()
+def _goes_around_once(ring: np.ndarray, n: int) -> bool:
+    """Whether a closed ring goes to and fro once along x, and once along y."""
+    for axis in range(2):
+        changes, first, before = 0, 0, 0
+        for i in range(n):
+            step = ring[i + 1, axis] - ring[i, axis]
+            if step:
+                if not first:
+                    first = before = step
+                changes += (step > 0) != (before > 0)
+                before = step
+        if changes + ((first > 0) != (before > 0)) != 2:
+            return False
+    return True
+
+
+@compiled()
+def _contour(points: np.ndarray, first: int, last: int, ring: np.ndarray) -> int:
+    """A polygon's n vertices in whole pixels, the way around that Clipper takes, as a closed ring.
 
     Returns n; 0 unless the polygon is strictly convex.
     """
     n = 0
-    for i in range(len(points)):
-        x, y = points[i]
-        if not (abs(x) < _FAR and abs(y) < _FAR):
+    for i in range(first, last):
+        if not (abs(points[i, 0]) < _FAR and abs(points[i, 1]) < _FAR):
             return 0
-        if not n or int(x) != ring[n - 1, 0] or int(y) != ring[n - 1, 1]:
-            ring[n, 0], ring[n, 1] = int(x), int(y)
+        x, y = int(points[i, 0]), int(points[i, 1])
+        if not n or x != ring[n - 1, 0] or y != ring[n - 1, 1]:
+            ring[n, 0], ring[n, 1] = x, y
             n += 1
     while n > 1 and ring[n - 1, 0] == ring[0, 0] and ring[n - 1, 1] == ring[0, 1]:
         n -= 1
     if n < 3:
         return 0
-    left = _turn(ring[n - 1], ring[0], ring[1]) > 0
-    for i in range(n):
-        turn = _turn(ring[i - 1 if i else n - 1], ring[i], ring[i + 1 if i + 1 < n else 0])
-        if turn == 0 or (turn > 0) != left:
-            return 0
-    if not left:
+    _close(ring, n)
+    lefts = rights = 0
+    for i in range(1, n + 1):
+        turn = _turn_at(ring, i)
+        lefts += turn > 0
+        rights += turn < 0
+    if max(lefts, rights) < n or not _goes_around_once(ring, n):
+        return 0
+    if rights:
         for i in range(n // 2):
             for axis in range(2):
-                ring[i, axis], ring[n - 1 - i, axis] = ring[n - 1 - i, axis], ring[i, axis]
-    return n if _goes_around_once(ring[:n]) else 0
-
-
-@compiled()
-def _turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> int:
-    """Twice the area of a triangle: positive for a turn to the left, with y upwards."""
-    return (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0])
-
-
-@compiled()
-def _goes_around_once(ring: np.ndarray) -> bool:
-    """Whether a polygon goes to and fro only once along x, and only once along y."""
-    for axis in range(2):
-        changes, before = 0, 0
-        for turn in range(2):
-            for i in range(len(ring)):
-                step = ring[i, axis] - ring[i - 1 if i else len(ring) - 1, axis]
-                if step:
-                    changes += turn and (step > 0) != (before > 0)
-                    before = step
-        if changes != 2:
-            return False
-    return True
+                swapped = ring[i, axis]
+                ring[i, axis] = ring[n - 1 - i, axis]
+                ring[n - 1 - i, axis] = swapped
+        _close(ring, n)
+    return n
 
 
 @compiled()
@@ -122,42 +145,35 @@ def _rounded(value: float) -> int:
 
 
 @compiled()
-def _normals(ring: np.ndarray) -> np.ndarray:
-    """The unit normal of each edge, to the right with y upwards, float64 (n, 2)."""
-    n = len(ring)
-    normals = np.empty((n, 2))
+def _find_normals(ring: np.ndarray, n: int, normals: np.ndarray) -> None:
+    """The unit normal of each edge, outwards."""
     for i in range(n):
-        following = ring[i + 1 if i + 1 < n else 0]
-        dx, dy = float(following[0] - ring[i, 0]), float(following[1] - ring[i, 1])
+        dx, dy = float(ring[i + 1, 0] - ring[i, 0]), float(ring[i + 1, 1] - ring[i, 1])
         share = 1.0 / np.sqrt(dx * dx + dy * dy)
         normals[i, 0], normals[i, 1] = dy * share, -(dx * share)
-    return normals
 
 
 @compiled()
-def _dilated(ring: np.ndarray, distance: float, out: np.ndarray) -> int:
+def _dilated(
+    ring: np.ndarray, n: int, normals: np.ndarray, distance: float, out: np.ndarray
+) -> int:
     """Vertices of a polygon dilated, into out. Returns how many; 0 if it is not certain."""
-    n, normals, made = len(ring), _normals(ring), 0
+    made, k = 0, n - 1
     steps = np.pi / np.arccos(1 - min(0.25, distance * 0.25) / distance)
     steps = min(steps, distance * np.pi)
     sine, cosine = np.sin(2 * np.pi / steps), np.cos(2 * np.pi / steps)
-    k = n - 1
     for j in range(n):
         turned = normals[k, 0] * normals[j, 1] - normals[j, 0] * normals[k, 1]
         along = normals[k, 0] * normals[j, 0] + normals[j, 1] * normals[k, 1]
         hardly = abs(turned * distance) < 1.0
         if abs(abs(turned * distance) - 1.0) < _DOUBT or turned <= 0 or (hardly and along <= 0):
             return 0
-        x, y = normals[k]
-        arc = 0
+        x, y, arc = normals[k, 0], normals[k, 1], 0
         if not hardly:
-            arc = _rounded(steps / (2 * np.pi) * abs(np.arctan2(min(turned, 1.0), along)))
-            if arc == _NONE:
-                return 0
-            arc = max(arc, 1)
+            arc = max(_rounded(steps / (2 * np.pi) * np.arctan2(min(turned, 1.0), along)), 1)
         for step in range(arc + 1):
             if step and step == arc:
-                x, y = normals[j]
+                x, y = normals[j, 0], normals[j, 1]
             out[made, 0] = _rounded(ring[j, 0] + x * distance)
             out[made, 1] = _rounded(ring[j, 1] + y * distance)
             if out[made, 0] == _NONE or out[made, 1] == _NONE:
@@ -167,127 +183,148 @@ def _dilated(ring: np.ndarray, distance: float, out: np.ndarray) -> int:
         if not hardly:
             k = j
     made = _without_needless(out, made)
-    return made if made > 2 and _goes_around_once(out[:made]) else 0
+    return made if made > 2 and _goes_around_once(out, made) else 0
 
 
 @compiled()
 def _without_needless(ring: np.ndarray, n: int) -> int:
-    """Take vertices in line, and those that are there twice, out of n of a ring. Returns how many stay.
-    """
+    """Take vertices in line, and repeated ones, out of a ring, and close it. Returns how many stay."""
+    _close(ring, n)
     i = calm = 0
     while n > 2 and calm < n:
-        before, after = i - 1 if i else n - 1, i + 1 if i + 1 < n else 0
-        if _turn(ring[before], ring[i], ring[after]):
-            i, calm = after, calm + 1
+        if _turn_at(ring, i + 1):
+            i, calm = (i + 1) % n, calm + 1
             continue
-        for later in range(i, n - 1):
+        for later in range((i + 1) % n, n - 1):
             ring[later, 0], ring[later, 1] = ring[later + 1, 0], ring[later + 1, 1]
         n -= 1
-        i, calm = max(i - 1, 0) if before else 0, 0
+        _close(ring, n)
+        i, calm = (i - 1 if i else n - 1) % n, 0
     return n
 
 
 @compiled()
-def _shrunk(ring: np.ndarray, distance: float, out: np.ndarray) -> int:
-    """Vertices of a polygon shrunk, into out. Returns how many; 0 if it is not certain."""
-    n, normals = len(ring), _normals(ring)
-    # Of each vertex where the edge before it ends, the vertex itself, and where the next one begins.
-    spikes = np.empty((n, 3, 2), np.int64)
+def _moved_edges(
+    ring: np.ndarray, n: int, normals: np.ndarray, distance: float, edges: np.ndarray
+) -> bool:
+    """The edges of a polygon moved inwards, in whole pixels: from x, y to x, y, and the slope.
+
+    The last is written once more behind. Returns whether they are certain, and regular.
+    """
     for j in range(n):
         k = j - 1 if j else n - 1
         turned = normals[k, 0] * normals[j, 1] - normals[j, 0] * normals[k, 1]
         along = normals[k, 0] * normals[j, 0] + normals[j, 1] * normals[k, 1]
         if turned * distance < 1 + _DOUBT or abs(along) > _TURN:
-            return 0
+            return False
         for axis in range(2):
-            spikes[j, 0, axis] = _rounded(ring[j, axis] - normals[k, axis] * distance)
-            spikes[j, 1, axis] = ring[j, axis]
-            spikes[j, 2, axis] = _rounded(ring[j, axis] - normals[j, axis] * distance)
-            if spikes[j, 0, axis] == _NONE or spikes[j, 2, axis] == _NONE:
-                return 0
+            begin = _rounded(ring[j, axis] - normals[j, axis] * distance)
+            end = _rounded(ring[j + 1, axis] - normals[j, axis] * distance)
+            if begin == _NONE or end == _NONE:
+                return False
+            edges[j + 1, axis], edges[j + 1, 2 + axis] = begin, end
+        down = edges[j + 1, 3] - edges[j + 1, 1]
+        edges[j + 1, 4] = (edges[j + 1, 2] - edges[j + 1, 0]) / down if down else np.inf
+    for i in range(5):
+        edges[0, i] = edges[n, i]
+    return True
+
+
+@compiled()
+def _shrunk(
+    ring: np.ndarray, n: int, normals: np.ndarray, edges: np.ndarray, out: np.ndarray
+) -> int:
+    """Vertices of a polygon whose edges were moved, into out. Returns how many; 0: not certain."""
     for j in range(n):
-        k, m = j - 1 if j else n - 1, j + 1 if j + 1 < n else 0
+        x, y = ring[j, 0], ring[j, 1]  # by which the outline leads from edge to edge
         if not (
-            _turn(spikes[k, 2], spikes[j, 0], spikes[j, 1])
-            and _turn(spikes[j, 0], spikes[j, 1], spikes[j, 2])
-            and _turn(spikes[j, 1], spikes[j, 2], spikes[m, 0])
+            _turn(edges[j, 0], edges[j, 1], edges[j, 2], edges[j, 3], x, y)
+            and _turn(edges[j, 2], edges[j, 3], x, y, edges[j + 1, 0], edges[j + 1, 1])
+            and _turn(x, y, edges[j + 1, 0], edges[j + 1, 1], edges[j + 1, 2], edges[j + 1, 3])
+            and _cross(ring, n, edges, j, out)
         ):
             return 0
-        out[j, 0], out[j, 1] = _crossing(
-            spikes[k, 2], spikes[j, 0], spikes[j, 2], spikes[m, 0], spikes
-        )
-        if out[j, 0] == _NONE or out[j, 1] == _NONE:
-            return 0
+    _close(out, n)
     for j in range(n):
-        k, m = j - 1 if j else n - 1, j + 1 if j + 1 < n else 0
-        length = normals[j, 0] * (out[m, 1] - out[j, 1]) - normals[j, 1] * (out[m, 0] - out[j, 0])
-        if length < _EDGE or _turn(out[k], out[j], out[m]) <= 0:
+        dx, dy = out[j + 1, 0] - out[j, 0], out[j + 1, 1] - out[j, 1]
+        if normals[j, 0] * dy - normals[j, 1] * dx < _EDGE or _turn_at(out, j + 1) <= 0:
             return 0
     return n
 
 
 @compiled()
-def _crossing(
-    a_from: np.ndarray, a_to: np.ndarray, b_from: np.ndarray, b_to: np.ndarray, spikes: np.ndarray
-) -> tuple[int, int]:
-    """Where two edges cross, as the sweep rounds it; (_NONE, _NONE) if it is not certain.
+def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray) -> bool:
+    """Write where edges j - 1 and j cross, as the sweep rounds it. Returns whether it is certain.
 
-    spikes: all vertices of the outline. The sweep goes from the largest y to the smallest and stops
-    at each vertex; edges that have changed places since the last stop have crossed. There, x is
-    rounded, so those that cross just before a stop are seen to at the next, and elsewhere.
+    The sweep goes from the largest y to the smallest and stops at each vertex; edges that have
+    changed places since the last stop have crossed. At stops x is rounded: edges that cross just
+    before a stop, and lie on one pixel there, cross there at the earliest, for the sweep finds out
+    at the next.
     """
-    nothing = (_NONE, _NONE)
-    if a_from[1] == a_to[1] and b_from[1] == b_to[1]:
-        return nothing
-    if a_from[1] == a_to[1]:
-        return _on_level(b_from, b_to, a_from, a_to)
-    if b_from[1] == b_to[1]:
-        return _on_level(a_from, a_to, b_from, b_to)
-    a_bottom, a_top = (a_from, a_to) if a_from[1] > a_to[1] else (a_to, a_from)
-    b_bottom, b_top = (b_from, b_to) if b_from[1] > b_to[1] else (b_to, b_from)
-    a_slope = (a_top[0] - a_bottom[0]) / (a_top[1] - a_bottom[1])
-    b_slope = (b_top[0] - b_bottom[0]) / (b_top[1] - b_bottom[1])
+    a, b = j, j + 1  # the last edge comes first
+    if edges[a, 1] == edges[a, 3]:
+        return edges[b, 1] != edges[b, 3] and _cross_level(edges, b, a, out, j)
+    if edges[b, 1] == edges[b, 3]:
+        return _cross_level(edges, a, b, out, j)
+    a_slope, b_slope = edges[a, 4], edges[b, 4]
     if a_slope == b_slope:
-        return nothing
-    a_base, b_base = a_bottom[0] - a_bottom[1] * a_slope, b_bottom[0] - b_bottom[1] * b_slope
+        return False
+    a_base = edges[a, 0] - edges[a, 1] * a_slope
+    b_base = edges[b, 0] - edges[b, 1] * b_slope
     level = (b_base - a_base) / (a_slope - b_slope)
-    if not (max(a_top[1], b_top[1]) < level < min(a_bottom[1], b_bottom[1])):
-        return nothing
-    stop, last = max(a_top[1], b_top[1]), min(a_bottom[1], b_bottom[1])
-    for spike in spikes:
-        for vertex in spike:
-            if vertex[1] <= level:
-                stop = max(stop, vertex[1])
-            else:
-                last = min(last, vertex[1])
-    if level - stop < 1e-6 or last - level < 1e-6:
-        return nothing
-    a_x, b_x = _at_level(a_bottom, a_top, a_slope, stop), _at_level(b_bottom, b_top, b_slope, stop)
-    if a_x == _NONE or b_x == _NONE or a_x == b_x or (a_x < b_x) != (a_slope > b_slope):
-        return nothing
+    begin = min(max(edges[a, 1], edges[a, 3]), max(edges[b, 1], edges[b, 3]))
+    end = max(min(edges[a, 1], edges[a, 3]), min(edges[b, 1], edges[b, 3]))
+    a_x, b_x = _at_level(edges, a, begin), _at_level(edges, b, begin)
+    if not end < level < begin or a_x == _NONE or b_x == _NONE:
+        return False
+    if a_x == b_x or (a_x > b_x) != (a_slope > b_slope):  # the sweep begins with them crossed
+        return False
     x = a_slope * level + a_base if abs(a_slope) < abs(b_slope) else b_slope * level + b_base
-    return _rounded(x), _rounded(level)
+    out[j, 0], out[j, 1] = _rounded(x), _rounded(level)
+    stop = _next_stop(ring, n, edges, level + 1e-6)
+    while stop >= end and out[j, 0] != _NONE and out[j, 1] != _NONE:
+        if abs(a_slope - b_slope) * (level - stop) > 1.001:  # and so they differ when rounded
+            return True
+        a_x, b_x = _at_level(edges, a, stop), _at_level(edges, b, stop)
+        if a_x == _NONE or b_x == _NONE:
+            return False
+        if a_x != b_x:
+            return (a_x < b_x) == (a_slope > b_slope)
+        if out[j, 1] > stop:
+            out[j, 0], out[j, 1] = a_x, stop
+        stop = _next_stop(ring, n, edges, stop - 0.5)
+    return False
 
 
 @compiled()
-def _at_level(bottom: np.ndarray, top: np.ndarray, slope: float, level: int) -> int:
+def _next_stop(ring: np.ndarray, n: int, edges: np.ndarray, level: float) -> int:
+    """The largest y of any vertex of the outline that is not above a level; _NONE if there is none.
+    """
+    stop = float(_NONE)
+    for j in range(n):
+        for y in (float(ring[j, 1]), edges[j, 1], edges[j, 3]):
+            if stop < y <= level:
+                stop = y
+    return int(stop)
+
+
+@compiled()
+def _at_level(edges: np.ndarray, edge: int, y: int) -> int:
     """x of an edge at a stop of the sweep, rounded as the sweep does."""
-    if level == top[1]:
-        return top[0]
-    x = _rounded(slope * (level - bottom[1]))
-    return x if x == _NONE else bottom[0] + x
+    for end in (0, 2):
+        if y == edges[edge, end + 1]:
+            return int(edges[edge, end])
+    low = 0 if edges[edge, 1] > edges[edge, 3] else 2
+    x = _rounded(edges[edge, 4] * (y - edges[edge, low + 1]))
+    return x if x == _NONE else int(edges[edge, low]) + x
 
 
 @compiled()
-def _on_level(
-    a_from: np.ndarray, a_to: np.ndarray, b_from: np.ndarray, b_to: np.ndarray
-) -> tuple[int, int]:
-    """Where edge a crosses edge b, which is level."""
-    bottom, top = (a_from, a_to) if a_from[1] > a_to[1] else (a_to, a_from)
-    level = b_from[1]
-    if not top[1] < level < bottom[1]:
-        return _NONE, _NONE
-    x = _at_level(bottom, top, (top[0] - bottom[0]) / (top[1] - bottom[1]), level)
-    if not min(b_from[0], b_to[0]) < x < max(b_from[0], b_to[0]):
-        return _NONE, _NONE
-    return x, level
+def _cross_level(edges: np.ndarray, edge: int, flat: int, out: np.ndarray, j: int) -> bool:
+    """As _cross, where one of the two edges is level."""
+    y, low, high = edges[flat, 1], edges[edge, 1], edges[edge, 3]
+    if not min(low, high) < y < max(low, high):
+        return False
+    out[j, 0], out[j, 1] = _at_level(edges, edge, int(y)), int(y)
+    ends = edges[flat, 0], edges[flat, 2]
+    return min(ends[0], ends[1]) < out[j, 0] < max(ends[0], ends[1])
