@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
+from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from ocr_precompute.errors import one_line
@@ -20,6 +22,8 @@ _said: list[str] = []  # why code cannot be kept on disk, once somebody has been
 class Compiled(Generic[P, R]):
     """A function of numbers and arrays, called without the interpreter lock.
 
+    It may call others that are decorated so; those of its own module, since what is kept on disk is
+    dropped when its file changes and not when others do.
     Neither the compiler is imported nor anything compiled before the first call. Where no folder
     for machine code can be written (neither the package's nor one below the home folder), each
     process compiles for itself, and says so once.
@@ -38,17 +42,35 @@ class Compiled(Generic[P, R]):
             return (self._call or self._first_call)(*args, **kwargs)
 
     def _first_call(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        import numba  # half a second
-
         try:
-            call = numba.njit(self._signature, nogil=True, cache=True)(self._function)
+            call = self._compiler(cache=True)
             result: R = call(*args, **kwargs)
         except Exception as error:  # of the files, in whatever way; any other comes again below
-            call = numba.njit(self._signature, nogil=True)(self._function)
+            call = self._compiler(cache=False)
             result = call(*args, **kwargs)
             _say_once(str(error.strerror if isinstance(error, OSError) else error))
         self._call = call
         return result
+
+    def _compiler(self, cache: bool) -> Callable[P, R]:
+        """The function as numba knows it, which calls others as numba knows them."""
+        import numba  # half a second
+
+        function: Any = self._function
+        called = {
+            name: each._part
+            for name in function.__code__.co_names
+            if isinstance(each := function.__globals__.get(name), Compiled)
+        }
+        if called:
+            function = FunctionType(function.__code__, {**function.__globals__, **called})
+        found: Callable[P, R] = numba.njit(self._signature, nogil=True, cache=cache)(function)
+        return found
+
+    @cached_property
+    def _part(self) -> Callable[P, R]:
+        """The function for those that call it, in whose files it is kept."""
+        return self._compiler(cache=False)
 
 
 def _say_once(reason: str) -> None:

@@ -17,11 +17,11 @@ from ocr_precompute.runtime.compiled import compiled
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.offsets import (
-    all_outlines,
     as_drawn,
     border_distances,
-    first_dilated,
+    dilated,
     offset_distances,
+    outlines,
     within_reach,
 )
 
@@ -95,27 +95,28 @@ def draw_into(targets: Targets, polygons: Polygons, recipe: Recipe) -> None:
     drawn = as_drawn(polygons, size, recipe)
     distances = offset_distances(drawn, recipe)
     with stage("offset"):
-        outlines = all_outlines(drawn, distances, recipe)
+        shrunk, wide = outlines(drawn, distances, recipe)
+        edged, reaches = drawn, distances
         if recipe.early_thresh:
             edged = within_reach(polygons)
             reaches = border_distances(edged, recipe)
-            dilated = first_dilated(edged, reaches)
-        else:
-            edged, reaches, dilated = drawn, distances, [parts for _, parts in outlines]
-    pixels, ends = drawn.points.astype(np.int32), drawn.starts.tolist()
-    borders: list[tuple[int, ...]] = []
-    for number, (shrunk, _) in enumerate(outlines):
-        if recipe.masks and not shrunk:
-            cv2.fillPoly(targets.prob_mask, [pixels[ends[number] : ends[number + 1]]], 0)
-        for part in shrunk:
-            cv2.fillPoly(targets.prob, [part], 1)
-        for part in dilated[number]:
-            if recipe.masks:
-                cv2.fillPoly(targets.thresh_mask, [part], 1)
-            borders.append((number, *cv2.boundingRect(part)))
-    where = np.array(borders, np.int64).reshape(-1, 5)
+            wide = dilated(edged, reaches)
+    _fill(targets.prob, shrunk.as_list(), 1)
+    if recipe.masks:
+        _fill(targets.thresh_mask, wide.as_list(), 1)
+        left = np.ones(len(distances), bool)
+        left[shrunk.owners] = False
+        masked = drawn.chosen(np.flatnonzero(left))
+        _fill(targets.prob_mask, [each.astype(np.int32) for each in masked.as_list()], 0)
+    where = np.concatenate([wide.owners[:, None], wide.boxes()], axis=1)
     low, high = recipe.thresh_min, recipe.thresh_max
     raise_thresholds(targets.thresh, edged.points, edged.starts, reaches, where, low, high)
+
+
+def _fill(target: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
+    """Fill polygons, each int32 (V, 2), one after the other; what two cover is filled too."""
+    for polygon in polygons:
+        cv2.fillPoly(target, [polygon], value)
 
 
 def compile_kernel() -> None:

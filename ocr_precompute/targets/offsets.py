@@ -1,10 +1,13 @@
-"""How far polygons are shrunk and dilated, by each recipe's rules, and what becomes of them."""
+"""How far polygons are shrunk and dilated, by each recipe's rules, and what becomes of them.
+
+Clipper offsets them, but for those whose vertices compiled code finds as certainly, and sooner.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ import pyclipper
 
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.samples import Polygons
+from ocr_precompute.targets.convex import offset_convex
 
 # Vertices are held within this range (pixels). It is far beyond any image, while offsets still fit
 # the integers of the clipping library, and filling, which walks every row of a polygon, takes 20 ms
@@ -38,7 +42,7 @@ def vanishes(polygon: np.ndarray, *distances: float) -> bool:
     distances: pixels to shrink it by, of which one after the other is tried (see `Recipe.ratios`).
     """
     offset = _offset(polygon.tolist())
-    return offset is None or not _shrunk(offset, distances)
+    return offset is None or not _first_whole(offset, [-distance for distance in distances])
 
 
 def offset_distances(polygons: Polygons, recipe: Recipe) -> np.ndarray:
@@ -111,52 +115,99 @@ def _measures(polygons: Polygons, recipe: Recipe) -> tuple[np.ndarray, np.ndarra
     return np.abs(polygons.areas()), perimeters
 
 
-def all_outlines(
-    polygons: Polygons, distances: np.ndarray, recipe: Recipe
-) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """The parts to draw of each polygon, as it is drawn: shrunk and dilated.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What polygons become when they are offset.
 
-    distances: as `offset_distances` has them.
+    vertices: int32 (V, 2), of one part after the other. starts: int64 (K + 1,), where each part's
+    begin, and where the last one's end. owners: int64 (K,), the polygons' numbers.
     """
-    nodes, ends = polygons.points.tolist(), polygons.starts.tolist()
-    shrinks = shrink_distances(polygons, distances, recipe).tolist()
-    return [
-        _outlines(nodes[ends[number] : ends[number + 1]], distance, shrinks[number], recipe)
-        for number, distance in enumerate(np.where(polygons.ignore, 0.0, distances).tolist())
-    ]
+
+    vertices: np.ndarray
+    starts: np.ndarray
+    owners: np.ndarray
+
+    def boxes(self) -> np.ndarray:
+        """Smallest boxes of pixels around the parts: int64 (K, 4) of x, y, width and height."""
+        if not len(self.owners):
+            return np.zeros((0, 4), np.int64)
+        low = np.minimum.reduceat(self.vertices, self.starts[:-1])
+        high = np.maximum.reduceat(self.vertices, self.starts[:-1])
+        return np.concatenate([low, high - low + 1], axis=1).astype(np.int64)
+
+    def as_list(self) -> list[np.ndarray]:
+        """One (V, 2) view a part."""
+        ends = self.starts.tolist()
+        return [self.vertices[first:last] for first, last in pairwise(ends)]
 
 
-def _outlines(
-    vertices: list[list[float]], distance: float, shrinks: Sequence[float], recipe: Recipe
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The parts to draw of a polygon that is shrunk by distances, and dilated by one.
+def outlines(polygons: Polygons, distances: np.ndarray, recipe: Recipe) -> tuple[Parts, Parts]:
+    """The parts to draw of all polygons, as they are drawn: shrunk and dilated.
 
-    None at distance 0; and none dilated where the recipe masks what the shrink leaves nothing of,
-    or draws thresholds first.
+    distances: as `offset_distances` has them. None of a polygon that is don't-care or at distance
+    0; none dilated where the recipe masks what the shrink leaves nothing of, or draws thresholds
+    first.
     """
-    offset = _offset(vertices) if distance > 0 else None
-    shrunk = _shrunk(offset, shrinks) if offset else []
-    wanted = offset and not recipe.early_thresh and (shrunk or not recipe.masks)
-    dilated = _parts(offset, distance) if offset and wanted else []
+    drawn = ~polygons.ignore & (distances > 0)
+    shrinks = shrink_distances(polygons, distances, recipe)
     most = None if recipe.every_part else 1
-    return shrunk[: None if recipe.shrink_again else most], dilated[:most]
+    kept = None if recipe.shrink_again else most
+    shrunk = _offset_all(polygons, np.where(drawn[:, None], -shrinks, 0), drawn, kept)
+    if recipe.masks:
+        left = np.zeros(len(drawn), bool)
+        left[shrunk.owners] = True
+        drawn &= left
+    if recipe.early_thresh:
+        drawn[:] = False
+    return shrunk, dilated(polygons, np.where(drawn, distances, 0), most)
 
 
-def first_dilated(polygons: Polygons, distances: np.ndarray) -> list[list[np.ndarray]]:
-    """The part to draw of each polygon that is dilated by its distance; none at distance 0."""
-    nodes, ends = polygons.points.tolist(), polygons.starts.tolist()
-    found: list[list[np.ndarray]] = []
-    for number, distance in enumerate(distances.tolist()):
-        offset = _offset(nodes[ends[number] : ends[number + 1]]) if distance > 0 else None
-        found.append(_parts(offset, distance)[:1] if offset else [])
-    return found
+def dilated(polygons: Polygons, distances: np.ndarray, most: int | None = 1) -> Parts:
+    """The parts to draw of polygons that are dilated by their distances; none at distance 0.
+
+    most: of one polygon; None: all.
+    """
+    return _offset_all(polygons, distances[:, None], distances > 0, most)
 
 
-def _shrunk(offset: pyclipper.PyclipperOffset, distances: Sequence[float]) -> list[np.ndarray]:
-    """What is left after the first shrink that leaves one part, or else after the last."""
+def _offset_all(
+    polygons: Polygons, distances: np.ndarray, drawn: np.ndarray, most: int | None
+) -> Parts:
+    """At most so many parts of each polygon that is drawn.
+
+    distances: float64 (N, K), negative: inwards; the first that leaves one part counts, or else the
+    last. The parts of polygons that only Clipper can offset come last.
+    """
+    first = np.where(drawn, distances[:, 0], 0)
+    points = np.ascontiguousarray(polygons.points)  # compiled for no other
+    vertices, starts = offset_convex(points, polygons.starts, first)
+    done = starts[1:] > starts[:-1]
+    owners = np.flatnonzero(done)
+    starts = np.concatenate([starts[:1], starts[1:][done]])
+    left = np.flatnonzero(drawn & ~done).tolist()
+    if not left:
+        return Parts(vertices, starts, owners)
+    ends = polygons.starts
+    more: list[tuple[int, np.ndarray]] = []
+    for number in left:
+        offset = _offset(polygons.points[ends[number] : ends[number + 1]].tolist())
+        parts = _first_whole(offset, distances[number].tolist()) if offset else []
+        more += [(number, part) for part in parts[:most]]
+    sizes = [len(part) for _, part in more]
+    return Parts(
+        np.concatenate([vertices, *(part for _, part in more)]),
+        np.concatenate([starts, starts[-1] + np.cumsum(sizes, dtype=np.int64)]),
+        np.concatenate([owners, np.array([number for number, _ in more], np.int64)]),
+    )
+
+
+def _first_whole(
+    offset: pyclipper.PyclipperOffset, distances: Sequence[float]
+) -> list[np.ndarray]:
+    """What is left at the first distance that leaves one part, or else at the last."""
     parts: list[np.ndarray] = []
     for distance in distances:
-        parts = _parts(offset, -distance)
+        parts = _parts(offset, distance)
         if len(parts) == 1:
             break
     return parts

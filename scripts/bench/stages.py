@@ -125,7 +125,7 @@ BUILD = (
     Plant("decode", sample, "decode"),
     Plant("resize", sample, "letterbox"),
     Plant("labels", maps, "raise_thresholds"),
-    Plant("offset", offsets, "_outlines"),
+    Plant("offset", maps, "outlines"),
     Plant("pack", encode, "encode_chunk"),
     Plant("write", ShardWriter, "append"),
     Plant("other", encode, "_source_bytes"),
@@ -140,7 +140,7 @@ READ = (
     Plant("decompress", reading, "decompress_range"),
     Plant("warp", drawing, "draw_page"),
     Plant("labels", drawing, "visible_polygons"),
-    Plant("offset", offsets, "_outlines"),
+    Plant("offset", maps, "outlines"),
 )
 TRAIN = (
     Plant("transfer", lightning.LightningDataModule, "transfer_batch_to_device"),
