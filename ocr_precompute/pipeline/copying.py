@@ -306,7 +306,8 @@ def _pieces(origin: Storage, name: str) -> Iterator[Buffer]:
 
 
 def _damaged(origin: Storage, faults: dict[str, str], moves: list[_Move]) -> StoreError:
-    named = "; ".join(f"{origin.at(shard_name(k))}: {why}" for k, why in [*faults.items()][:3])
+    first = [*faults.items()][:_MOST_NAMED]
+    named = "; ".join(f"{origin.at(shard_name(key))}: {why}" for key, why in first)
     more = f"; and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
     held = [m.split for m in moves if faults.keys() & {s.key for s in m.root.manifest.shards}]
     return StoreError(
