@@ -13,7 +13,7 @@ import joblib
 
 from ocr_precompute.errors import ImageError, InputError, Problem, StoreError
 from ocr_precompute.format.chunks import encode_chunk
-from ocr_precompute.format.keys import geometry_hash
+from ocr_precompute.format.keys import Hashes, geometry_hash
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import ShardWriter, StoredShard
@@ -26,7 +26,7 @@ from ocr_precompute.pipeline.engines.running import run, run_on
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import skips, without_bad
-from ocr_precompute.pipeline.tables import changed
+from ocr_precompute.pipeline.tables import Samples, changed
 from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
@@ -182,7 +182,7 @@ def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTa
     return [
         ShardTask(
             storage,
-            replace(shard, samples=tuple(_absolute(sample) for sample in shard.samples)),
+            replace(shard, samples=Samples.of(_absolute(sample) for sample in shard.samples)),
             request.parameters,
             request.settings.max_pixels,
             {h: donors[h] for h in shard.hashes if h in donors},
@@ -204,7 +204,7 @@ def _halves(task: ShardTask) -> list[ShardTask]:
     samples, hashes = task.plan.samples, task.plan.hashes
     half = len(samples) // 2
     cuts = (slice(half), slice(half, None)) if half else ()
-    plans = [ShardPlan(task.plan.key, samples[cut], hashes[cut]) for cut in cuts]
+    plans = [ShardPlan(task.plan.key, samples[cut], Hashes.of(hashes[cut])) for cut in cuts]
     return [replace(task, plan=each, trial=True) for each in plans]
 
 
