@@ -359,6 +359,8 @@ class Settings(Frozen):
             raise ValueError("backend dask needs a scheduler: the address of `dask scheduler`")
         if self.scheduler and self.backend not in ("dask", "ray"):
             raise ValueError("scheduler is for the backends dask and ray; choose one of them")
+        if self.profile and self.backend in ("dask", "ray"):
+            raise ValueError(f"profile looks at one machine; backend {self.backend} has others")
         return self
 
     @field_validator("size", mode="before")

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import joblib
 import pytest
-from conftest import COMMAND, Dataset, published, run
+from conftest import COMMAND, Dataset, published
 from local import read_manifest
+from typer.testing import CliRunner
 
+from ocr_precompute.cli.app import app
 from ocr_precompute.errors import InputError, WorkerError
 from ocr_precompute.pipeline import build as building
 from ocr_precompute.pipeline.build import build
@@ -66,7 +68,6 @@ def halves(numbers: list[int]) -> list[list[int]]:
     return [numbers[:half], numbers[half:]] if half else []
 
 
-@pytest.mark.time
 @pytest.mark.proc
 def test_what_kills_workers_is_found_by_halves() -> None:
     notices: list[str] = []
@@ -92,6 +93,7 @@ def _too_much(numbers: list[int]) -> list[int]:
     return numbers
 
 
+@pytest.mark.time
 @pytest.mark.proc
 def test_an_image_that_kills_workers(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
     small = settings.model_copy(update={"shard_length": 2})
@@ -162,14 +164,17 @@ def test_an_outer_parallel_config_that_cannot_be_heeded(
     [
         (["--backend", "dask"], "backend dask needs a scheduler"),
         (["--scheduler", "tcp://127.0.0.1:1"], "scheduler is for the backends dask and ray"),
+        (["--backend", "ray", "--profile", "p"], "profile looks at one machine; backend ray"),
     ],
 )
-def test_a_scheduler_and_its_backend(
+def test_what_does_not_go_together(
     dataset: Dataset, tmp_path: Path, flags: list[str], message: str
 ) -> None:
-    done = run("build", *dataset.flags(), *flags, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
+    words = ["build", *dataset.flags(), "--store", str(tmp_path / "store"), *flags]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert not (tmp_path / "store").exists()
 
 
 def test_two_builds_at_once_share_the_work(tmp_path: Path) -> None:

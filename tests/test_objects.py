@@ -23,6 +23,7 @@ from ocr_precompute.checking.verify import verify
 from ocr_precompute.cli.app import app
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.schema import MAPS
+from ocr_precompute.pipeline import build as building
 from ocr_precompute.pipeline import publish
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.store import open_store
@@ -224,6 +225,21 @@ def test_nothing_is_published_with_a_shard_missing(
     with pytest.raises(StoreError, match=r"cannot be read .*; nothing was published"):
         build("val", dataset.source, far)
     assert read_manifest(storage, "val") is None
+
+
+def test_of_two_builds_at_once_each_finds_what_the_other_did(
+    dataset: Dataset, far: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = building.encode
+
+    def overtaken(request: object, planned: object) -> object:
+        monkeypatch.setattr(building, "encode", encode)
+        assert build("val", dataset.source, far).computed == 24
+        return encode(request, planned)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(building, "encode", overtaken)
+    report = build("val", dataset.source, far)
+    assert (report.built, report.computed, report.reused) == (0, 0, report.shards)
 
 
 @pytest.mark.parametrize("ignored", ["create", "tag"])

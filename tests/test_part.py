@@ -56,6 +56,28 @@ def test_parts_in_two_processes_then_finish(
     assert published(store) == published(settings.store)
 
 
+def test_a_part_that_is_killed_and_run_again(
+    dataset: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    large = at(settings, settings.store, size=(640, 640), shard_length=2)
+    build("val", dataset.source, large)
+    store = tmp_path / "parts"
+    command = [*flags(dataset, large, tmp_path), "--store", str(store), "--jobs", "1"]
+    killed = subprocess.Popen([*COMMAND, *command, "--part", "1/2"], stdout=-3, stderr=-3)
+    while not list(store.glob("shards/*/*.zip")):
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    there = len(shard_keys(store))
+    refused = run(*command, "--finish")
+    assert refused.returncode == 2
+    assert "shards of split 'val' are missing" in refused.stderr
+    parts = [build("val", dataset.source, at(large, store), part=f"{n}/2") for n in (1, 2)]
+    assert sum(part.reused for part in parts) == there
+    build("val", dataset.source, at(large, store), finish=True)
+    assert published(store) == published(settings.store)
+
+
 def test_which_shards_are_there_does_not_change_the_parts(
     dataset: Dataset, settings: Settings
 ) -> None:
