@@ -125,8 +125,10 @@ def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[Sh
 
 
 def _on_cluster(request: Request, tasks: list[ShardTask]) -> Iterator[ShardResult]:
-    images = {s.folder: (s.path, s.digest.hex()) for t in tasks for s in t.plan.samples}
-    with proof_for(tasks[0].storage, tuple(images.values())) as proof:
+    of_folder = {each.folder: each for task in tasks for each in task.plan.samples.stretches}
+    first = [each.cut(0, 1).load()[0] for each in of_folder.values()]
+    images = tuple((sample.path, sample.digest.hex()) for sample in first)
+    with proof_for(tasks[0].storage, images) as proof:
         cluster, notice = connected(request.settings, proof), request.progress.notice
         yield from run_on(cluster, encode_shard, tasks, notice, _HALVING)
 
@@ -182,7 +184,7 @@ def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTa
     return [
         ShardTask(
             storage,
-            replace(shard, samples=tuple(_absolute(sample) for sample in shard.samples)),
+            replace(shard, samples=shard.samples.absolute()),
             request.parameters,
             request.settings.max_pixels,
             {h: donors[h] for h in shard.hashes if h in donors},
@@ -192,11 +194,6 @@ def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTa
         )
         for shard in shards
     ]
-
-
-def _absolute(sample: Sample) -> Sample:
-    folder = sample.folder
-    return sample if folder.is_absolute() else replace(sample, folder=folder.absolute())
 
 
 def _halves(task: ShardTask) -> list[ShardTask]:
