@@ -61,10 +61,10 @@ class Hashes(Sequence[bytes]):
     @overload
     def __getitem__(self, index: int) -> bytes: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+    def __getitem__(self, index: slice) -> Hashes: ...
+    def __getitem__(self, index: int | slice) -> bytes | Hashes:
         if isinstance(index, slice):
-            return tuple(self)[index]
+            return Hashes.of(tuple(self)[index])
         start = _HASH * range(len(self))[index]
         return self.joined[start : start + _HASH]
 

@@ -13,7 +13,7 @@ import joblib
 
 from ocr_precompute.errors import ImageError, InputError, Problem, StoreError
 from ocr_precompute.format.chunks import encode_chunk
-from ocr_precompute.format.keys import Hashes, geometry_hash
+from ocr_precompute.format.keys import geometry_hash
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import ShardWriter, StoredShard
@@ -26,7 +26,7 @@ from ocr_precompute.pipeline.engines.running import run, run_on
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import skips, without_bad
-from ocr_precompute.pipeline.tables import Samples, changed
+from ocr_precompute.pipeline.tables import changed
 from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
@@ -125,8 +125,10 @@ def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[Sh
 
 
 def _on_cluster(request: Request, tasks: list[ShardTask]) -> Iterator[ShardResult]:
-    images = {s.folder: (s.path, s.digest.hex()) for t in tasks for s in t.plan.samples}
-    with proof_for(tasks[0].storage, tuple(images.values())) as proof:
+    of_folder = {each.folder: each for task in tasks for each in task.plan.samples.stretches}
+    first = [each.cut(0, 1).load()[0] for each in of_folder.values()]
+    images = tuple((sample.path, sample.digest.hex()) for sample in first)
+    with proof_for(tasks[0].storage, images) as proof:
         cluster, notice = connected(request.settings, proof), request.progress.notice
         yield from run_on(cluster, encode_shard, tasks, notice, _HALVING)
 
@@ -182,7 +184,7 @@ def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTa
     return [
         ShardTask(
             storage,
-            replace(shard, samples=Samples.of(_absolute(sample) for sample in shard.samples)),
+            replace(shard, samples=shard.samples.absolute()),
             request.parameters,
             request.settings.max_pixels,
             {h: donors[h] for h in shard.hashes if h in donors},
@@ -194,17 +196,12 @@ def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTa
     ]
 
 
-def _absolute(sample: Sample) -> Sample:
-    folder = sample.folder
-    return sample if folder.is_absolute() else replace(sample, folder=folder.absolute())
-
-
 def _halves(task: ShardTask) -> list[ShardTask]:
     """Two trials of half the images each; nothing if there is but one."""
     samples, hashes = task.plan.samples, task.plan.hashes
     half = len(samples) // 2
     cuts = (slice(half), slice(half, None)) if half else ()
-    plans = [ShardPlan(task.plan.key, samples[cut], Hashes.of(hashes[cut])) for cut in cuts]
+    plans = [ShardPlan(task.plan.key, samples[cut], hashes[cut]) for cut in cuts]
     return [replace(task, plan=each, trial=True) for each in plans]
 
 

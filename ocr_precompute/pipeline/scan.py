@@ -105,7 +105,7 @@ def scan(
         if listed := [part for part in source.parts if part.name not in ranged]:
             with stage("annotations"):
                 readings.append(_read_all(listed, within=bool(source.others)))
-            stretches += _in_memory(look, readings[0], on_scanned, apart=bool(ranged))
+            stretches += _in_memory(look, readings[0], on_scanned, apart=bool(source.others))
         for part in source.parts:
             if part.name in ranged:
                 scanned = _in_parts(look, part, bool(source.others), parameters, on_scanned)
@@ -190,7 +190,7 @@ class _Look:
 def _in_memory(
     look: _Look, reading: Reading, on_scanned: Callable[[int, int], None], apart: bool
 ) -> list[Listed | Table]:
-    """The samples of annotations; those of each source apart, if others may lie between them."""
+    """The samples of annotations; those of each source apart, if there are several."""
     count = len(reading.annotations)
     log.info("%d images to look at", count)
     look.cache.load()
@@ -251,9 +251,11 @@ def _one_part(
 ) -> _ScannedPart:
     """Scan a part, or remember what that came to before."""
     prefix, memory = f"{source.name}/" if within else "", look.memory
+    anywhere = source.model_copy(update={"images": source.images.absolute()})
+    there = replace(part, path=part.path.absolute())
     with stage("digest"):
         name = memory.name(part, source, prefix, parameters)
-    if (known := memory.find(name, part, source, prefix)) and not look.knows(prefix, part):
+    if (known := memory.find(name, there, anywhere, prefix)) and not look.knows(prefix, part):
         reader.bounds += known.bounds
         return _ScannedPart(known.blocks, Reading(reader.format, [], [], notes=known.notes))
     blocks: list[Columns] = []
@@ -272,7 +274,7 @@ def _one_part(
             with stage("count"):
                 counted = count(samples, found.notes, parameters, MOST_NAMES)
             blocks.append(
-                Columns.of(samples, source, reader.format, part, parameters, counted, given)
+                Columns.of(samples, anywhere, reader.format, there, parameters, counted, given)
             )
     reading = joined(readings) if readings else Reading(reader.format, [], [])
     if whole and name == memory.name(part, source, prefix, parameters):

@@ -36,9 +36,21 @@ _CHANGED = "its annotation changed while the build was running; run it again"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Listed:
-    """Samples in memory."""
+    """Samples in memory, of one folder."""
 
     listed: tuple[Sample, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where their images lie."""
+        return self.listed[0].folder
+
+    def absolute(self) -> Listed:
+        """The same from whatever folder."""
+        if self.folder.is_absolute():
+            return self
+        folder = self.folder.absolute()
+        return Listed(tuple(replace(sample, folder=folder) for sample in self.listed))
 
     def __len__(self) -> int:
         return len(self.listed)
@@ -78,7 +90,8 @@ class Listed:
 class Columns:
     """What is kept of samples that follow each other in a part.
 
-    source: which they are of, alone and with the rules that hold. format: name of its format.
+    source: which they are of, alone and with the rules that hold; its images and the part have
+    absolute paths. format: name of its format.
     prefix: what their names begin with, which the part leaves out. name_bytes, name_offsets: names
     without it, UTF-8; uint32 (n + 1,). digests: of the image files, one after the other; empty if
     the part gives them. image_sizes, turned: as in `ImageFile`, int32 (n, 2) and bool (n,).
@@ -178,6 +191,15 @@ class Table:
         return Table(self.columns.taken(rows), 0, len(rows))
 
     @property
+    def folder(self) -> Path:
+        """Where their images lie."""
+        return self.columns.source.images
+
+    def absolute(self) -> Table:
+        """The same from whatever folder: paths of columns are absolute."""
+        return self
+
+    @property
     def counted(self) -> Counted | None:
         """What was counted of them when they were scanned, if it was of these alone."""
         return self.columns.counted if len(self) == len(self.columns.turned) else None
@@ -258,7 +280,8 @@ class Samples(Sequence[Sample]):
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Samples:
         """Samples that are in memory."""
-        return cls([Listed(tuple(samples))])
+        folders = itertools.groupby(samples, key=lambda each: each.folder)
+        return cls(Listed(tuple(some)) for _, some in folders)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Samples, (self.stretches,)
@@ -307,6 +330,10 @@ class Samples(Sequence[Sample]):
     def hashes(self, parameters: Parameters) -> Hashes:
         """Their geometry hashes."""
         return Hashes.of(each.hashes(parameters) for each in self.stretches)
+
+    def absolute(self) -> Samples:
+        """The same from whatever folder."""
+        return Samples(each.absolute() for each in self.stretches)
 
     def of_names(self, names: set[str]) -> Iterator[Sample]:
         """The samples of these names, in order."""
