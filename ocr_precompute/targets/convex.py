@@ -55,7 +55,8 @@ def offset_convex(
                 made = _shrunk(ring, n, normals, edges, raw)
         if end + made > len(kept):
             more = np.empty((2 * len(kept) + made, 2), np.int32)
-            more[:end] = kept[:end]
+            for i in range(end):
+                more[i, 0], more[i, 1] = kept[i, 0], kept[i, 1]
             kept = more
         for i in range(made):
             kept[end + i, 0], kept[end + i, 1] = raw[i, 0], raw[i, 1]
