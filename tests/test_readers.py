@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ocr_precompute.annotations import json_files, read_annotations
 from ocr_precompute.annotations.folders import ImageNames, text_lines
+from ocr_precompute.annotations.formats import coco as coco_format
 from ocr_precompute.annotations.json_files import Repeated, members
 from ocr_precompute.annotations.masks import BadMask, mask_outlines
 from ocr_precompute.annotations.outlines import around, box, circle, turned
@@ -125,9 +126,9 @@ def test_members_that_are_decoded_together(
         keys = [key for _, key, _ in members(path, ("images", "a")) if key is not None]
         assert gathered(path, ("images", "a")) == document
         assert keys == 2 * list(section if isinstance(section, dict) else range(len(section)))
-        for repeats in (False, True):
-            found = members(path, ("images", "a"), repeats=repeats)
-            assert sum(1 for _ in found) == 2 + 2 * len(section)
+        assert gathered(path, ("images", "a"), repeats=True) == document
+        exact = gathered(path, ("images", "a"), exact=True)
+        assert repr(exact) == repr(json.loads(path.read_text()))  # numbers of the same kinds, too
 
 
 def test_most_members_are_decoded_together(tmp_path: Path) -> None:
@@ -156,6 +157,37 @@ def test_repeated_keys(tmp_path: Path) -> None:
     found = gathered(path, ("images",), repeats=True)["images"]["a.jpg"]
     assert isinstance(found, Repeated)
     assert found.repeated() == {"x": [1, 2]}
+
+
+@pytest.mark.parametrize("twice", ['{"x": 1, "x": 2}', '{"y": [{"x": 1, "x" : 2}]}'])
+@pytest.mark.parametrize("text", ["w", "a:b", ":", "{", '\\": '])
+@pytest.mark.parametrize("exact", [False, True])
+def test_repeated_keys_among_members_that_are_decoded_together(
+    tmp_path: Path, twice: str, text: str, exact: bool
+) -> None:
+    path = tmp_path / "a.json"
+    plain = f'{{"text": "{text}", "v": 1}}'
+    path.write_text(f'{{"a": [{", ".join([plain] * 9 + [twice] + [plain] * 9)}]}}')
+    found = members(path, ("a",), exact=exact)
+    assert [next(found).key for _ in range(2)] == [None, 0]
+    with pytest.raises(InputError, match="the key 'x' stands twice in an object"):
+        list(found)
+
+
+def test_numbers_among_members_that_are_decoded_together(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    numbers = [
+        "9007199254740993",
+        f"{2**70 + 1}",
+        "-0",
+        "-0.0",
+        "1e999",
+        "NaN",
+        "0.1234567890123456789",
+    ]
+    path.write_text(f'{{"a": [{", ".join(f"""{{"v": {n}}}""" for n in numbers * 3)}]}}')
+    values = [value["v"] for _, key, value in members(path, ("a",), exact=True) if key is not None]
+    assert list(map(repr, values)) == [repr(json.loads(number)) for number in numbers * 3]
 
 
 def test_whole_numbers(tmp_path: Path) -> None:
@@ -398,6 +430,73 @@ def test_bad_annotations_of_coco(
     (said,) = messages(found)
     assert message in said.replace("annotation [1]", "annotation [0]")
     assert [w[1] for w in words(found)] == [[[1, 2], [31, 2], [31, 42], [1, 42]]]
+
+
+odd: dict[str, list[Any]] = {
+    "id": [None, "a", 1.5, 2**70, []],
+    "image_id": [None, 9, 1.0, "1", [], True],
+    "category_id": [None, 2, "x", True, [], {}],
+    "segmentation": [
+        *(None, [], [[]], FLAT, [FLAT, FLAT], [[1, 2, 3]], "x", [["1", 2]], [[True] * 6]),
+        *([[10**400] * 6], {"size": [2, 2], "counts": [1]}, {"size": [4, 4], "counts": [5, 2, 9]}),
+    ],
+    "bbox": [None, [1, 2, -3, -4], [-0.0, 0, 0, 0], [1, 2, 3], "x", [float("nan")] * 4],
+    "iscrowd": [None, 1, True, False, 2, "true", "false", [], {}],
+    "ignore": [0, 1, None, "1"],
+    "text": ["###", "w", None, 5, ' "###" '],
+    "caption": ["a:b", "###", '": '],
+    "attributes": [{}, 5, {"ignore": 1}, {"ignore": "x"}, {"text": "###"}, {"rotation": 90}],
+}
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(sorted(odd)), st.integers(0, 11), max_size=2),
+        min_size=1,
+        max_size=20,
+    ),
+    st.booleans(),
+)
+@hypothesis_settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200
+)
+def test_annotations_of_coco_column_by_column_are_as_one_by_one(
+    tmp_path: Path, image_folder: Path, oddities: list[dict[str, int]], boxes: bool
+) -> None:
+    """Whatever stands beside what is plain."""
+    annotations = []
+    for number, changes in enumerate(oddities):
+        outline = {"bbox": [110, 50, 70, 20]} if boxes else {"segmentation": [FLAT]}
+        changed = {key: odd[key][which % len(odd[key])] for key, which in changes.items()}
+        annotations.append({"id": number, "category_id": 1, "iscrowd": 0, **outline, **changed})
+    document = coco(*annotations, categories=[{"id": 1, "name": "a"}, {"id": "x", "name": "b"}])
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document))
+
+    def told() -> str:
+        found = read_annotations(path, image_folder, "coco", told=True)
+        columns = [
+            (a.polygons.points.tolist(), a.polygons.lengths.tolist(), a.polygons.ignore.tolist())
+            for a in found.annotations
+        ]
+        more = [(a.labels, list(a.texts), list(a.classes)) for a in found.annotations]
+        return repr((columns, more, found.problems, found.notes, found.warnings))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coco_format, "plain_instances", lambda annotations, numbers: None)
+        one_by_one = told()
+    assert told() == one_by_one
+
+
+def test_most_annotations_of_coco_are_taken_up_together(tmp_path: Path, image_folder: Path) -> None:
+    plain, strange = {"segmentation": [FLAT]}, {"segmentation": [FLAT, FLAT]}
+    document = coco(*[strange if number % 100 == 50 else plain for number in range(1000)])
+    calls: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        gather_one = coco_format._gather_one
+        patch.setattr(coco_format, "_gather_one", lambda *a: calls.append(1) or gather_one(*a))
+        assert len(words(read(tmp_path / "a.json", image_folder, document))) == 1010
+    assert 10 <= len(calls) <= 50
 
 
 def test_lists_of_coco_in_any_order(tmp_path: Path, image_folder: Path) -> None:

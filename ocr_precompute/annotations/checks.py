@@ -96,12 +96,12 @@ def _all_good(
         entry.words.polygons if isinstance(entry.words, FlatWords) else next(parts)
         for entry in entries
     ]
-    for polygons in found if len(loose) < len(entries) else [together]:
-        lengths = polygons.lengths
-        if len(lengths) and not 3 <= lengths.min() <= lengths.max() <= rules.max_vertices:
-            return None
-        if not (np.abs(polygons.points) <= _FARTHEST).all():  # false for what is not finite, too
-            return None
+    everything = Polygons.joined(found) if len(loose) < len(entries) else together
+    lengths = everything.lengths
+    if len(lengths) and not 3 <= lengths.min() <= lengths.max() <= rules.max_vertices:
+        return None
+    if not (np.abs(everything.points) <= _FARTHEST).all():  # false for what is not finite, too
+        return None
     return [
         (polygons, tuple(entry.words.labels))
         for polygons, entry in zip(found, entries, strict=True)

@@ -24,7 +24,7 @@ DIALECTS = {
 PREFERRED = {("quad", "polygon"), ("ltrb", "xywh")}
 """Pairs of which the first is taken even where the second would give other polygons."""
 
-_DONT_CARE = "###"
+DONT_CARE = "###"
 _STRAY_NUMBERS = 4  # a text that begins with so many numbers more is none: they are coordinates
 _SCRIPTS = frozenset(  # of ICDAR MLT 2017 and 2019
     {"Arabic", "Latin", "Chinese", "Japanese", "Korean", "Bangla", "Hindi"}
@@ -38,7 +38,7 @@ _numbers = re.compile(f"(?:{_NUMBER},)*+", re.IGNORECASE | re.ASCII).match
 # The commonest shapes in one pattern, since a look at each line takes three times as long.
 _PLAIN_NUMBER = r"-?[0-9]++(?:\.[0-9]*+)?+"
 _COMMON = re.compile(
-    rf"^(?:{_PLAIN_NUMBER},){{8}}+(?:({_PLAIN_NUMBER})|({_DONT_CARE})|(?!nan|inf|{'|'.join(sorted(_SCRIPTS))})"
+    rf"^(?:{_PLAIN_NUMBER},){{8}}+(?:({_PLAIN_NUMBER})|({DONT_CARE})|(?!nan|inf|{'|'.join(sorted(_SCRIPTS))})"
     r"[^\s\"+\-.0-9,#][^,#\n]*(,[^#\n]*)?)\n",
     re.IGNORECASE | re.ASCII | re.MULTILINE,
 )
@@ -138,7 +138,7 @@ def _rectangles(fields: list[str]) -> tuple[bool, bool]:
 
 def is_dont_care(text: str) -> bool:
     """Whether a text is the don't-care mark ###, in quotes or not."""
-    return _DONT_CARE in text and text.strip().strip('"').strip() == _DONT_CARE
+    return DONT_CARE in text and text.strip().strip('"').strip() == DONT_CARE
 
 
 def word_text(dialect: str, text: str) -> str:

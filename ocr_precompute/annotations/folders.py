@@ -23,12 +23,15 @@ LARGEST_TEXT = 1 << 30
 _LARGEST_IMAGE = 1 << 28  # pixels of an image whose size is asked for
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _DEEPEST = 64  # folders of a name that may be one of another folder; more take long
+_PLAIN_PATH = re.compile(r"\w[\w.-]*+(?:/\w[\w.-]*+)*+")  # is as it is written
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before a name
 
 
 def plain_name(name: str) -> str:
     """An image's name with `/` between folders, whatever wrote it."""
-    return PurePosixPath(name.replace("\\", "/")).as_posix() if name else name
+    if not name or _PLAIN_PATH.fullmatch(name):
+        return name
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
 def is_image_name(name: str) -> bool:
@@ -136,7 +139,10 @@ class ImageNames:
         it; else the one image that differs from such an end in its suffix alone. If there is none,
         the name stays as it is.
         """
-        parts = self.named(name).split("/")
+        whole = self.named(name)
+        if whole in self.names or not self.names:
+            return whole if self.names else name
+        parts = whole.split("/")
         ends = ["/".join(parts[n:]) for n in range(max(0, len(parts) - _DEEPEST), len(parts))]
         ends.append(_UPLOADED.sub("", parts[-1], count=1))
         for end in ends:

@@ -17,7 +17,14 @@ import numpy as np
 
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.json_files import members
+from ocr_precompute.annotations.instances import (
+    TEXTS,
+    Instances,
+    attributes_of,
+    label_of,
+    plain_instances,
+)
+from ocr_precompute.annotations.json_files import groups
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.masks import BadMask, mask_outlines
 from ocr_precompute.annotations.outlines import box, numbers, pairs, turned
@@ -29,9 +36,8 @@ from ocr_precompute.settings import Rules
 
 _SECTIONS = ("images", "annotations")
 _ALL_SECTIONS = (*_SECTIONS, "categories")
-_TEXTS = ("text", "caption", "transcription", "utf8_string")
 _NUMBERS = frozenset({int, float})
-_NO_ATTRIBUTES: dict[str, Any] = {}
+_FEW = 4  # annotations that are looked at one by one
 
 
 def _recognise(look: Look) -> Fit:
@@ -54,12 +60,12 @@ class _Gathered:
         self.numbers: dict[int | float | str, int] = {}
         self.labels: list[str] = []
         self.texts: list[str | None] = []
-        self.names: dict[int | float | str, str] = {}
+        self.names: dict[int | float | str | None, str] = {}
         self.bad: dict[int, list[tuple[BadWord, Any]]] = {}  # with the ids of their categories
         self.no_mask = 0
         self._images, self._lengths = array("q"), array("q")
         self._points, self._ignore = array("d"), array("b")
-        self._categories: list[Any] = []
+        self._categories: list[int | float | str | None] = []
 
     def number(self, image: Any) -> int:
         """The number of an image's id. Raises ValueError if it can be none."""
@@ -67,18 +73,16 @@ class _Gathered:
             raise ValueError("has no image_id; correct or remove it")
         return self.numbers.setdefault(image, len(self.numbers))
 
-    def add(self, number: int, label: str, flat: Sequence[float], ignored: bool) -> None:
-        """A word of the image of that number, points as x, y, x, y."""
-        self._points.extend(flat)
-        self._images.append(number)
-        self._lengths.append(len(flat) // 2)
-        self._ignore.append(ignored)
-        self.labels.append(label)
-
-    def say(self, text: str | None, category: Any, count: int) -> None:
-        """What the next words say, and the id of what they are."""
-        self.texts += [text] * count
-        self._categories += [category] * count
+    def add(self, words: Instances) -> None:
+        """Words in the order in which they come."""
+        numbers = self.numbers
+        self._images.extend([numbers.setdefault(i, len(numbers)) for i in words.images])
+        self._points.frombytes(words.points.tobytes())
+        self._lengths.extend(words.lengths)
+        self._ignore.extend(words.ignore)
+        self.labels += words.labels
+        self.texts += words.texts
+        self._categories += words.categories
 
     def category(self, category: Any) -> None:
         """Take up a category, if it is one; what has none or another is text all the same."""
@@ -87,27 +91,26 @@ class _Gathered:
             if isinstance(number, int | float | str):
                 self.names[number] = category["name"]
 
-    def name(self, category: Any) -> str | None:
-        """What the category of that id is called."""
-        return self.names.get(category) if isinstance(category, int | float | str) else None
-
     def of_images(self) -> Iterator[FlatWords]:
         """The words of each image in the order of numbers."""
         images = np.frombuffer(self._images, np.int64)
-        order = np.argsort(images, kind="stable")
-        counts = np.bincount(images, minlength=len(self.numbers)).tolist()
         polygons = Polygons(
             np.frombuffer(self._points, np.float64).reshape(-1, 2),
             np.frombuffer(self._lengths, np.int64),
             np.frombuffer(self._ignore, np.bool_),
-        ).chosen(order)
+        )
+        labels, texts = self.labels, self.texts
+        classes = list(map(self.names.get, self._categories))
+        if (np.diff(images) < 0).any():
+            order = np.argsort(images, kind="stable")
+            polygons, which = polygons.chosen(order), order.tolist()
+            labels, texts, classes = ([c[i] for i in which] for c in (labels, texts, classes))
+        counts = np.bincount(images, minlength=len(self.numbers)).tolist()
         place = 0
         for count, own in zip(counts, polygons.cut(counts), strict=True):
-            which = order[place : place + count].tolist()
-            classes = [self.name(self._categories[i]) for i in which]
-            labels, texts = (self.labels[i] for i in which), [self.texts[i] for i in which]
-            yield FlatWords(tuple(labels), own, texts, classes)
-            place += count
+            end = place + count
+            yield FlatWords(tuple(labels[place:end]), own, texts[place:end], classes[place:end])
+            place = end
 
 
 def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
@@ -119,18 +122,19 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
     file, words = str(path), _Gathered()
     listed: dict[int, tuple[str, tuple[int, int] | None]] = {}
     missing = set(_SECTIONS)
-    for section, key, value in members(path, _ALL_SECTIONS, exact=True):
+    for section, keys, values in groups(path, _ALL_SECTIONS, exact=True):
         if section == "categories":
-            words.category(value)
+            for value in values:
+                words.category(value)
         if section not in _SECTIONS:
             continue
-        if not isinstance(key, int):
-            missing -= {section} if value == [] else set()
+        if not isinstance(keys[0], int):
+            missing -= {section} if [] in values else set()
         elif section == "annotations":
-            if problem := _gather(file, key, value, words):
-                yield problem
+            yield from _gather(file, keys, values, words)
         else:
-            yield from _list(file, key, value, words, listed)
+            for key, value in zip(keys, values, strict=True):
+                yield from _list(file, key, value, words, listed)
     for section in sorted(missing):
         yield Problem("annotations", file, "", f'has no list "{section}"; it is not of this format')
     if words.no_mask:
@@ -139,7 +143,7 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
         )
     ids = list(words.numbers)
     for number, own in enumerate(words.of_images()):
-        bad = [replace(b, of_class=words.name(c)) for b, c in words.bad.get(number, ())]
+        bad = [replace(b, of_class=words.names.get(c)) for b, c in words.bad.get(number, ())]
         if number not in listed:
             reason = f'has {len(own.labels) + len(bad)} annotations and is not in "images"; add it'
             name = f"image {ids[number]}"
@@ -150,7 +154,7 @@ def _entries(path: Path, images: ImageNames, warnings: list[str]) -> Iterator[En
 
 
 def _list(
-    file: str, key: int, image: Any, words: _Gathered, listed: dict[int, Any]
+    file: str, key: Any, image: Any, words: _Gathered, listed: dict[int, Any]
 ) -> Iterator[Problem]:
     """Take up an image, or say what is wrong with it."""
     name = image.get("file_name") if isinstance(image, dict) else None
@@ -169,31 +173,54 @@ def _list(
     listed[number] = name, declared_size(image.get("height"), image.get("width"))
 
 
-def _gather(file: str, key: int, annotation: Any, words: _Gathered) -> Problem | None:
-    """Take up an annotation, or say why it belongs to no image."""
+def _gather(
+    file: str, keys: Sequence[Any], annotations: Sequence[Any], words: _Gathered
+) -> Iterator[Problem]:
+    """Take up annotations, or say why they belong to no image.
+
+    Nearly all are plain: where some are not, what is around them is taken up in smaller parts.
+    """
+    if plain := plain_instances(annotations, keys):
+        words.add(plain)
+    elif len(keys) > _FEW:
+        half = len(keys) // 2
+        yield from _gather(file, keys[:half], annotations[:half], words)
+        yield from _gather(file, keys[half:], annotations[half:], words)
+    else:
+        for key, annotation in zip(keys, annotations, strict=True):
+            if problem := _gather_one(file, key, annotation, words):
+                yield problem
+
+
+def _gather_one(file: str, key: int, annotation: Any, words: _Gathered) -> Problem | None:
     if not isinstance(annotation, dict):
         reason = "must be an object; correct or remove it"
         return Problem("annotations", file, f"annotations[{key}]", reason)
-    label = f"annotation {annotation.get('id', f'[{key}]')}"[:60]
+    label = label_of(annotation, key)
+    image: Any = annotation.get("image_id")
+    category = annotation.get("category_id")
+    category = category if isinstance(category, int | float | str) else None
     try:
-        number = words.number(annotation.get("image_id"))
+        number = words.number(image)
     except ValueError as error:
         return Problem("annotations", file, label, str(error))
-    attributes = annotation.get("attributes")
-    attributes = attributes if isinstance(attributes, dict) else _NO_ATTRIBUTES
-    texts = [text for text in map(annotation.get, _TEXTS) if type(text) is str]
+    attributes = attributes_of(annotation)
+    texts = [text for text in map(annotation.get, TEXTS) if type(text) is str]
     texts += [text] if type(text := attributes.get("text")) is str else []
     try:
         ignored = _is_ignored(annotation, attributes, texts)
         outlines = _outlines(annotation, attributes, words)
     except (ValueError, OverflowError) as error:
-        bad = BadWord(label, None, str(error)), annotation.get("category_id")
+        bad = BadWord(label, None, str(error)), category
         words.bad.setdefault(number, []).append(bad)
         return None
-    words.say(texts[0] if texts else None, annotation.get("category_id"), len(outlines))
-    for part, outline in enumerate(outlines, 1):
-        name = f"{label} part {part}" if len(outlines) > 1 else label
-        words.add(number, name, outline, ignored)
+    count = len(outlines)
+    parts = [f"{label} part {part}" for part in range(1, count + 1)] if count > 1 else [label]
+    points = np.array([number for outline in outlines for number in outline], np.float64)
+    text = texts[0] if texts else None
+    lengths = [len(outline) // 2 for outline in outlines]
+    told = [ignored] * count, [text] * count, [category] * count
+    words.add(Instances([image] * count, parts, points, lengths, *told))
     return None
 
 
