@@ -1,10 +1,10 @@
 """Convex polygons offset in compiled code, vertex for vertex as Clipper 6 does it for pyclipper.
 
-An offset there first moves every edge, with an arc or a spike at every vertex, in whole pixels; then
-a sweep over the plane cleans that outline up. Of a convex polygon that is dilated there is nothing
-to clean but vertices in line. Of one that is shrunk, moved edges cross their neighbours and nothing
-else, as long as no edge vanishes, and the crossings, rounded as the sweep rounds them, are what is
-left. Wherever this is not certain (other shapes, hardly any turn, edges that nearly vanish, values
+An offset there first moves every edge, with an arc or a spike at every vertex, in whole pixels;
+then a sweep over the plane cleans that outline up. Of a convex polygon that is dilated there is
+nothing to clean but vertices in line. Of one that is shrunk, moved edges cross their neighbours
+and nothing else, as long as no edge vanishes, and the crossings, rounded as the sweep rounds them,
+are what is left. Wherever this is not certain (other shapes, hardly any turn, edges that nearly vanish, values
 on the edge of being rounded the other way), there is no answer, and Clipper is to be asked.
 
 Source: Johnson, Clipper 6.4.2, `ClipperOffset` and `IntersectPoint`.
@@ -34,7 +34,7 @@ def offset_convex(
     pixels, negative: inwards.
     Returns the vertices, int32 (V, 2), of the one part that each polygon becomes, one polygon after
     the other, and where each one's begin and end, int64 (N + 1,). A polygon without vertices has no
-    certain answer. Vertices are those of pyclipper, in the same direction, and may begin at another.
+    certain answer. Vertices are those of pyclipper, in the same direction; the first may differ.
     """
     count, widest, longest = len(distances), 0.0, 0
     for number in range(count):
@@ -189,7 +189,7 @@ def _dilated(
 
 @compiled()
 def _without_needless(ring: np.ndarray, n: int) -> int:
-    """Take vertices in line, and repeated ones, out of a ring, and close it. Returns how many stay."""
+    """Take vertices in line, and repeated ones, out of a ring; close it. Returns how many stay."""
     _close(ring, n)
     i = calm = 0
     while n > 2 and calm < n:
@@ -290,7 +290,7 @@ def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray)
         if a_x == _NONE or b_x == _NONE:
             return False
         if a_x != b_x:
-            return (a_x < b_x) == (a_slope > b_slope)
+            return bool((a_x < b_x) == (a_slope > b_slope))
         if out[j, 1] > stop:
             out[j, 0], out[j, 1] = a_x, stop
         stop = _next_stop(ring, n, edges, stop - 0.5)
@@ -299,8 +299,7 @@ def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray)
 
 @compiled()
 def _next_stop(ring: np.ndarray, n: int, edges: np.ndarray, level: float) -> int:
-    """The largest y of any vertex of the outline that is not above a level; _NONE if there is none.
-    """
+    """The largest y of any vertex of the outline not above a level; _NONE if there is none."""
     stop = float(_NONE)
     for j in range(n):
         for y in (float(ring[j, 1]), edges[j, 1], edges[j, 3]):
@@ -328,4 +327,4 @@ def _cross_level(edges: np.ndarray, edge: int, flat: int, out: np.ndarray, j: in
         return False
     out[j, 0], out[j, 1] = _at_level(edges, edge, int(y)), int(y)
     ends = edges[flat, 0], edges[flat, 2]
-    return min(ends[0], ends[1]) < out[j, 0] < max(ends[0], ends[1])
+    return bool(min(ends[0], ends[1]) < out[j, 0] < max(ends[0], ends[1]))

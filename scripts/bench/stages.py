@@ -65,7 +65,7 @@ from ocr_precompute.reading import split as reading
 from ocr_precompute.reading.opened import IndexedShard
 from ocr_precompute.runtime.stages import everything, recording, stage
 from ocr_precompute.settings import Settings, Source
-from ocr_precompute.targets import maps, offsets, sample
+from ocr_precompute.targets import maps, sample
 
 DELAY = 0.02  # seconds
 TOLERANCE = 0.1
