@@ -30,7 +30,7 @@ from ocr_precompute.pipeline.tables import changed
 from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
-from ocr_precompute.samples import Sample
+from ocr_precompute.samples import CanonicalSample, Sample
 from ocr_precompute.storage.folder import Folder
 from ocr_precompute.storage.locks import unwritable
 from ocr_precompute.storage.seam import Storage
@@ -267,11 +267,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                     except ImageError as error:
                         bad.append((sample.name, str(error)))
                         continue
-                    with stage("pack"):
-                        chunks = {
-                            name: encode_chunk(getattr(sampled, name), parameters.compression)
-                            for name in MAPS
-                        }
+                    chunks = _packed(sampled, parameters)
                     record = SampleRecord.of(sampled, geometry)
                 log.debug("%s: %s", sample.name, "copied" if donated else "computed")
                 if record.original_size != sample.image.size:
@@ -287,6 +283,12 @@ def encode_shard(task: ShardTask) -> ShardResult:
         raise unwritable(storage, error) from error
     done = (0, 0) if bad else (len(rows) - copied, copied)
     return ShardResult(key, *done, tuple(bad), 0, recorded.totals(), recorded.stretches())
+
+
+def _packed(sampled: CanonicalSample, parameters: Parameters) -> dict[str, bytes]:
+    """The chunk of each map."""
+    with stage("pack"):
+        return {name: encode_chunk(getattr(sampled, name), parameters.compression) for name in MAPS}
 
 
 def _is_there(task: ShardTask) -> bool:

@@ -4,8 +4,9 @@ An offset there first moves every edge, with an arc or a spike at every vertex, 
 then a sweep over the plane cleans that outline up. Of a convex polygon that is dilated there is
 nothing to clean but vertices in line. Of one that is shrunk, moved edges cross their neighbours
 and nothing else, as long as no edge vanishes, and the crossings, rounded as the sweep rounds them,
-are what is left. Wherever this is not certain (other shapes, hardly any turn, edges that nearly vanish, values
-on the edge of being rounded the other way), there is no answer, and Clipper is to be asked.
+are what is left. Wherever this is not certain (other shapes, hardly any turn, edges that nearly
+vanish, values on the edge of being rounded the other way), there is no answer, and Clipper is to be
+asked.
 
 Source: Johnson, Clipper 6.4.2, `ClipperOffset` and `IntersectPoint`.
 """
