@@ -90,6 +90,7 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "cluster": ("the cluster engines, Dask and Ray", _cluster),
     "mmengine": ("MMEngine", lambda: _package("mmengine")),
     "datasets": ("datasets, of Hugging Face", lambda: _package("datasets")),
+    "doctr": ("docTR", lambda: _package("doctr")),
     "proc": ("processes shown in /proc", _proc),
     "promtool": ("promtool, which comes with Prometheus", _promtool),
     "scipy": ("SciPy, which reads MATLAB files", _scipy),

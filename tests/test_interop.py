@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pickle
 import re
 import subprocess
@@ -11,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,100 @@ def test_doctr_transforms_see_what_they_know(store: Path) -> None:
     assert same(changed.target["words"], plain.target["words"])
     with pytest.raises(ValueError, match="mask"):
         plain.replace(mask=plain.image)
+
+
+_declared: list[Any] = []  # what torch forgets when nobody holds it
+
+
+@pytest.fixture(scope="module")
+def doctr() -> Any:
+    """docTR's datasets. Torchvision's operators, made for PyTorch with CUDA, do not load beside one
+    without. Pages need none of them, but the import wants two by name, which are declared then."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+        _declared.append(library)
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+    from doctr import datasets
+
+    return datasets
+
+
+@pytest.fixture
+def doctr_labels(store: Path, stored: StoreDataset) -> Path:
+    """The pages of the store as files for docTR's own dataset, in a folder with labels.json; docTR
+    cannot read a page without text."""
+    folder, labels = store.parent / "doctr", {}
+    folder.mkdir()
+    for page in stored:
+        kept = [p for p, no in zip(page["polygons"], page["ignore"], strict=True) if not no]
+        if kept:
+            name = page["name"].replace("jpg", "png")
+            assert cv2.imwrite(str(folder / name), page["image"][..., ::-1])
+            quads = [p if len(p) == 4 else cv2.boxPoints(cv2.minAreaRect(p)) for p in kept]
+            labels[name] = {"polygons": [quad.tolist() for quad in quads]}
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return folder
+
+
+@pytest.mark.doctr
+@pytest.mark.parametrize("use_polygons", [False, True])
+def test_doctr_reads_the_same_from_files(
+    doctr: Any, doctr_labels: Path, store: Path, use_polygons: bool
+) -> None:
+    theirs = doctr.DetectionDataset(
+        str(doctr_labels), str(doctr_labels / "labels.json"), use_polygons=use_polygons
+    )
+    ours = DoctrDataset(store, "train", use_polygons=use_polygons)
+    assert (len(theirs), theirs.class_names) == (23, ours.class_names)
+    for sample, own in zip(theirs, [ours[i] for i in range(24) if i != 4], strict=True):
+        assert torch.equal(sample.image, own.image)
+        assert same(sample.target["words"], own.target["words"])
+
+
+@pytest.mark.doctr
+@pytest.mark.parametrize("use_polygons", [False, True])
+def test_doctr_trains_from_a_store(doctr: Any, store: Path, use_polygons: bool) -> None:
+    """As its training of detection does: its transforms, its collate, its model and its loss."""
+    from doctr import transforms as T
+    from doctr.models.detection import db_mobilenet_v3_large
+    from torchvision.transforms.v2 import Normalize
+
+    resized = T.Resize((64, 64), preserve_aspect_ratio=True, symmetric_pad=True)
+    placed = [
+        [
+            T.RandomHorizontalFlip(0.15),
+            T.OneOf([T.RandomApply(T.RandomCrop(ratio=(0.6, 1.33)), 0.25), T.RandomResize()]),
+            resized,
+        ],
+        [T.RandomRotate(90, expand=True), resized],
+    ]
+    coloured = [T.RandomApply(T.ColorInversion(), 0.5), T.GaussianNoise(), T.RandomShadow()]
+    transforms = T.SampleCompose([*coloured, *placed[use_polygons]])
+    dataset = DoctrDataset(store, "train", use_polygons=use_polygons, sample_transforms=transforms)
+    torch.manual_seed(0)
+    collate = doctr.DetectionDataset.collate_fn
+    loader = DataLoader(dataset, batch_size=8, shuffle=True, drop_last=True, collate_fn=collate)
+    model = db_mobilenet_v3_large(
+        pretrained=False, pretrained_backbone=False, assume_straight_pages=not use_polygons
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    normalised = Normalize((0.798, 0.785, 0.772), (0.264, 0.2749, 0.287))
+    before = model.prob_head[0].weight.detach().clone()
+    for images, targets in loader:
+        assert (images.shape, images.dtype) == ((8, 3, 64, 64), torch.float32)
+        assert [list(target) for target in targets] == [["words"]] * 8
+        shapes = {target["words"].shape[1:] for target in targets}
+        assert shapes == {(4, 2) if use_polygons else (4,)}
+    loss = model(normalised(images[:2]), targets[:2])["loss"]
+    assert torch.isfinite(loss)
+    loss.backward()
+    optimizer.step()
+    assert not torch.equal(model.prob_head[0].weight, before)
 
 
 # ------------------------------------------------------------------------------------ PaddleOCR
