@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import joblib
 
-from ocr_precompute.errors import ImageError, InputError, Problem, StoreError
+from ocr_precompute.errors import ImageError, InputError, StoreError
 from ocr_precompute.format.chunks import encode_chunk
 from ocr_precompute.format.keys import geometry_hash
 from ocr_precompute.format.records import Records, SampleRecord
@@ -252,14 +252,12 @@ def encode_shard(task: ShardTask) -> ShardResult:
             ShardWriter(key, storage.workspace()) as writer,
         ):
             for sample, geometry in zip(task.plan.samples, task.plan.hashes, strict=True):
-                if geometry_hash(parameters, sample.digest, sample.polygons) != geometry:
-                    raise changed(sample.path, sample.name)
                 recorded.about(sample.name)
                 if donated := _copy_row(task, geometry, opened):
                     chunks, record = donated
                     copied += 1
                 else:
-                    data = _source_bytes(sample)
+                    data = _source_bytes(sample, geometry, parameters)
                     try:
                         sampled = compute_sample(
                             sample.name, data, sample.polygons, parameters, task.max_pixels
@@ -270,8 +268,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                     chunks = _packed(sampled, parameters)
                     record = SampleRecord.of(sampled, geometry)
                 log.debug("%s: %s", sample.name, "copied" if donated else "computed")
-                if record.original_size != sample.image.size:
-                    raise InputError([_other_size(sample, record.original_size)])
+                _check_size(sample, record.original_size)
                 rows.append(replace(record, name=sample.name))
                 with stage("write"):
                     writer.append(chunks)
@@ -302,14 +299,20 @@ def _is_there(task: ShardTask) -> bool:
         return False
 
 
-def _other_size(sample: Sample, found: tuple[int, int]) -> Problem:
+def _check_size(sample: Sample, found: tuple[int, int]) -> None:
+    """Raises InputError if the image is not as large as its annotation says, which was believed."""
+    if found == sample.image.size:
+        return
     given, size = (f"{width} x {height}" for height, width in (sample.image.size, found))
     reason = f"has {size} pixels as displayed, not {given} as its annotation says beside the digest"
-    return image_problem(sample.path, sample.name, f"{reason}; correct the annotation")
+    problem = image_problem(sample.path, sample.name, f"{reason}; correct the annotation")
+    raise InputError([problem])
 
 
-def _source_bytes(sample: Sample) -> bytes:
-    """The image file's bytes. Raises InputError if they are not those that were scanned."""
+def _source_bytes(sample: Sample, geometry: bytes, parameters: Parameters) -> bytes:
+    """The image file's bytes. Raises InputError if they, or polygons, are not as scanned."""
+    if geometry_hash(parameters, sample.digest, sample.polygons) != geometry:
+        raise changed(sample.path, sample.name)
     try:
         with stage("read"):
             data = sample.path.read_bytes()
