@@ -17,10 +17,10 @@ import pytest
 from forms import BOX, MADE, QUAD, messages, read, words
 
 from ocr_precompute.annotations import Reading, read_annotations
-from ocr_precompute.annotations.addresses import image_of
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.formats import FORMATS
 from ocr_precompute.annotations.looking import Fit, Look
+from ocr_precompute.annotations.pairing import image_at
 from ocr_precompute.annotations.reading import Entry
 from ocr_precompute.errors import InputError
 from ocr_precompute.settings import Rules
@@ -135,12 +135,12 @@ def test_what_is_of_another_form_is_said(
 )
 def test_images_named_by_an_address(image_folder: Path, address: str, name: str) -> None:
     (image_folder / "odd%20#?.png").write_bytes(b"")
-    assert image_of(address, ImageNames(image_folder)) == name
+    assert image_at(address, ImageNames(image_folder)) == name
 
 
 def test_an_endless_address_is_no_image(image_folder: Path) -> None:
     address = f"http://a/{'b/' * 1_000_000}a.png"  # each of its ends would be looked for
-    assert image_of(address, ImageNames(image_folder)) == "a.png"
+    assert image_at(address, ImageNames(image_folder)) == "a.png"
 
 
 # ------------------------------------------------------------------------------------ Label Studio

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from ocr_precompute.annotations.folders import ImageNames, is_image_name, text_files
+from ocr_precompute.annotations.folders import ImageNames, text_files
 from ocr_precompute.annotations.json_files import document
 from ocr_precompute.annotations.looking import Fit, Look
+from ocr_precompute.annotations.pairing import image_beside
 from ocr_precompute.annotations.reading import Entry, Found
 from ocr_precompute.errors import InputError, Problem
 
@@ -41,7 +42,7 @@ def read_each(
 ) -> Found:
     """What a JSON file, or each one below a folder, says of the image that it belongs to.
 
-    swap: see `image_of`. beside: names of files that are known not to be annotations.
+    swap: see `image_beside`. beside: names of files that are known not to be annotations.
     """
     names, left_out = [path.name], list[tuple[str, str]]()
     folder = path.parent
@@ -68,7 +69,7 @@ def _entries(
     for name in names:
         sample = os.path.splitext(name)[0]
         try:
-            image = image_of(folder / name, images, swap)
+            image = image_beside(folder / name, images, swap)
             sample = image
             yield understand(
                 str(folder / name), image, document(folder / name, _LARGEST_FILE, image)
@@ -77,27 +78,3 @@ def _entries(
             yield from error.problems
         except ValueError as error:
             yield Problem("image", str(folder / name), "", str(error), sample)
-
-
-def image_of(file: Path, images: ImageNames, swap: tuple[str, str] = ("", "")) -> str:
-    """The image of an annotation file: of the same name, in folders that end alike.
-
-    `sub/a.json` belongs to `sub/a.jpg`, else to `a.jpg`; `a.jpg.json` to `a.jpg`. swap: what the
-    folders of annotations and of images beside each other are called: the last folder of the first
-    name stands for one of the second. Raises ValueError if there is no such image, or not one.
-    """
-    parts = os.path.splitext(os.path.abspath(file))[0].split(os.sep)[1:]
-    swapped = list(parts)
-    folders = parts[:-1]
-    if swap[0] in folders:
-        swapped[len(folders) - 1 - folders[::-1].index(swap[0])] = swap[1]
-    for start in range(len(parts)):
-        for end in dict.fromkeys(("/".join(swapped[start:]), "/".join(parts[start:]))):
-            matches = images.of_stem(end)
-            if len(matches) == 1:
-                return matches[0]
-            if matches:
-                shown = ", ".join(matches)
-                raise ValueError(f"fits several images: {shown}; keep one of them")
-    wanted = parts[-1] if is_image_name(parts[-1]) else f"{parts[-1]}.jpg, .png or the like"
-    raise ValueError(f"there is no image {wanted}; add it or remove this file")

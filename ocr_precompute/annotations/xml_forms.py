@@ -7,8 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import text_files
+from ocr_precompute.annotations.gathering import Gathered, Word
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.reading import Entry, Found, declared_size
 from ocr_precompute.annotations.xml_files import Element
@@ -16,6 +19,7 @@ from ocr_precompute.errors import InputError, Problem
 
 _LONGEST = 1 << 22  # characters of a list of numbers
 _SHOWN = 40
+_LONGEST_LABEL = 60
 _NUMBERS = re.compile(r"[-+0-9.eE,;()\s]*+", re.ASCII)
 _PLAIN = re.compile(r"-?[0-9]{1,12}+(?:\.[0-9]{1,24}+)?+", re.ASCII)
 _BETWEEN = re.compile(r"[,;()\s]++", re.ASCII)
@@ -85,6 +89,29 @@ def count_without(root: Element, holder: str, unit: str) -> int:
             waiting.append((element, units))
         waiting += [(each, -1) for each in element.children()]
     return count
+
+
+T = TypeVar("T")
+
+
+def gather_units(
+    units: Iterable[tuple[str, T]], level: str, understand: Callable[[T], Word]
+) -> Gathered:
+    """The words that units of a page are, such as its lines; one that says ### is don't-care.
+
+    units: each with its id, or nothing. understand: raises ValueError if one has no outline.
+    """
+    words = Gathered()
+    for number, (name, unit) in enumerate(units, 1):
+        label = f"{level} {name or number}"[:_LONGEST_LABEL]
+        try:
+            points, ignored, text, of_class = understand(unit)
+        except ValueError as error:
+            words.fail(label, error)
+        else:
+            ignored = ignored or (text is not None and is_dont_care(text))
+            words.add(label, points, ignored, text, of_class)
+    return words
 
 
 # ------------------------------------------------------------------------------ numbers

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Gathered
+from ocr_precompute.annotations.gathering import Word
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box
 from ocr_precompute.annotations.pairing import image_of
@@ -24,6 +23,7 @@ from ocr_precompute.annotations.xml_forms import (
     count_without,
     fit_of_root,
     found_in_files,
+    gather_units,
     numbers_of,
     outline,
     size_of,
@@ -62,18 +62,12 @@ def _entries(
         what = f"{_HOLDERS[level]} elements without a {_UNITS[level]}, which are left out"
         counts[what] += without
     labels = {tag.get("ID"): tag.get("LABEL") for tag in _tags(root)}
-    words = Gathered()
-    for number, unit in enumerate(units, 1):
-        label = f"{level} {unit.get('ID') or number}"[:60]
-        try:
-            points = _points(unit)
-        except ValueError as error:
-            words.fail(label, error)
-            continue
-        text = _text(unit)
+
+    def understand(unit: Element) -> Word:
         kinds = [labels[each] for each in unit.get("TAGREFS").split() if labels.get(each)]
-        ignored = text is not None and is_dont_care(text)
-        words.add(label, points, ignored, text, kinds[0] if kinds else None)
+        return Word(_points(unit), False, _text(unit), kinds[0] if kinds else None)
+
+    words = gather_units([(unit.get("ID"), unit) for unit in units], level, understand)
     page = root.first("Layout", "Page")
     size = size_of(page, "HEIGHT", "WIDTH") if page is not None else None
     yield Entry(file, name, words.words, words.bad, size, alone=True)

@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Gathered
+from ocr_precompute.annotations.gathering import Word
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box
 from ocr_precompute.annotations.pairing import image_of
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found, declared_size
 from ocr_precompute.annotations.xml_files import Element, elements
-from ocr_precompute.annotations.xml_forms import found_in_files, number_list, outline
+from ocr_precompute.annotations.xml_forms import found_in_files, gather_units, number_list, outline
 from ocr_precompute.errors import Problem
 from ocr_precompute.settings import Rules
 
@@ -94,16 +93,7 @@ def _entry(file: str, page: Element, name: str, level: str, alone: bool = False)
     if not units and _units(page, other):
         reason = f"has no {_DIALECTS[level]}, but {other}s; say --format hocr:{other} to take them"
         return Problem("image", file, place, reason, name)
-    words = Gathered()
-    for number, (unit, kind) in enumerate(units, 1):
-        label = f"{level} {unit.get('id') or number}"[:60]
-        try:
-            points = _points(unit)
-        except ValueError as error:
-            words.fail(label, error)
-            continue
-        text = _text(unit)
-        words.add(label, points, not text or is_dont_care(text), text, kind)
+    words = gather_units([(unit.get("id"), (unit, kind)) for unit, kind in units], level, _word)
     return Entry(file, name, words.words, words.bad, _size(page), alone, "" if alone else place)
 
 
@@ -111,6 +101,12 @@ def _units(page: Element, level: str) -> list[tuple[Element, str]]:
     """The lines or words of a page, and the class of each."""
     classes = [(each, set(each.get("class").split())) for each in page.inside()]
     return [(each, kind) for each, own in classes for kind in _CLASSES[level] if kind in own]
+
+
+def _word(found: tuple[Element, str]) -> Word:
+    unit, kind = found
+    points, text = _points(unit), _text(unit)
+    return Word(points, not text, text, kind)
 
 
 def _points(unit: Element) -> list[list[float]]:

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ocr_precompute.annotations.addresses import image_of
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames, is_image_name
 from ocr_precompute.annotations.gathering import Gathered
 from ocr_precompute.annotations.json_files import members
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, numbers, turned
+from ocr_precompute.annotations.pairing import image_at
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found, declared_size
 from ocr_precompute.errors import Problem
@@ -128,7 +128,7 @@ def _image(task: dict[str, Any], images: ImageNames) -> str:
     """
     data = task.get("data")
     values = [*(data.values() if isinstance(data, dict) else ()), task.get("file_upload")]
-    names = [image_of(value, images) for value in values if isinstance(value, str) and value]
+    names = [image_at(value, images) for value in values if isinstance(value, str) and value]
     there = (name for name in names if name in images.names)
     called = (name for name in names if is_image_name(name))
     return next(there, next(called, names[0] if names else ""))

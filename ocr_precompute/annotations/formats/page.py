@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.annotations.gathering import Gathered
+from ocr_precompute.annotations.gathering import Word
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.pairing import image_of
 from ocr_precompute.annotations.protocol import AnnotationFormat
@@ -24,6 +23,7 @@ from ocr_precompute.annotations.xml_forms import (
     count_without,
     fit_of_root,
     found_in_files,
+    gather_units,
     numbers_of,
     outline,
     size_of,
@@ -74,19 +74,14 @@ def _entries(
     if without:
         what = f"{_HOLDERS[level]} elements without a {_UNITS[level]}, which are left out"
         counts[what] += without
-    words = Gathered()
-    for number, unit in enumerate(units, 1):
-        label = f"{level} {unit.get('id') or number}"[:60]
-        try:
-            points = _points(unit)
-        except ValueError as error:
-            words.fail(label, error)
-            continue
-        text = _text(unit)
-        words.add(label, points, text is not None and is_dont_care(text), text, _type(unit))
+    words = gather_units([(unit.get("id"), unit) for unit in units], level, _word)
     yield Entry(
         file, name, words.words, words.bad, size_of(page, "imageHeight", "imageWidth"), alone=True
     )
+
+
+def _word(unit: Element) -> Word:
+    return Word(_points(unit), False, _text(unit), _type(unit))
 
 
 def _points(unit: Element) -> list[list[float]]:

@@ -15,13 +15,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ocr_precompute.annotations.addresses import image_of
 from ocr_precompute.annotations.dialects import is_dont_care
 from ocr_precompute.annotations.folders import ImageNames, text_lines
 from ocr_precompute.annotations.gathering import Gathered
 from ocr_precompute.annotations.json_files import decoded, members
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, circle, numbers, turned
+from ocr_precompute.annotations.pairing import image_at
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found
 from ocr_precompute.errors import InputError, Problem, one_line
@@ -96,14 +96,14 @@ def _image(
     regions = image.get("regions") if isinstance(image, dict) else None
     if not isinstance(name, str) or not name or not isinstance(regions, list | dict):
         reason = 'must have a "filename" and "regions"; correct or remove it'
-        sample = image_of(name, images) if isinstance(name, str) else ""
+        sample = image_at(name, images) if isinstance(name, str) else ""
         return Problem("image", str(path), key, reason, sample)
     words = Gathered()
     for number, region in regions.items() if isinstance(regions, dict) else enumerate(regions):
         known = region if isinstance(region, dict) else {}
         label = f"region {str(number)[:40]}"
         _gather(label, known.get("shape_attributes"), known.get(_ATTRIBUTES), words, skipped)
-    return Entry(str(path), image_of(name, images), words.words, words.bad)
+    return Entry(str(path), image_at(name, images), words.words, words.bad)
 
 
 # ------------------------------------------------------------------------------------------ table
@@ -125,13 +125,13 @@ def _of_table(path: Path, images: ImageNames, skipped: Counter[str]) -> Iterator
             again = "has rows in several places; sort them by filename"
             reason = again if named else "has no filename; correct or remove it"
             place = f"line {next(group)[0]}: {named}"
-            yield Problem("image", str(path), place, reason, image_of(named, images))
+            yield Problem("image", str(path), place, reason, image_at(named, images))
             continue
         seen.add(named)
         words = Gathered()
         for number, row in group:
             _gather_row(f"line {number}", itemgetter(*columns)(row), words, skipped)
-        yield Entry(str(path), image_of(named, images), words.words, words.bad)
+        yield Entry(str(path), image_at(named, images), words.words, words.bad)
     for number in odd:
         reason = f"has not {len(header)} fields as the first line has; correct or remove it"
         yield Problem("annotations", str(path), f"line {number}", reason)

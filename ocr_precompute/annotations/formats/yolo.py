@@ -19,7 +19,7 @@ from ocr_precompute.annotations.class_names import CLASS_FILES, class_names, is_
 from ocr_precompute.annotations.folders import ImageNames, decode_text, read_bounded, text_files
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.outlines import box, check_shares
-from ocr_precompute.annotations.per_image import image_of
+from ocr_precompute.annotations.pairing import image_beside
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import BadWord, Entry, Found, Words
 from ocr_precompute.errors import Problem
@@ -191,7 +191,7 @@ def _paired(
             left_out.append((name, f"is in no folder {_FOLDERS[0]}"))
             continue
         try:
-            paired.append((name, image_of(folder / name, images, _FOLDERS)))
+            paired.append((name, image_beside(folder / name, images, _FOLDERS)))
         except ValueError as error:
             if _is_about(os.path.basename(name)):
                 left_out.append((name, "is about the whole, and no image's"))
