@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,18 @@ def test_what_fits_no_format(tmp_path: Path, image_folder: Path) -> None:
         read(tmp_path / "labels.data", image_folder, {"something": 1})
     assert f"--format ({', '.join(format_names())})" in str(error.value)
     assert "`ocr-precompute formats` shows how each looks" in str(error.value)
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zip"])
+def test_what_is_packed_is_to_be_unpacked(tmp_path: Path, image_folder: Path, packing: str) -> None:
+    path, whole = tmp_path / "train.jsonl.gz", (MADE / "hiertext" / "train.jsonl").read_bytes()
+    if packing == "gzip":
+        path.write_bytes(gzip.compress(whole))
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("train.jsonl", whole)
+    with pytest.raises(InputError, match=f"is packed by {packing}; unpack it, and name what was"):
+        read_annotations(path, image_folder)
 
 
 def test_recognition_reads_the_beginning_alone(tmp_path: Path) -> None:

@@ -156,6 +156,20 @@ def test_words(
     assert kinds == ([] if kind is None else [kind])
 
 
+@pytest.mark.parametrize("form", ["auto", "lsvt"])
+def test_weak_labels_of_lsvt_are_one_error(tmp_path: Path, image_folder: Path, form: str) -> None:
+    weak = [{"transcription": "Ada"}, {"transcription": "###", "illegibility": False}]
+    path = tmp_path / "train_weak_labels.json"
+    found = read(path, image_folder, {f"gt_{number}": weak for number in range(300)}, form)
+    assert messages(found) == [
+        ": 300 images have weak labels, texts without points; take the full labels, or remove them"
+    ]
+    assert (found.format, found.annotations) == ("art", [])
+    beside = read(path, image_folder, {**art({}), "x": weak}, form)
+    assert [name for name, _, _ in words(beside)] == ["a.png"]
+    assert "1 image has weak labels" in messages(beside)[0]
+
+
 @pytest.mark.parametrize(
     ("form", "word", "message"),
     [

@@ -20,6 +20,7 @@ _FILES = 8  # of each suffix
 _ENTRIES = 4096  # of a folder; more only as long as there is no file of interest among them
 _DEEPEST = 64  # brackets within brackets
 
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip"}
 _SPACE = r"[ \t\r\n]*+"
 _TOKEN = re.compile(
     rf'{_SPACE}(?:([\[{{])|([\]}}])|([,:])|("[^"\\]*+(?:\\.[^"\\]*+)*+")|[-+.\w]++)', re.DOTALL
@@ -67,6 +68,11 @@ class Look:
         Empty if there is none to read. What cannot be decoded is left out.
         """
         return self._data.decode(json.detect_encoding(self._data), errors="ignore")
+
+    @property
+    def packed_by(self) -> str:
+        """What has packed a file, by its first bytes: gzip, zip, or empty for none of them."""
+        return next((name for mark, name in _PACKED.items() if self._data.startswith(mark)), "")
 
     @cached_property
     def json(self) -> Any:

@@ -161,6 +161,8 @@ def _fitting(path: Path) -> AnnotationFormat:
     if best:
         given = " or ".join(f"--format {name}" for name in names)
         reason = f"fits the formats {' and '.join(names)}; say which is meant with {given}"
+    elif look.packed_by:
+        reason = f"is packed by {look.packed_by}; unpack it, and name what was in it"
     else:
         reason = (
             f"is in no known annotation format; say which with --format ({', '.join(fits)}); "

@@ -18,6 +18,7 @@ from ocr_precompute.annotations.reading import Entry, Found, word_label
 from ocr_precompute.errors import Problem
 from ocr_precompute.settings import Rules
 
+_NO_POINTS = frozenset({"transcription", "illegibility", "language"})
 _FIRST = 100  # images that are looked at for one with words
 
 
@@ -33,8 +34,15 @@ def _recognise(look: Look) -> Fit:
 def _is_word(word: Any) -> bool:
     if not isinstance(word, dict) or "transcription" not in word:
         return False
+    if _is_weak(word):
+        return True
     points = word.get("points")
     return isinstance(points, list) and bool(points) and isinstance(points[0], list)
+
+
+def _is_weak(word: Any) -> bool:
+    """Whether it is one of LSVT's weak labels, which say a text and not where it is."""
+    return isinstance(word, dict) and "transcription" in word and set(word) <= _NO_POINTS
 
 
 def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
@@ -42,9 +50,12 @@ def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
 
 
 def _entries(path: Path, images: ImageNames) -> Iterator[Entry | Problem]:
-    file = str(path)
+    file, weak = str(path), 0
     for key, _, found in members(path):
         name = str(key)
+        if isinstance(found, list) and found and all(map(_is_weak, found)):
+            weak += 1
+            continue
         if not isinstance(found, list) or not isinstance(key, str):
             reason = "must be an image's name and a list of its words; correct or remove it"
             yield Problem("image", file, name, reason, name)
@@ -60,6 +71,12 @@ def _entries(path: Path, images: ImageNames) -> Iterator[Entry | Problem]:
             labelled = [(word_label(number), word) for number, word in enumerate(found, 1)]
             words, bad = gather(labelled, _word)
             yield Entry(file, matches[0], words, bad)
+    if weak:
+        images_are = "1 image has" if weak == 1 else f"{weak} images have"
+        reason = (
+            f"{images_are} weak labels, texts without points; take the full labels, or remove them"
+        )
+        yield Problem("annotations", file, "", reason)
 
 
 def _word(word: dict[str, Any]) -> Word:
