@@ -29,7 +29,7 @@ from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline import tables
 from ocr_precompute.pipeline.plan import cut_shards
 from ocr_precompute.pipeline.remembered import PartMemory
-from ocr_precompute.pipeline.scan import Scan, scan
+from ocr_precompute.pipeline.scan import Scan, read_source, scan
 from ocr_precompute.pipeline.tables import Samples
 from ocr_precompute.pipeline.understand import understand
 from ocr_precompute.settings import Rules, parse_skip_bad
@@ -166,6 +166,8 @@ def test_what_sorted_parts_cannot_do(tmp_path: Path) -> None:
         scanned(source.model_copy(update={"strip_prefix": "x"}))
     with pytest.raises(InputError, match="set unannotated to skip"):
         scanned(source.model_copy(update={"unannotated": "error"}))
+    with pytest.raises(InputError, match="set unannotated to skip"):
+        read_source(source.model_copy(update={"unannotated": "empty"}))
 
 
 @drawn(max_examples=50, deadline=None)
@@ -303,6 +305,10 @@ def test_a_digest_that_is_not_the_images(dataset: Dataset, settings: Settings) -
     change(source, 0, "page_005.jpg", digest="0" * 64)
     with pytest.raises(InputError, match=r"page_005.jpg: changed while the build was running"):
         build("val", source, settings)
+    (dataset.images / "page_005.jpg").rename(dataset.images / "elsewhere.jpg")
+    with pytest.raises(InputError, match=r"page_005.jpg: is missing; add it, or remove it from"):
+        build("val", source, settings)
+    (dataset.images / "elsewhere.jpg").rename(dataset.images / "page_005.jpg")
     change(source, 0, "page_005.jpg", img_w=None)  # no size: the file is looked at
     with pytest.raises(InputError, match=r"page_005.jpg: is not the image that was annotated"):
         build("val", source, settings)

@@ -316,12 +316,18 @@ def _source_bytes(sample: Sample, geometry: bytes, parameters: Parameters) -> by
     try:
         with stage("read"):
             data = sample.path.read_bytes()
-    except OSError:
-        data = b""
+    except FileNotFoundError:
+        reason = "is missing; add it, or remove it from the annotations"
+        raise InputError([image_problem(sample.path, sample.name, reason)]) from None
+    except OSError as error:
+        raise InputError([image_problem(sample.path, sample.name, error)]) from error
     with stage("digest"):
         digest = hashlib.sha256(data).digest()
     if digest != sample.digest:
-        reason = "changed while the build was running; run it again"
+        reason = (
+            "changed while the build was running; run it again (or its annotation gives another "
+            "image's digest: correct that)"
+        )
         raise InputError([image_problem(sample.path, sample.name, reason)])
     return data
 

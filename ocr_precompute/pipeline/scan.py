@@ -217,10 +217,8 @@ def _in_parts(
     on_scanned: Callable[[int, int], None],
 ) -> _Scanned:
     """Scan a source part by part: what is held as Python has it is a block of one part."""
+    _refuse_unannotated(source)
     reader = PartReader(source.annotations, source.format, source.rules or Rules(), source)
-    if source.unannotated != "skip":
-        reason = "sorted parts are not compared with the folder of images; set unannotated to skip"
-        raise InputError([Problem("annotations", str(source.annotations), "", reason)])
     tables: list[Listed | Table] = []
     readings: list[Reading] = []
     total, done = sum(part.stop for part in reader.found.parts), 0
@@ -334,6 +332,8 @@ def _read_one(source: Source, told: bool) -> Reading:
         where = str(error.filename or source.annotations)
         reason = f"cannot be read: {error.strerror or error}; make it readable, or correct the path"
         raise InputError([Problem("annotations", where, "", reason)]) from error
+    if in_sorted_parts(source.annotations, reading.format):
+        _refuse_unannotated(source)
     annotations, problems = list(reading.annotations), list(reading.problems)
     for name in reading.unannotated if source.unannotated != "skip" else ():
         path = str(source.images / name)
@@ -345,6 +345,13 @@ def _read_one(source: Source, told: bool) -> Reading:
             annotations.append(Annotation(name, _NO_POLYGONS))
     annotations.sort(key=lambda each: each.name)
     return _named_inside(replace(reading, annotations=annotations, problems=problems), source)
+
+
+def _refuse_unannotated(source: Source) -> None:
+    """Raises InputError if images without annotation are asked for, which no sorted parts tell."""
+    if source.unannotated != "skip":
+        reason = "sorted parts are not compared with the folder of images; set unannotated to skip"
+        raise InputError([Problem("annotations", str(source.annotations), "", reason)])
 
 
 def _named_inside(reading: Reading, source: Source) -> Reading:
