@@ -21,7 +21,15 @@ _TRAINER = (
     *("accelerator", "devices", "num_nodes", "strategy", "precision"),
     *("accumulate_grad_batches", "gradient_clip_val"),
 )
-_PLACES = ("store", "storage", "cache", "cache_size", "live", "val", "tune")  # not what is trained on
+_PLACES = (
+    "store",
+    "storage",
+    "cache",
+    "cache_size",
+    "live",
+    "val",
+    "tune",
+)  # not what is trained on
 _LIBRARIES = ("ocr-precompute", "torch", "lightning", "numpy", "opencv-python-headless")
 _SIDE, _PRODUCTS = 4096, 20  # of matrices multiplied on a GPU
 

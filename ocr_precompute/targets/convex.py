@@ -299,8 +299,7 @@ def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray)
 
 @compiled()
 def _next_stop(ring: np.ndarray, n: int, edges: np.ndarray, level: float) -> int:
-    """The largest y of any vertex of the outline that is not above a level; _NONE if there is none.
-    """
+    """The largest y of any vertex of the outline that is not above a level; _NONE if there is none."""
     stop = float(_NONE)
     for j in range(n):
         for y in (float(ring[j, 1]), edges[j, 1], edges[j, 3]):

@@ -201,9 +201,7 @@ def _offset_all(
     )
 
 
-def _first_whole(
-    offset: pyclipper.PyclipperOffset, distances: Sequence[float]
-) -> list[np.ndarray]:
+def _first_whole(offset: pyclipper.PyclipperOffset, distances: Sequence[float]) -> list[np.ndarray]:
     """What is left at the first distance that leaves one part, or else at the last."""
     parts: list[np.ndarray] = []
     for distance in distances:
