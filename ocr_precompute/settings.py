@@ -268,6 +268,10 @@ def parse_bytes(value: int | str) -> int:
     return round(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def _parse_bytes(value: Any) -> Any:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
 class Packing(Frozen):
     """Compression as a configuration says it."""
 
@@ -302,6 +306,13 @@ class Settings(Frozen):
         default_factory=dict,
         description="options of the service behind a URL, such as endpoint and region; credentials "
         "belong into the environment",
+    )
+    cache: _Path | None = Field(
+        default=None,
+        description="folder in which galleries keep whole shards of a store behind a URL",
+    )
+    cache_size: Annotated[int, BeforeValidator(_parse_bytes)] = Field(
+        default=50 * 10**9, description="bytes of it, as in 500 MB or 50 GB"
     )
     splits: dict[str, Source] = Field(default_factory=dict)
     size: tuple[int, int] = Field(default=(640, 640), description="canonical size, N or HxW")

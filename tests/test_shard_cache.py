@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -18,9 +19,11 @@ import pytest
 from bucket import SECRET, URL, Bucket, serving
 from cache_process import read_all, read_one, read_what_is_open, split_of
 from conftest import Dataset
+from typer.testing import CliRunner
 
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.data_module import DetectionData
+from ocr_precompute.cli.app import app
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.pipeline.build import build
@@ -346,6 +349,24 @@ def test_a_cache_that_is_filled_serves_forks_and_copies(
         process.start()
         process.join(60)
     assert process.exitcode == 0
+
+
+def test_a_gallery_is_drawn_from_the_cache(
+    bucket: Bucket, options: dict[str, str], cache: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    kept = {"cache": str(cache), "cache_size": "1 MB"}
+    config.write_text(json.dumps({"store": URL, "storage": options, **kept}))
+    flags = ["preview", "--split", "val", "--html", str(tmp_path / "val.html")]
+    for wanted in ({1}, set()):
+        done = CliRunner().invoke(app, [*flags, "--config", str(config)])
+        assert done.exit_code == 0, done.output
+        assert set(bucket.shards.values()) == wanted
+        bucket.gets.clear()
+    config.write_text(json.dumps({"store": URL, "cache_size": "much"}))
+    done = CliRunner().invoke(app, [*flags, "--config", str(config)])
+    assert "'much' is no number of bytes" in done.output
+    assert done.exit_code != 0
 
 
 def test_a_folder_of_a_slow_disk_can_have_a_cache(near: Path, cache: Path) -> None:

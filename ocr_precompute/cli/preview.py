@@ -145,12 +145,12 @@ def _gallery(
     predictions: Path | None,
 ) -> GalleryReport:
     """Write a gallery, with progress, and say what is in it."""
+    from ocr_precompute.reading.store import store_of
     from ocr_precompute.reports.gallery import write_gallery
-    from ocr_precompute.storage.place import storage_of
 
     with _shown_progress() as told:
         report = write_gallery(
-            storage_of(settings),
+            store_of(settings),
             split,
             html,
             count=count,

@@ -10,7 +10,7 @@ from types import TracebackType
 from ocr_precompute.errors import StoreError
 from ocr_precompute.reading.shard_cache import ShardCache
 from ocr_precompute.reading.split import Split
-from ocr_precompute.settings import looks_like_url, parse_bytes, url_refusal
+from ocr_precompute.settings import Settings, looks_like_url, parse_bytes, url_refusal
 from ocr_precompute.storage.objects import Objects
 from ocr_precompute.storage.place import TIMEOUT, storage_at
 from ocr_precompute.storage.seam import Storage
@@ -21,7 +21,7 @@ CACHE_SIZE = "50 GB"
 
 
 def open_store(
-    path: str | Path | Storage,
+    path: str | Path | Storage | Store,
     *,
     checksums: bool = True,
     timeout: float = TIMEOUT,
@@ -31,7 +31,8 @@ def open_store(
 ) -> Store:
     """Open a store for reading.
 
-    path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra).
+    path: a folder, or the URL of one (`s3://bucket/store`; needs the `remote` extra); a Store is
+    given back.
     checksums: whether every chunk's crc32c is compared when it is read; it costs about 3 % of the
     time. timeout: seconds that one request to a URL may take. options: of the service behind a URL,
     such as `endpoint`, `region` and `timeout`; credentials come from the environment. cache: a
@@ -41,6 +42,8 @@ def open_store(
     Raises StoreError if there is no store, it is out of reach, or of another format version;
     ValueError for a cache_size that is none.
     """
+    if isinstance(path, Store):
+        return path
     storage = storage_at(path, timeout=timeout, options=options)
     most = parse_bytes(cache_size)
     if cache is None:
@@ -50,6 +53,12 @@ def open_store(
     patience = storage.timeout if isinstance(storage, Objects) else timeout
     kept = ShardCache(Path(cache).absolute(), most, patience)
     return Store(storage, checksums=checksums, cache=kept)
+
+
+def store_of(settings: Settings) -> Store:
+    """The configured store, read through its cache if it has one. Raises as open_store does."""
+    kept = {"cache": settings.cache, "cache_size": settings.cache_size}
+    return open_store(settings.store, options=settings.storage, **kept)
 
 
 class Store:

@@ -10,7 +10,7 @@ from typing import Any
 from ocr_precompute.errors import StoreError
 from ocr_precompute.files import flush, new_folder, replace_file, writing
 from ocr_precompute.reading.split import Split
-from ocr_precompute.reading.store import open_store
+from ocr_precompute.reading.store import Store, open_store
 from ocr_precompute.reports import entries
 from ocr_precompute.reports.page import asset, embedded, mark, page
 from ocr_precompute.reports.predictions import labels_of, read_predictions
@@ -59,7 +59,7 @@ def is_one_file(path: Path) -> bool:
 
 
 def write_gallery(
-    store: Storage,
+    store: Storage | Store,
     split_name: str,
     path: Path,
     *,
