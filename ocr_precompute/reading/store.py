@@ -57,8 +57,12 @@ def open_store(
 
 def store_of(settings: Settings) -> Store:
     """The configured store, read through its cache if it has one. Raises as open_store does."""
-    kept = {"cache": settings.cache, "cache_size": settings.cache_size}
-    return open_store(settings.store, options=settings.storage, **kept)
+    return open_store(
+        settings.store,
+        options=settings.storage,
+        cache=settings.cache,
+        cache_size=settings.cache_size,
+    )
 
 
 class Store:
