@@ -1,12 +1,11 @@
 """Convex polygons offset in compiled code, vertex for vertex as Clipper 6 does it for pyclipper.
 
-An offset there first moves every edge, with an arc or a spike at every vertex, in whole pixels;
-then a sweep over the plane cleans that outline up. Of a convex polygon that is dilated there is
-nothing to clean but vertices in line. Of one that is shrunk, moved edges cross their neighbours
-and nothing else, as long as no edge vanishes, and the crossings, rounded as the sweep rounds them,
-are what is left. Wherever this is not certain (other shapes, hardly any turn, edges that nearly
-vanish, values on the edge of being rounded the other way), there is no answer, and Clipper is to be
-asked.
+Clipper moves every edge, with an arc or a spike at every vertex, in whole pixels; then a sweep over
+the plane cleans that outline up. Where a convex polygon is dilated there is nothing to clean but
+vertices in line. Where one is shrunk, moved edges cross their neighbours and nothing else, as long
+as no edge vanishes, and these crossings, rounded as the sweep rounds them, are what is left. Where
+that is not certain (other shapes, hardly any turn, edges that nearly vanish, values that another
+processor may round the other way), there is no answer, and Clipper is to be asked.
 
 Source: Johnson, Clipper 6.4.2, `ClipperOffset` and `IntersectPoint`.
 """
@@ -22,7 +21,7 @@ _DOUBT = 1e-7  # pixels around a half, which another processor may round the oth
 _NONE = -(2**40)  # in place of a number whose rounding is in doubt
 _LEAST = 1.0  # pixels by which a polygon is offset at least
 _TURN = 0.6  # of the shrink's corners: how much of the cosine of the turn there may be
-_EDGE = 2.0  # pixels of an edge that the shrink leaves at least
+_EDGE = 1.0  # pixels of an edge that the shrink leaves at least
 
 
 @compiled()
@@ -35,7 +34,7 @@ def offset_convex(
     pixels, negative: inwards.
     Returns the vertices, int32 (V, 2), of the one part that each polygon becomes, one polygon after
     the other, and where each one's begin and end, int64 (N + 1,). A polygon without vertices has no
-    certain answer. Vertices are those of pyclipper, in the same direction; the first may differ.
+    certain answer. The others have pyclipper's vertices, in its direction, from any on.
     """
     count, widest, longest = len(distances), 0.0, 0
     for number in range(count):
@@ -190,7 +189,7 @@ def _dilated(
 
 @compiled()
 def _without_needless(ring: np.ndarray, n: int) -> int:
-    """Take vertices in line, and repeated ones, out of a ring; close it. Returns how many stay."""
+    """Take vertices in line, and repeated ones, out of a ring. Returns how many stay."""
     _close(ring, n)
     i = calm = 0
     while n > 2 and calm < n:
@@ -300,7 +299,7 @@ def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray)
 
 @compiled()
 def _next_stop(ring: np.ndarray, n: int, edges: np.ndarray, level: float) -> int:
-    """The largest y of any vertex of the outline not above a level; _NONE if there is none."""
+    """The largest y of the outline's vertices up to a level; _NONE if there is none."""
     stop = float(_NONE)
     for j in range(n):
         for y in (float(ring[j, 1]), edges[j, 1], edges[j, 3]):

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ocr_precompute.parameters import RECIPES, Recipe
 from ocr_precompute.runtime.compiled import compiled
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import Polygons
+from ocr_precompute.targets.filling import fill
 from ocr_precompute.targets.offsets import (
     as_drawn,
     border_distances,
@@ -101,22 +101,16 @@ def draw_into(targets: Targets, polygons: Polygons, recipe: Recipe) -> None:
             edged = within_reach(polygons)
             reaches = border_distances(edged, recipe)
             wide = dilated(edged, reaches)
-    _fill(targets.prob, shrunk.as_list(), 1)
+    fill(targets.prob, shrunk.vertices, shrunk.starts, 1)
     if recipe.masks:
-        _fill(targets.thresh_mask, wide.as_list(), 1)
+        fill(targets.thresh_mask, wide.vertices, wide.starts, 1)
         left = np.ones(len(distances), bool)
         left[shrunk.owners] = False
         masked = drawn.chosen(np.flatnonzero(left))
-        _fill(targets.prob_mask, [each.astype(np.int32) for each in masked.as_list()], 0)
+        fill(targets.prob_mask, masked.points.astype(np.int32), masked.starts, 0)
     where = np.concatenate([wide.owners[:, None], wide.boxes()], axis=1)
     low, high = recipe.thresh_min, recipe.thresh_max
     raise_thresholds(targets.thresh, edged.points, edged.starts, reaches, where, low, high)
-
-
-def _fill(target: np.ndarray, polygons: list[np.ndarray], value: int) -> None:
-    """Fill polygons, each int32 (V, 2), one after the other; what two cover is filled too."""
-    for polygon in polygons:
-        cv2.fillPoly(target, [polygon], value)
 
 
 def compile_kernel() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -134,11 +134,6 @@ class Parts:
         low = np.minimum.reduceat(self.vertices, self.starts[:-1])
         high = np.maximum.reduceat(self.vertices, self.starts[:-1])
         return np.concatenate([low, high - low + 1], axis=1).astype(np.int64)
-
-    def as_list(self) -> list[np.ndarray]:
-        """One (V, 2) view a part."""
-        ends = self.starts.tolist()
-        return [self.vertices[first:last] for first, last in pairwise(ends)]
 
 
 def outlines(polygons: Polygons, distances: np.ndarray, recipe: Recipe) -> tuple[Parts, Parts]:
