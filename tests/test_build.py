@@ -261,6 +261,9 @@ def test_the_command_prints_one_document(dataset: Dataset, tmp_path: Path) -> No
         "recomputed": 24,
         "problems": [],
         "repaired": [],
+        "read": document["shards"],
+        "by_checksum": 0,
+        "by_end": 0,
     }
 
 
