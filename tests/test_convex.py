@@ -156,6 +156,21 @@ def test_what_is_not_plainly_convex_is_clippers(points: list[list[float]]) -> No
         assert ends.tolist() == [0, 0]
 
 
+def test_an_arc_of_steps_in_doubt_is_clippers() -> None:
+    points = np.array([[436, 238], [406, 241], [404, 222], [433, 220.0]])
+    distance = 4.883353174873576  # at which one arc has 2.49999997 steps
+    _, ends = offset_convex(
+        points,
+        np.array([0, 4]),
+        np.array(
+            [
+                distance,
+            ]
+        ),
+    )
+    assert ends.tolist() == [0, 0]
+
+
 def test_the_shrink_of_what_vanishes_is_clippers() -> None:
     thin = np.array([[0, 0], [60, 0], [60, 20], [0, 20.0]])
     for distance in (0.0, -9.6, -10.0, -10.4, -30.0, -1e9):

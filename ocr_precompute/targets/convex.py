@@ -171,7 +171,10 @@ def _dilated(
             return 0
         x, y, arc = normals[k, 0], normals[k, 1], 0
         if not hardly:
-            arc = max(_rounded(steps / (2 * np.pi) * np.arctan2(min(turned, 1.0), along)), 1)
+            arc = _rounded(steps / (2 * np.pi) * np.arctan2(min(turned, 1.0), along))
+            if arc == _NONE:
+                return 0
+            arc = max(arc, 1)
         for step in range(arc + 1):
             if step and step == arc:
                 x, y = normals[j, 0], normals[j, 1]
