@@ -356,7 +356,7 @@ def test_what_it_costs(
     }
     found = {n: {k: v for k, v in each.items() if v} for n, each in per_shard.items()}
     assert found == {
-        "build": {"PUT shards": 1, "GET shards": 1},
+        "build": {"HEAD shards": 1, "PUT shards": 1, "GET shards": 1},
         "again": {},
         "verify": {"GET shards": 1},
         "full": {"GET shards": 1},

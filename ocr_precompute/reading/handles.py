@@ -61,7 +61,7 @@ class Handles:
     def close(self, split: int, shard: int | None = None) -> None:
         """Close all shards of a split, or one."""
         with undisturbed:
-            for key in [key for key in self._held if key[0] == split]:
+            for key in [key for key in list(self._held) if key[0] == split]:
                 if shard is None or key[1] == shard:
                     del self._held[key]
 
