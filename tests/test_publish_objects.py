@@ -366,7 +366,7 @@ def test_what_it_costs(
         "push": {"PUT shards": 1},
         "push again": {},
     }
-    usual = ("GET shards", "PUT shards", "LIST shards", "GET parts", "PUT parts")
+    usual = ("HEAD shards", "GET shards", "PUT shards", "LIST shards", "GET parts", "PUT parts")
     more = {
         name: sum(count for kind, count in small.items() if kind not in usual)
         for name, (small, _) in counts.items()
