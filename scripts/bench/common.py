@@ -101,16 +101,16 @@ def repeat_images(images: Path, annotations: Path, samples: int, folder: Path) -
     return Source(images=folder / "images", annotations=folder / "words.json")
 
 
-def build_store(arguments: argparse.Namespace) -> tuple[Path, Source]:
+def build_store(arguments: argparse.Namespace, size: int = 640) -> tuple[Path, Source]:
     """The store that is measured, split `bench`, and what it was built from.
 
-    Built with the defaults: size 640, recipe dbnet. Only what changed is built again.
+    Built with the defaults but for its canonical size. Only what changed is built again.
     """
     scratch: Path = arguments.scratch
     source = repeat_images(
         arguments.images, arguments.annotations, arguments.samples, scratch / "source"
     )
-    settings = Settings(store=scratch / "store")
+    settings = Settings(store=scratch / "store", size=(size, size))
     report = build(SPLIT, source, settings)
     print(f"store: {report.samples} samples, {report.built} shards built", file=sys.stderr)
     return scratch / "store", source

@@ -64,6 +64,7 @@ PACKAGES = (
     "zarrs",
 )
 AUGMENTED = "augmented"
+SIDE = 640  # canonical, as `build_store` has it
 CROP = 640  # of the varied samples, as in configs/experiment/published.yaml
 TIME_LIMIT = 600  # seconds a run may take before it is given up
 
@@ -381,8 +382,8 @@ def compare(arguments: argparse.Namespace) -> None:
     varied: list[str] = []
     if not arguments.only or AUGMENTED in arguments.only.split(","):
         rounds, seconds = arguments.rounds, arguments.seconds
-        found = augmented.contest(store, source, CROP, arguments.batch_size, rounds, seconds)
-        varied = [*augmented.report(found, arguments.samples, CROP), "", ""]
+        found = augmented.contest(store, source, SIDE, CROP, arguments.batch_size, rounds, seconds)
+        varied = [*augmented.report(found, arguments.samples, SIDE, CROP), "", ""]
     split = open_store(store).split(SPLIT)
     (arguments.scratch / "digests.json").write_text(json.dumps(expected_digests(split)))
     results: list[Result] = []
