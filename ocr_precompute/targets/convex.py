@@ -278,16 +278,18 @@ def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray)
     level = (b_base - a_base) / (a_slope - b_slope)
     begin = min(max(edges[a, 1], edges[a, 3]), max(edges[b, 1], edges[b, 3]))
     end = max(min(edges[a, 1], edges[a, 3]), min(edges[b, 1], edges[b, 3]))
-    a_x, b_x = _at_level(edges, a, begin), _at_level(edges, b, begin)
-    if not end < level < begin or a_x == _NONE or b_x == _NONE:
+    if not end < level < begin:
         return False
-    if a_x == b_x or (a_x > b_x) != (a_slope > b_slope):  # the sweep begins with them crossed
-        return False
+    apart = abs(a_slope - b_slope)  # for each row; over 1.001 pixels differ when rounded, too
+    if apart * (begin - level) < 1.001:  # the sweep may begin with them crossed
+        a_x, b_x = _at_level(edges, a, begin), _at_level(edges, b, begin)
+        if a_x == _NONE or b_x == _NONE or a_x == b_x or (a_x > b_x) != (a_slope > b_slope):
+            return False
     x = a_slope * level + a_base if abs(a_slope) < abs(b_slope) else b_slope * level + b_base
     out[j, 0], out[j, 1] = _rounded(x), _rounded(level)
     stop = _next_stop(ring, n, edges, level + 1e-6)
     while stop >= end and out[j, 0] != _NONE and out[j, 1] != _NONE:
-        if abs(a_slope - b_slope) * (level - stop) > 1.001:  # and so they differ when rounded
+        if apart * (level - stop) > 1.001:
             return True
         a_x, b_x = _at_level(edges, a, stop), _at_level(edges, b, stop)
         if a_x == _NONE or b_x == _NONE:
