@@ -283,7 +283,8 @@ def _cross(ring: np.ndarray, n: int, edges: np.ndarray, j: int, out: np.ndarray)
     apart = abs(a_slope - b_slope)  # for each row; over 1.001 pixels differ when rounded, too
     if apart * (begin - level) < 1.001:  # the sweep may begin with them crossed
         a_x, b_x = _at_level(edges, a, begin), _at_level(edges, b, begin)
-        if a_x == _NONE or b_x == _NONE or a_x == b_x or (a_x > b_x) != (a_slope > b_slope):
+        unsure = a_x == _NONE or b_x == _NONE
+        if unsure or a_x == b_x or (a_x > b_x) != (a_slope > b_slope):
             return False
     x = a_slope * level + a_base if abs(a_slope) < abs(b_slope) else b_slope * level + b_base
     out[j, 0], out[j, 1] = _rounded(x), _rounded(level)
