@@ -81,11 +81,15 @@ def _draw_line(ax: int, ay: int, bx: int, by: int, low: np.ndarray, high: np.nda
     across, down, step = bx - ax, abs(by - ay), 1 if by > ay else -1
     long, short = max(across, down), min(across, down)
     x, y, error = ax, ay, long - 2 * short
-    for _ in range(long + 1):
-        low[y], high[y] = min(low[y], x), max(high[y], x)
-        aside = error < 0
-        error += 2 * long * aside - 2 * short
-        if down > across:
+    if down > across:  # a pixel in each row
+        for _ in range(long + 1):
+            low[y], high[y] = min(low[y], x), max(high[y], x)
+            aside = error < 0
+            error += 2 * long * aside - 2 * short
             x, y = x + aside, y + step
-        else:
-            x, y = x + 1, y + step * aside
+        return
+    for x in range(ax, bx + 1):
+        if error < 0 or x == bx:  # the last in its row
+            low[y], high[y] = min(low[y], ax), max(high[y], x)
+            ax, y, error = x + 1, y + step, error + 2 * long
+        error -= 2 * short
