@@ -17,7 +17,9 @@ LATENCY = 0.03  # seconds
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Gives files of a folder and parts of them, late, as S3 does; /counts says what it gave."""
 
-    protocol_version = "HTTP/1.1"
+    # A connection a request: MosaicML's workers inherit one from the process that forks them, and
+    # would mix up what comes through it.
+    protocol_version = "HTTP/1.0"
     counts: dict[str, int] = {"requests": 0, "bytes": 0}  # noqa: RUF012
     lock = threading.Lock()
 
@@ -29,22 +31,24 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return
         time.sleep(LATENCY)
         path = Path(self.translate_path(self.path.partition("?")[0]))
-        data = path.read_bytes() if path.is_file() else None
         with self.lock:
             self.counts["requests"] += 1
-        if data is None:
+        if not path.is_file():
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
             return
+        size = path.stat().st_size
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        start = 0 if asked is None else int(asked[1] or max(0, len(data) - int(asked[2])))
-        stop = int(asked[2]) + 1 if asked and asked[1] and asked[2] else len(data)
-        part = memoryview(data)[start:stop]
-        given = f"bytes {start}-{start + len(part) - 1}/{len(data)}" if asked else ""
+        start = 0 if asked is None else int(asked[1] or max(0, size - int(asked[2])))
+        stop = int(asked[2]) + 1 if asked and asked[1] and asked[2] else size
+        with path.open("rb") as file:
+            file.seek(start)
+            part = file.read(stop - start)
+        given = f"bytes {start}-{start + len(part) - 1}/{size}" if asked else ""
         self._send(206 if asked else 200, part, given)
 
     do_HEAD = do_GET
 
-    def _send(self, status: int, data: bytes | memoryview, given: str = "") -> None:
+    def _send(self, status: int, data: bytes, given: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("ETag", '"1"')
@@ -61,11 +65,19 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Takes many connections at once; who hangs up says why."""
+
+    request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
 def serve(folder: Path) -> None:
     """Serve a folder, and print the port."""
     handler = partial(Handler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who hangs up says why
+    server = Server(("127.0.0.1", 0), handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -39,7 +39,7 @@ from common import (
     megabytes,
     write_report,
 )
-from remote_contenders import BUCKET, CONTENDERS, convert, epochs_of, place
+from remote_contenders import BUCKET, CONTENDERS, convert, epochs_of, load, place
 
 from ocr_precompute import open_store
 from ocr_precompute.format.schema import MAPS
@@ -54,12 +54,14 @@ def measure(name: str, setting: Mapping[str, int], bucket: Path, seconds: float)
     import torch
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(dir=bucket) as cache:
+    load(name)
+    with tempfile.TemporaryDirectory(dir=bucket, ignore_cleanup_errors=True) as cache:
         counts()
         began = time.perf_counter()
         epochs = epochs_of(name, setting, bucket, cache)
         samples = sum(len(batch["image"]) for batch in next(epochs))
         cold, cold_counts = samples / (time.perf_counter() - began), counts()
+        assert sum(len(batch["image"]) for batch in next(epochs)) == samples  # compiles, too
         batches = (len(batch["image"]) for epoch in epochs for batch in epoch)
         warm = rate(batches, seconds)
         warm_counts = counts()
@@ -92,7 +94,10 @@ def part(*arguments: object) -> str:
     command = [sys.executable, __file__, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+        errors = [
+            line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
+        ]
+        raise RuntimeError((errors or ["no message"])[-1])
     return done.stdout.splitlines()[-1] if done.stdout else ""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -38,36 +38,37 @@ CONTENDERS: dict[str, list[dict[str, int]]] = {
     "MosaicML JPEG": WORKERS,
 }
 Batches = Iterable[Mapping[str, Any]]
+Row = dict[str, Any]
 
 
-def stored(split: Any, index: int) -> dict[str, Any]:
+def stored(split: Any, index: int) -> Row:
     """A sample's maps as arrays."""
     return {field: array[0] for field, array in split.read([index], tuple(MAPS)).items()}
 
 
-def drawn(row: Mapping[str, Any], parameters: Parameters) -> dict[str, Any]:
+def drawn(row: Mapping[str, Any], parameters: Parameters) -> Row:
     """A sample's maps, made of its image file and polygons."""
     polygons = Polygons(row["points"], row["lengths"], row["ignore"].astype(bool))
     sample = compute_sample("", row["jpeg"], polygons, parameters, Settings().max_pixels)
     return {field: getattr(sample, field) for field in MAPS}
 
 
-def rows_of(name: str, bucket: Path) -> tuple[int, Callable[[int], dict[str, Any]]]:
-    """How many samples there are, and what a contender keeps of each."""
-    split = open_store(bucket / "store")[SPLIT]
+def filed(folder: Path, names: Sequence[str], found: Mapping[str, Polygons], index: int) -> Row:
+    """A sample's image file and polygons."""
+    polygons = found[names[index]]
+    arrays = {"points": polygons.points.astype("float64"), "lengths": polygons.lengths}
+    jpeg = (folder / names[index]).read_bytes()
+    return {"jpeg": jpeg, **arrays, "ignore": polygons.ignore.astype("uint8")}
+
+
+def rows_of(name: str, bucket: Path) -> tuple[int, Callable[[int], Row]]:
+    """How many samples there are, and what gives that which a contender keeps of each."""
+    split, source = open_store(bucket / "store")[SPLIT], bucket / "source"
     if not name.endswith("JPEG"):
         return len(split), partial(stored, split)
-    source = bucket / "source"
     annotations = read_annotations(source / "words.json", source / "images").annotations
-    found = {each.name: each for each in annotations}
-
-    def read(index: int) -> dict[str, Any]:
-        polygons = found[split.names[index]].polygons
-        arrays = {"points": polygons.points.astype("float64"), "lengths": polygons.lengths}
-        jpeg = (source / "images" / split.names[index]).read_bytes()
-        return {"jpeg": jpeg, **arrays, "ignore": polygons.ignore.astype("uint8")}
-
-    return len(split), read
+    found = {each.name: each.polygons for each in annotations}
+    return len(split), partial(filed, source / "images", split.names, found)
 
 
 def convert(name: str, bucket: Path) -> None:
@@ -104,6 +105,18 @@ def place(name: str, bucket: Path) -> Path:
     return bucket / name.lower().replace(" ", "-")
 
 
+def load(name: str) -> None:
+    """Import what a contender needs, which is not timed."""
+    if name == "ours":
+        import_module("ocr.datasets")
+        import_module("obstore.store")
+    elif name.startswith("LitData"):
+        import_module("litdata")
+    else:
+        allow_streaming()
+        import_module("streaming")
+
+
 def epochs_of(name: str, setting: Mapping[str, int], bucket: Path, cache: str) -> Iterator[Batches]:
     """Epochs without end, shuffled, from the bucket through a cache."""
     endpoint, workers = os.environ["S3_ENDPOINT_URL"], setting.get("workers", 0)
@@ -121,6 +134,9 @@ def epochs_of(name: str, setting: Mapping[str, int], bucket: Path, cache: str) -
     if name.startswith("LitData"):
         litdata = import_module("litdata")
 
+        # It passes no such option on, and without it refuses a server without encryption.
+        downloads: Any = import_module("litdata.streaming.downloader")
+        downloads._OBSTORE_CLIENT_OPTIONS["allow_http"] = "true"
         more = {"transform": made} if made else {}
         given = litdata.StreamingDataset(
             remote,
@@ -132,7 +148,6 @@ def epochs_of(name: str, setting: Mapping[str, int], bucket: Path, cache: str) -
             **more,
         )
         return itertools.repeat(litdata.StreamingDataLoader(given, **loading))
-    allow_streaming()
     streaming = import_module("streaming")
     from torch.utils.data import DataLoader
 
