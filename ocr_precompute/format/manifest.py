@@ -5,8 +5,9 @@ It is a root, a JSON file, and parts that say which shards there are (see `parts
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ MOST_SAMPLES = 2 * 4096
 """Samples of a shard: see boundaries.shard_bounds and Settings.shard_length."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardEntry:
     """One shard of a manifest: its key and how many samples it holds."""
 
@@ -117,12 +118,15 @@ class Manifest:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, origin: str, read_part: Callable[[PartEntry], Sequence[ShardEntry]]
+        cls,
+        data: bytes,
+        origin: str,
+        read_parts: Callable[[Sequence[PartEntry]], Iterable[Sequence[ShardEntry]]],
     ) -> Manifest:
         """Parse a root; unknown fields are left alone.
 
-        read_part: gives the shards of a part. Raises as it does, and StoreError, naming origin, if
-        the root is damaged or too new.
+        read_parts: gives the shards of each part. Raises as it does, and StoreError, naming origin,
+        if the root is damaged or too new.
         """
         try:
             document = json.loads(data)
@@ -130,7 +134,7 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             parts = _ROOT.validate_python(document).parts
-            shards = [shard for part in parts for shard in read_part(part)]
+            shards = list(itertools.chain.from_iterable(read_parts(parts)))
             return _MANIFEST.validate_python({**document, "parts": parts, "shards": shards})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
