@@ -9,9 +9,9 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 
 from ocr_precompute.errors import StoreError, VersionError, one_line
 from ocr_precompute.files import json_bytes
@@ -28,12 +28,11 @@ MOST_SAMPLES = 2 * 4096
 """Samples of a shard: see boundaries.shard_bounds and Settings.shard_length."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One shard of a manifest: its key and how many samples it holds."""
+class ShardEntry(NamedTuple):
+    """One shard of a manifest: its key and how many samples it holds; a split may have millions."""
 
-    key: _Key
-    samples: Annotated[int, Field(gt=0, le=MOST_SAMPLES, strict=True)]
+    key: str
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,15 @@ class Damaged:
 class Manifest:
     """A published split.
 
-    shards: in order, as the parts name them. understood: with the worst names of each kind alone.
+    shards: in order, as the parts name them, which are checked where they are read. understood:
+    with the worst names of each kind alone.
     """
 
     split: str
     data_hash: _Key
     parameters: Parameters
     parts: tuple[PartEntry, ...]
-    shards: tuple[ShardEntry, ...]
+    shards: SkipValidation[tuple[ShardEntry, ...]]
     skipped: tuple[Skipped, ...]
     damaged: tuple[Damaged, ...]
     understood: Understood
@@ -92,7 +92,7 @@ class Manifest:
     @property
     def samples(self) -> int:
         """How many samples the split holds."""
-        return sum(shard.samples for shard in self.shards)
+        return sum(samples for _, samples in self.shards)
 
     @property
     def keys(self) -> list[str]:
@@ -134,7 +134,7 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             parts = _ROOT.validate_python(document).parts
-            shards = list(itertools.chain.from_iterable(read_parts(parts)))
+            shards = tuple(itertools.chain.from_iterable(read_parts(parts)))
             return _MANIFEST.validate_python({**document, "parts": parts, "shards": shards})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
