@@ -502,7 +502,9 @@ SHARDS = (ShardEntry("0" * 64, 1),)
 
 
 def parsed(document: dict[str, Any]) -> Manifest:
-    return Manifest.from_bytes(json.dumps(document).encode(), PLACE, lambda part: SHARDS)
+    return Manifest.from_bytes(
+        json.dumps(document).encode(), PLACE, lambda parts: [SHARDS for _ in parts]
+    )
 
 
 def manifest_document() -> dict[str, Any]:

@@ -5,12 +5,13 @@ It is a root, a JSON file, and parts that say which shards there are (see `parts
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
 
 from ocr_precompute.errors import StoreError, VersionError, one_line
 from ocr_precompute.files import json_bytes
@@ -27,12 +28,11 @@ MOST_SAMPLES = 2 * 4096
 """Samples of a shard: see boundaries.shard_bounds and Settings.shard_length."""
 
 
-@dataclass(frozen=True)
-class ShardEntry:
-    """One shard of a manifest: its key and how many samples it holds."""
+class ShardEntry(NamedTuple):
+    """One shard of a manifest: its key and how many samples it holds; a split may have millions."""
 
-    key: _Key
-    samples: Annotated[int, Field(gt=0, le=MOST_SAMPLES, strict=True)]
+    key: str
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,15 @@ class Damaged:
 class Manifest:
     """A published split.
 
-    shards: in order, as the parts name them. understood: with the worst names of each kind alone.
+    shards: in order, as the parts name them, which are checked where they are read. understood:
+    with the worst names of each kind alone.
     """
 
     split: str
     data_hash: _Key
     parameters: Parameters
     parts: tuple[PartEntry, ...]
-    shards: tuple[ShardEntry, ...]
+    shards: SkipValidation[tuple[ShardEntry, ...]]
     skipped: tuple[Skipped, ...]
     damaged: tuple[Damaged, ...]
     understood: Understood
@@ -91,7 +92,7 @@ class Manifest:
     @property
     def samples(self) -> int:
         """How many samples the split holds."""
-        return sum(shard.samples for shard in self.shards)
+        return sum(samples for _, samples in self.shards)
 
     @property
     def keys(self) -> list[str]:
@@ -117,12 +118,15 @@ class Manifest:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, origin: str, read_part: Callable[[PartEntry], Sequence[ShardEntry]]
+        cls,
+        data: bytes,
+        origin: str,
+        read_parts: Callable[[Sequence[PartEntry]], Iterable[Sequence[ShardEntry]]],
     ) -> Manifest:
         """Parse a root; unknown fields are left alone.
 
-        read_part: gives the shards of a part. Raises as it does, and StoreError, naming origin, if
-        the root is damaged or too new.
+        read_parts: gives the shards of each part. Raises as it does, and StoreError, naming origin,
+        if the root is damaged or too new.
         """
         try:
             document = json.loads(data)
@@ -130,7 +134,7 @@ class Manifest:
                 raise ValueError("not an ocr-precompute manifest")
             check_format_version(document["format_version"], origin)
             parts = _ROOT.validate_python(document).parts
-            shards = [shard for part in parts for shard in read_part(part)]
+            shards = tuple(itertools.chain.from_iterable(read_parts(parts)))
             return _MANIFEST.validate_python({**document, "parts": parts, "shards": shards})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(

@@ -108,7 +108,8 @@ def _part_bytes(shards: Sequence[ShardContents]) -> bytes:
 def part_shards(data: bytes, entry: PartEntry) -> tuple[ShardEntry, ...]:
     """The shards that a part names. Raises ValueError if it is not the part of that entry."""
     arrays = _arrays(data, entry, ("shard_key", "shard_samples"))
-    keys = [key.tobytes().hex() for key in arrays["shard_key"]]
+    digits = arrays["shard_key"].tobytes().hex()
+    keys = [digits[i : i + 64] for i in range(0, len(digits), 64)]
     samples = arrays["shard_samples"].tolist()
     if len(keys) != entry.shards or len(samples) != entry.shards or sum(samples) != entry.samples:
         raise ValueError("it holds other shards than the manifest says")

@@ -91,7 +91,7 @@ class Split:
         self._ahead: tuple[ReadAhead, ...] = ()
         size = manifest.parameters.size
         self._shapes = {field: (*size, *tail) for field, (_, tail) in MAPS.items()}
-        self._starts = [0, *itertools.accumulate(shard.samples for shard in manifest.shards)]
+        self._starts = [0, *itertools.accumulate(samples for _, samples in manifest.shards)]
         self._index: SampleIndex | None = None
         self._cache = BytesCache(MOST_CACHED)
         # Nothing here may take a lock that a fork could find held.

@@ -26,6 +26,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -53,6 +54,7 @@ from ocr_precompute.format.manifest import (
 from ocr_precompute.format.parts import SampleIndex, part_index, part_shards
 from ocr_precompute.format.schema import group_metadata
 from ocr_precompute.format.shard import read_index, read_record
+from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.settings import Source, is_split_name
 from ocr_precompute.storage.digests import DigestCache
 from ocr_precompute.storage.seam import ConflictError, Found, Storage
@@ -62,6 +64,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ROOT = "zarr.json"
+_AT_ONCE = 16  # parts of a manifest that are read
 _ANEW = "build the split again"
 _MOST_MANIFEST = 2**26  # bytes of a root; most of it is what was skipped
 _MOST_PART = 2**28  # bytes; ten times what the longest names would take
@@ -213,18 +216,30 @@ def manifest_tag(storage: Storage, split: str) -> str | None:
 
 
 def _manifest(storage: Storage, name: str, data: bytes) -> Manifest:
-    def shards(part: PartEntry) -> Sequence[ShardEntry]:
-        return _read_part(storage, part, part_shards)
+    def shards(parts: Sequence[PartEntry]) -> list[tuple[ShardEntry, ...]]:
+        return _read_parts(storage, parts, part_shards)
 
-    return Manifest.from_bytes(data, storage.at(name), shards)
+    with without_collector():  # of millions of samples there are many shards
+        return Manifest.from_bytes(data, storage.at(name), shards)
 
 
 def sample_index(storage: Storage, manifest: Manifest) -> SampleIndex:
     """Names and sizes of a split's samples. Raises StoreError if a part is damaged or missing."""
-    parts = [_read_part(storage, part, part_index) for part in manifest.parts]
+    with without_collector():
+        parts = _read_parts(storage, manifest.parts, part_index)
     sizes = [np.zeros((0, 2), np.int32), *(part.sizes for part in parts)]
     names = tuple(itertools.chain.from_iterable(part.names for part in parts))
     return SampleIndex(names, np.concatenate(sizes))
+
+
+def _read_parts(
+    storage: Storage, parts: Sequence[PartEntry], of: Callable[[bytes, PartEntry], T]
+) -> list[T]:
+    """What is to be had of each part, several read at once."""
+    if len(parts) <= 1:
+        return [_read_part(storage, part, of) for part in parts]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(lambda part: _read_part(storage, part, of), parts))
 
 
 def _read_part(storage: Storage, part: PartEntry, of: Callable[[bytes, PartEntry], T]) -> T:
