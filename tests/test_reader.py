@@ -18,7 +18,6 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -493,7 +492,7 @@ def test_a_chunk_that_claims_another_size_is_not_decompressed(built: Path) -> No
 
 def test_a_shard_of_another_length_than_the_manifest_says(built: Path) -> None:
     first, *others = open_store(built)["val"].manifest.shards
-    republish(built, [replace(first, samples=first.samples + 1), *others])
+    republish(built, [first._replace(samples=first.samples + 1), *others])
     with pytest.raises(StoreError, match=r"holds \d+ samples, not \d+ as the manifest says"):
         open_store(built).split("val")[0]
 
@@ -557,7 +556,7 @@ def test_threads_read_at_once(split: Split, monkeypatch: pytest.MonkeyPatch) -> 
 def many_shards(store: Path, count: int) -> int:
     """A manifest of so many shards, all links to one; returns the samples of each."""
     real = open_store(store)["val"].manifest.shards[0]
-    named = [replace(real, key=f"{number:064x}") for number in range(count)]
+    named = [real._replace(key=f"{number:064x}") for number in range(count)]
     for shard in named:
         link = shard_path(store, shard.key)
         link.parent.mkdir(exist_ok=True)
