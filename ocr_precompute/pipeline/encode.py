@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -43,6 +44,7 @@ _KILLS = (
     "kills the worker that computes it (a crash of its decoder, or out of memory); remove it, or "
     "leave it out with --skip-bad"
 )
+_WORTH_ALL = 4  # rows to copy from a shard; over a network each would be a request
 _WORTH_A_WORKER = 64  # samples to compute; starting a worker takes as long as some fifty
 
 
@@ -236,9 +238,12 @@ def encode_shard(task: ShardTask) -> ShardResult:
     if not task.anew and _is_there(task):
         return ShardResult(task.plan.key, 0, 0, found=len(task.plan.samples))
 
+    wanted = Counter(key for key, _ in task.donors.values())
+
     @lru_cache(maxsize=4)
-    def opened(name: str) -> StoredShard:
-        return StoredShard.open(storage.open(name))
+    def opened(donor: str) -> StoredShard:
+        get = storage.open if wanted[donor] < _WORTH_ALL else storage.fetch
+        return StoredShard.open(get(shard_name(donor)))
 
     rows: list[SampleRecord] = []
     bad: list[tuple[str, str]] = []
@@ -341,7 +346,7 @@ def _copy_row(
     key, row = task.donors[geometry]
     try:
         with stage("copy"):
-            chunks, record = opened(shard_name(key)).row(row)
+            chunks, record = opened(key).row(row)
     except (OSError, ValueError) as error:
         log.info("shard %s: row %d cannot be copied (%s)", key[:16], row, error)
         return None
