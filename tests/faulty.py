@@ -17,6 +17,7 @@ from typing import Any, Literal
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+SIGNED = "AWS4-HMAC-SHA256 Credential=name/20240101/us-east-1/s3/aws4_request, Signature=0"
 What = Literal["slow", "refused", "cut", "lost", "held", "swallowed"]
 
 
@@ -181,6 +182,31 @@ class FaultyService:
 
         body = b"".join(self._app(environ, start))
         return head[0], head[1], body
+
+
+class GoogleService(FaultyService):
+    """The same with the conditions of Google's service: a generation in place of an ETag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._generations = Counter[str]()
+
+    def _answer(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+        path, asked = environ["PATH_INFO"], environ.pop("HTTP_X_GOOG_IF_GENERATION_MATCH", None)
+        environ["HTTP_AUTHORIZATION"] = SIGNED  # it comes in another form
+        for name in [name for name in environ if name.startswith("HTTP_X_GOOG_META_")]:
+            environ[name.replace("GOOG", "AMZ")] = environ.pop(name)
+        with self._lock:
+            if asked == "0":
+                environ["HTTP_IF_NONE_MATCH"] = "*"
+            elif asked and int(asked) != self._generations[path]:
+                return "412 Precondition Failed", [("Content-Length", "0")], b""
+            status, headers, body = super()._answer(environ)
+            if environ["REQUEST_METHOD"] == "PUT" and status.startswith("200"):
+                self._generations[path] += 1
+            generation = ("x-goog-generation", str(self._generations[path]))
+        headers = [(name.replace("x-amz-meta", "x-goog-meta"), value) for name, value in headers]
+        return status, [*headers, generation], body
 
 
 def folder_of(path: str) -> str:

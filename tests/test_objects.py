@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Dataset
+from faulty import GoogleService
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
@@ -240,6 +241,43 @@ def test_of_two_builds_at_once_each_finds_what_the_other_did(
     monkeypatch.setattr(building, "encode", overtaken)
     report = build("val", dataset.source, far)
     assert (report.built, report.computed, report.reused) == (0, 0, report.shards)
+
+
+def _lives(dataset: Dataset, settings: Settings, storage: Objects) -> None:
+    """A store is built, refused to whoever has seen an older state, built anew, and collected."""
+    build("val", dataset.source, settings)
+    _, tag = storage.get_tagged(manifest_name("val"), 2**20)
+    report = build("val", dataset.source, settings.model_copy(update={"shrink_ratio": 0.5}))
+    assert report.built == report.shards
+    with pytest.raises(ConflictError):
+        storage.put_if(manifest_name("val"), b"{}", tag)
+    assert verify(storage, sources={"val": dataset.source}).ok
+    assert len(collect_garbage(storage, grace=timedelta(0)).shards) == report.shards
+    assert open_store(storage)["val"]["page_000.jpg"].image.shape == (64, 64, 3)
+
+
+def test_google_knows_files_by_their_generation(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with GoogleService() as service:
+        # what the service's own emulators are named by; there is no key in it
+        named = {"gcs_base_url": service.address, "disable_oauth": True}
+        account = {**named, "client_email": "", "private_key": "", "private_key_id": ""}
+        options = {"service_account_key": json.dumps(account)}
+        far = settings.model_copy(update={"store": "gs://bucket/some/store", "storage": options})
+        _lives(dataset, far, Objects("gs://bucket/some/store", 10, options))
+
+
+def test_a_store_in_memory(
+    dataset: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    near = settings.model_copy(update={"store": f"memory://{tmp_path.name}"})
+    _lives(dataset, near, Objects(str(near.store)))
+    for backend in ("loky", "dask"):
+        with pytest.raises(StoreError, match=rf"workers of the backend {backend} do not see"):
+            build("val", dataset.source, near.model_copy(update={"backend": backend}))
 
 
 @pytest.mark.parametrize("ignored", ["create", "tag"])

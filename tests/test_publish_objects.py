@@ -373,13 +373,13 @@ def test_what_it_costs(
     }
     del more["reset"]
     assert more == {
-        "build": 16,
+        "build": 18,
         "again": 7,
         "verify": 6,
         "full": 5,
         "gc": 14,
         "pull": 3,
-        "push": 15,
+        "push": 17,
         "push again": 6,
     }
 

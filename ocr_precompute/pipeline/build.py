@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.errors import InputError, Problem, StoreError
 from ocr_precompute.pipeline.encode import encode
 from ocr_precompute.pipeline.engines.local import as_joblib_is_set
 from ocr_precompute.pipeline.part import chosen_part
@@ -96,11 +96,21 @@ def build(
 
 
 def _checked(split: str, settings: Settings) -> Settings:
-    """The settings, with what is set around the build. Raises InputError if they cannot be used."""
+    """The settings, with what is set around the build.
+
+    Raises InputError if they cannot be used, StoreError if workers would not see the store.
+    """
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     check_profile(settings)
-    return as_joblib_is_set(settings)
+    settings = as_joblib_is_set(settings)
+    in_workers = settings.backend not in ("sequential", "threading")
+    if in_workers and str(settings.store).startswith("memory://"):
+        raise StoreError(
+            f"{settings.store}: lies in the memory of this process, which workers of the backend "
+            f"{settings.backend} do not see; build with --backend threading"
+        )
+    return settings
 
 
 def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -77,13 +78,14 @@ class Objects:
         return self.get_tagged(name, most)[0]
 
     def get_tagged(self, name: str, most: int) -> tuple[bytes, str]:
-        """As `get`, and the service's ETag."""
+        """As `get`, and the service's ETag with its version, of which each asks for one."""
 
         def work(client: Any, obstore: Any) -> tuple[bytes, str]:
             found = obstore.get(client, name)
             if found.meta["size"] > most:
                 raise OSError(27, f"is larger than {most} bytes", self.at(name))
-            return bytes(found.bytes()), found.meta["e_tag"] or ""
+            tag = {name: found.meta[name] for name in ("e_tag", "version") if found.meta[name]}
+            return bytes(found.bytes()), json.dumps(tag)
 
         return self._ask(name, work)
 
@@ -102,8 +104,8 @@ class Objects:
 
     def sums(self, name: str) -> bool:
         """Whether ETags are MD5: they are in S3, unless it encrypts with keys of the user."""
-        data, tag = self.get_tagged(name, _PIECE)
-        return tag.strip('"') == _md5(data)
+        file = RangedFile(self, name)
+        return file.tag == _md5(file.read(0, file.size))
 
     def pieces(self, name: str) -> Iterator[memoryview]:
         """The object, in one request as long as nothing cuts it."""
@@ -161,7 +163,7 @@ class Objects:
         there is looked at before that counts as a conflict.
         """
         try:
-            self._put(name, data, "create" if tag is None else {"e_tag": tag})
+            self._put(name, data, "create" if tag is None else json.loads(tag))
         except ConflictError:
             try:
                 if self.get(name, len(data)) == data:
@@ -367,4 +369,4 @@ def _plain_http(url: str, options: Mapping[str, str]) -> bool:
     """Whether the user has named an address without encryption, as for a service of their own."""
     named = [url, *options.values()]
     named += [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")]
-    return any(each.startswith("http://") for each in named)
+    return any("http://" in each for each in named)

@@ -408,9 +408,11 @@ def check_conditions(storage: Storage) -> None:
     name = f"tmp/{temporary_name('probe')}"
     try:
         storage.put_if(name, b"1", None)
-        for tag in (None, '"0"'):
+        _, seen = storage.get_tagged(name, 1)
+        storage.put_if(name, b"2", seen)
+        for tag in (None, seen):
             try:
-                storage.put_if(name, b"2", tag)
+                storage.put_if(name, b"3", tag)
             except ConflictError:
                 continue
             raise StoreError(
