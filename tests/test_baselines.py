@@ -14,8 +14,10 @@ import pytest
 from conftest import Dataset, run
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning_noise import NOISE
 from train_once import BACKBONE
 
+from ocr import command
 from ocr.baselines.command import Rounds
 from ocr.baselines.command import main as baseline_command
 from ocr_precompute.baselines.baseline import (
@@ -31,6 +33,8 @@ from ocr_precompute.baselines.reference import WORKLOAD, reference_seconds
 from ocr_precompute.errors import InputError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
+
+pytestmark = NOISE
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Machine(processor="one", cores=2)
@@ -315,6 +319,7 @@ def test_a_training_saved_compared_and_watched(
     split: tuple[Dataset, Path],
     one_process: None,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, settings = tmp_path / "b.json", settings_of(split[1])
@@ -334,10 +339,13 @@ def test_a_training_saved_compared_and_watched(
     assert "was measured with data.batch_size 4 instead of 2; save a baseline here" in said
     assert said.count("round ") == 1  # found out before more time is spent
     logs = ["--trainer.logger.init_args.save_dir", str(tmp_path)]
-    fit = [sys.executable, "-m", "ocr.command", "fit", *other, *logs, "--baseline", str(path)]
-    done = subprocess.run(fit, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert f"error: {path}: was measured with data.batch_size 4 instead of 2" in done.stderr
+    fit = ["ocr-train", "fit", *other, *logs, "--baseline", str(path)]
+    monkeypatch.setattr(sys, "argv", fit)
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert f"error: {path}: was measured with data.batch_size 4 instead of 2" in said
 
 
 def test_what_a_round_says_is_told(

@@ -251,6 +251,7 @@ built("killed", Killer())
 """
 
 
+@pytest.mark.time
 def test_ray_gives_the_same_bytes_whatever_it_loses(
     dataset: Dataset, small: Settings, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def config(folder: Path, **values: object) -> Path:
     return path
 
 
+@pytest.mark.time
 def test_killed_at_random_moments(shared: Path, tmp_path: Path) -> None:
     """The old split stays until the new one is there; finished shards are kept and reused."""
     receipts = shared / "sroie" / "train"
@@ -120,6 +121,7 @@ def larger(tmp_path: Path) -> Dataset:
     return dataset
 
 
+@pytest.mark.time
 def test_two_builds_at_once(larger: Dataset, tmp_path: Path) -> None:
     flags = ["build", *larger.flags(), "--store", tmp_path / "store", "--jobs", 2, "--json"]
     processes = [start(*flags, cwd=tmp_path) for _ in range(2)]

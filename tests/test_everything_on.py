@@ -269,6 +269,7 @@ def test_interrupted_before_anything_has_begun(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.time
 def test_two_processes_write_and_show_each_its_own(store: str, tmp_path: Path) -> None:
     out, port = tmp_path / "out", free_ports(2)
     whole(fit(store, out, port, max_epochs=4, devices=2, strategy="ddp"))

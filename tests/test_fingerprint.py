@@ -133,12 +133,12 @@ def cut(names: list[str], length: int) -> set[tuple[str, ...]]:
 
 
 def test_a_change_stays_local() -> None:
-    """Every single removal and many additions: one or two shards, three at the very most."""
+    """Many removals and additions: one or two shards, three at the very most."""
     random = np.random.default_rng(1)
     names = sorted(f"{n:09d}.jpg" for n in random.integers(0, 10**9, 1500))
     before = cut(names, 32)
     new: list[int] = []
-    for i in range(len(names)):
+    for i in range(0, len(names), 5):
         new.append(len(cut(names[:i] + names[i + 1 :], 32) - before))
         added = sorted([*names, f"{random.integers(0, 10**9):09d}.jpg"])
         new.append(len(cut(added, 32) - before))

@@ -51,6 +51,10 @@ SKIPS = {
 
 ALONE, TWO = ("-n", "0"), ("-n", "2")
 """Tests run in one process, and in two."""
+ALONE_AND_TWO = [
+    pytest.param(ALONE, id="alone"),
+    pytest.param(TWO, id="two", marks=pytest.mark.time),
+]
 
 
 def outcome(
@@ -74,7 +78,7 @@ def outcome(
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("workers", [ALONE, TWO], ids=["alone", "two"])
+@pytest.mark.parametrize("workers", ALONE_AND_TWO)
 def test_what_is_missing_is_left_out_in_one_line(tmp_path: Path, workers: tuple[str, str]) -> None:
     status, shown = outcome(tmp_path, TESTS, workers=workers)
     assert status == 0, shown
@@ -84,7 +88,7 @@ def test_what_is_missing_is_left_out_in_one_line(tmp_path: Path, workers: tuple[
     assert line in shown.splitlines()
 
 
-@pytest.mark.parametrize("workers", [ALONE, TWO], ids=["alone", "two"])
+@pytest.mark.parametrize("workers", ALONE_AND_TWO)
 def test_what_is_required_must_be_there(tmp_path: Path, workers: tuple[str, str]) -> None:
     assert outcome(tmp_path, TESTS, "gpu,data", workers)[0] == 0
     status, shown = outcome(tmp_path, TESTS, "gpu, browser", workers)

@@ -37,6 +37,7 @@ def unwritable(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return package, {**kept, "PYTHONPATH": str(root), "HOME": "/dev/null", "COLUMNS": "200"}
 
 
+@pytest.mark.time
 def test_neither_package_nor_home_can_be_written(
     dataset: Dataset, settings: Settings, tmp_path: Path
 ) -> None:

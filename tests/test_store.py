@@ -167,7 +167,7 @@ def anywhere(shard: Path, chooser: random.Random) -> list[int]:
             start, stop = span(shard, info.filename)
             places += [chooser.randrange(info.header_offset, start), chooser.randrange(start, stop)]
         directory, size = archive.start_dir, shard.stat().st_size
-    places += [chooser.randrange(directory, size) for _ in range(60)]
+    places += [chooser.randrange(directory, size) for _ in range(20)]
     return places + list(range(size - 22, size))  # the end's every byte
 
 
@@ -179,7 +179,7 @@ def test_verify_finds_every_flipped_bit(split: Split, settings: Settings) -> Non
     weights = [path.stat().st_size for path in files]
     targets += [
         (path, chooser.randrange(path.stat().st_size))
-        for path in chooser.choices(files, weights, k=100)
+        for path in chooser.choices(files, weights, k=40)
     ]
     unnoticed = []
     for path, byte in targets:

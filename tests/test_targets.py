@@ -252,6 +252,7 @@ def test_areas_of_all_polygons_at_once(polygons: list) -> None:
     assert areas.tolist() == [shoelace(polygon) for polygon in polygons]
 
 
+@pytest.mark.time
 def test_the_kernel_is_compiled_once_for_all_processes(tmp_path: Path) -> None:
     code = "from ocr_precompute.targets.maps import compile_kernel; compile_kernel()"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -104,7 +104,7 @@ def test_a_training_that_is_killed_goes_on(
     assert again.metrics["val/hmean"] == whole.metrics["val/hmean"]
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.time)])
 def test_a_server_that_stops_ends_every_process(
     bucket: Bucket, far: dict[str, Any], tmp_path: Path, devices: int
 ) -> None:

@@ -92,6 +92,7 @@ def plant(labels: Labels, random: np.random.Generator) -> tuple[Labels, dict[str
     return wrong, planted
 
 
+@pytest.mark.time
 def test_planted_errors_come_first(sample: Path, tmp_path: Path) -> None:
     """Of 20 wrong images among 120 at least 16 are among the 30 most suspicious."""
     random = np.random.default_rng(20)

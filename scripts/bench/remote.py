@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -121,7 +122,8 @@ def compare(arguments: argparse.Namespace) -> None:
         ):
             for setting in map(json.dumps, settings):
                 try:
-                    if name != "ours" and not turn and not place(name, bucket).exists():
+                    if name != "ours" and not turn and setting == json.dumps(settings[0]):
+                        shutil.rmtree(place(name, bucket), ignore_errors=True)
                         part("convert", name, bucket)
                     run = json.loads(part("measure", name, bucket, setting, arguments.seconds))
                     runs.setdefault((name, setting), []).append(run)

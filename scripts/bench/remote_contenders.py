@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import SPLIT
 from contenders import CORES, allow_streaming
 
@@ -37,6 +38,7 @@ CONTENDERS: dict[str, list[dict[str, int]]] = {
     "LitData JPEG": WORKERS,
     "MosaicML JPEG": WORKERS,
 }
+ARRAYS = {"points": "float64", "lengths": "int64", "ignore": "bool"}
 Batches = Iterable[Mapping[str, Any]]
 Row = dict[str, Any]
 
@@ -48,17 +50,18 @@ def stored(split: Any, index: int) -> Row:
 
 def drawn(row: Mapping[str, Any], parameters: Parameters) -> Row:
     """A sample's maps, made of its image file and polygons."""
-    polygons = Polygons(row["points"], row["lengths"], row["ignore"].astype(bool))
-    sample = compute_sample("", row["jpeg"], polygons, parameters, Settings().max_pixels)
+    points, lengths, ignore = (np.frombuffer(row[name], kind) for name, kind in ARRAYS.items())
+    polygons = Polygons(points.reshape(-1, 2), lengths, ignore)
+    sample = compute_sample("", bytes(row["jpeg"]), polygons, parameters, Settings().max_pixels)
     return {field: getattr(sample, field) for field in MAPS}
 
 
 def filed(folder: Path, names: Sequence[str], found: Mapping[str, Polygons], index: int) -> Row:
-    """A sample's image file and polygons."""
+    """A sample's image file and polygons, as bytes: MosaicML takes no array without elements."""
     polygons = found[names[index]]
-    arrays = {"points": polygons.points.astype("float64"), "lengths": polygons.lengths}
+    arrays = {name: getattr(polygons, name).astype(kind) for name, kind in ARRAYS.items()}
     jpeg = (folder / names[index]).read_bytes()
-    return {"jpeg": jpeg, **arrays, "ignore": polygons.ignore.astype("uint8")}
+    return {"jpeg": jpeg, **{name: array.tobytes() for name, array in arrays.items()}}
 
 
 def rows_of(name: str, bucket: Path) -> tuple[int, Callable[[int], Row]]:
