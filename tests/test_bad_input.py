@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Dataset, published, run
+from conftest import Dataset, published, run, run_apart
 from local import read_manifest, shard_keys
 
 from ocr_precompute.annotations import format_names, read_annotations
@@ -565,7 +565,7 @@ def test_a_full_disk(dataset: Dataset, tmp_path: Path, backend: str) -> None:
     flags = [*dataset.flags(), "--store", store, "--json"]
     assert run("build", *flags, "--size", 32, cwd=tmp_path).returncode == 0
     before = published(store)
-    full = run(
+    full = run_apart(
         *("build", *flags, "--size", 128, "--jobs", 2, "--backend", backend),
         cwd=tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Dataset, published, run
+from conftest import Dataset, published, run_apart
 from local import manifest_path, read_manifest
 from shards import change_record, shards
 
@@ -96,7 +96,7 @@ def test_the_command_names_each_and_the_decoder_says_nothing_by_itself(
     damaged: Dataset, tmp_path: Path, backend: str
 ) -> None:
     flags = [*damaged.flags(), "--store", tmp_path / "store", "--size", "64", "--jobs", 2]
-    built = run("build", *flags, "--backend", backend, "--json")
+    built = run_apart("build", *flags, "--backend", backend, "--json")
     assert built.returncode == 0
     named = json.loads(built.stdout)["damaged"]
     assert [each["sample"] for each in named] == ["page_003.jpg", "page_020.jpg"]
@@ -104,11 +104,11 @@ def test_the_command_names_each_and_the_decoder_says_nothing_by_itself(
     assert len(lines) == 2
     assert all(f"{each['sample']}: is damaged: {WORDS}" in built.stderr for each in named)
     if backend == "sequential":
-        strict = run("build", *flags, "--strict")
+        strict = run_apart("build", *flags, "--strict")
         assert strict.returncode == 2
         assert "page_020.jpg: is damaged" in strict.stderr
         assert "Traceback" not in strict.stderr
-        shown = run("inspect", "--store", tmp_path / "store")
+        shown = run_apart("inspect", "--store", tmp_path / "store")
         assert f"val: page_003.jpg: is damaged: {WORDS}" in shown.stderr
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import COMMAND, Dataset, published, run
+from conftest import COMMAND, Dataset, published, run_apart
 from joblib.externals import loky
 from local import shard_keys
 
@@ -70,7 +70,7 @@ def test_killed_at_random_moments(shared: Path, tmp_path: Path) -> None:
     flags += ["--config", config(tmp_path, shard_length=4)]
     whole = tmp_path / "whole"
     began = time.perf_counter()
-    assert run(*flags, "--store", whole, cwd=tmp_path).returncode == 0
+    assert run_apart(*flags, "--store", whole, cwd=tmp_path).returncode == 0
     longest = time.perf_counter() - began
     expected = published(whole)
     new_hash = json.loads(expected["splits/train.json"])["data_hash"]
@@ -104,7 +104,7 @@ def test_killed_at_random_moments(shared: Path, tmp_path: Path) -> None:
                 finished = True
         after = published(store)
         assert {name: after[name] for name in expected} == expected
-        assert run("gc", "--store", store, "--older-than", 0).returncode == 0
+        assert run_apart("gc", "--store", store, "--older-than", 0).returncode == 0
         assert published(store) == expected
         assert list((store / "tmp").iterdir()) == []
         shutil.rmtree(store)
@@ -138,16 +138,16 @@ def test_two_builds_at_once(larger: Dataset, tmp_path: Path) -> None:
 def test_gc_during_a_build_takes_nothing_it_needs(larger: Dataset, tmp_path: Path) -> None:
     store = tmp_path / "store"
     flags = ["build", *larger.flags(), "--store", store, "--json"]
-    assert run(*flags, cwd=tmp_path).returncode == 0
+    assert run_apart(*flags, cwd=tmp_path).returncode == 0
     wanted = shard_keys(store)
-    assert run(*flags, "--recipe", "seed", cwd=tmp_path).returncode == 0
+    assert run_apart(*flags, "--recipe", "seed", cwd=tmp_path).returncode == 0
     assert not wanted & {s.key for s in open_store(store).split("val").manifest.shards}
     larger.points("page_000.jpg")[0][0] += 1
     larger.save()
     process = start(*flags, "--size", 608, cwd=tmp_path)  # all new, while the old may be collected
     refused = 0
     while process.poll() is None:
-        result = run("gc", "--store", store, "--older-than", 0)
+        result = run_apart("gc", "--store", store, "--older-than", 0)
         if result.returncode:
             assert result.returncode == 2
             assert "a build is running; nothing was deleted" in result.stderr
@@ -155,7 +155,7 @@ def test_gc_during_a_build_takes_nothing_it_needs(larger: Dataset, tmp_path: Pat
     code, _, err = collected(process)
     assert code == 0, err
     assert refused > 0
-    assert run("gc", "--store", store, "--older-than", 0).returncode == 0
+    assert run_apart("gc", "--store", store, "--older-than", 0).returncode == 0
     report = verify(store, sources={"val": larger.source}, recompute=0.1)
     assert report.problems == ()
     assert shard_keys(store) == {s.key for s in open_store(store).split("val").manifest.shards}

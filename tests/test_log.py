@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Dataset, run
+from conftest import Dataset, run_apart
 
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.reading.store import open_store
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("backend", ["loky", "threading", "sequential"])
 def test_a_build_logs_what_it_does(dataset: Dataset, tmp_path: Path, backend: str) -> None:
     flags = [*dataset.flags(), "--config", config(tmp_path), "--backend", backend, "--json"]
-    done = run("build", *flags, "-vv", cwd=tmp_path)
+    done = run_apart("build", *flags, "-vv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert f"{dataset.annotations}: read as words, 24 images, 0 problems" in done.stderr
@@ -35,11 +35,11 @@ def test_a_build_logs_what_it_does(dataset: Dataset, tmp_path: Path, backend: st
     assert done.stderr.count("samples computed and 0 copied in ") == document["built"] > 1
     for name in dataset.document["images"]:  # logged where the work is done
         assert f"ocr_precompute.pipeline.encode: {name}: computed\n" in done.stderr
-    again = run("build", *flags, "-v", cwd=tmp_path)
+    again = run_apart("build", *flags, "-v", cwd=tmp_path)
     assert "0 to build, 0 rows to copy" in again.stderr
     assert f"data hash {document['data_hash']}, up to date" in again.stderr
     assert "locked for a build" not in again.stderr  # that is of the second level
-    silent = run("build", *flags, cwd=tmp_path)
+    silent = run_apart("build", *flags, cwd=tmp_path)
     assert len(silent.stderr.splitlines()) < 8
     assert "ocr_precompute." not in silent.stderr
     json.loads(silent.stdout)
@@ -63,7 +63,7 @@ def test_every_command_logs(
     build("val", dataset.source, settings)
     if command[0] == "gc":
         (settings.store / "splits" / "val.json").unlink()
-    done = run(*command, "--store", settings.store, "-vv", "--json", cwd=tmp_path)
+    done = run_apart(*command, "--store", settings.store, "-vv", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert line in "".join(x for x in done.stderr.splitlines() if " ocr_precompute." in x)
     json.loads(done.stdout)
@@ -81,7 +81,7 @@ def test_what_worker_processes_log_is_handled_here(
 
 def test_a_name_in_the_log_cannot_drive_a_terminal(tmp_path: Path) -> None:
     dataset = Dataset(tmp_path / "evil\x1b[2J\n", count=2)
-    done = run("build", *dataset.flags(), "--config", config(tmp_path), "-v", cwd=tmp_path)
+    done = run_apart("build", *dataset.flags(), "--config", config(tmp_path), "-v", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "evil\\x1b[2J\\n/labels.json: read as words" in done.stderr
     assert "\x1b" not in done.stderr

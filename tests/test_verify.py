@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Dataset, published, run
+from conftest import Dataset, published, run_apart
 from local import manifest_path
 from shards import change_record, entries, flip_chunk, replace, rewrite, shards, span, transcode
 
@@ -250,7 +250,7 @@ def test_hostile_files_in_every_place(
     harm(store)
 
     def limited(*flags: str) -> tuple[int, dict, str]:
-        done = run(
+        done = run_apart(
             *("verify", "--store", store, "--json", *flags),
             cwd=tmp_path,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30)),
