@@ -79,9 +79,8 @@ def command(store: Path, processes: int, folder: Path) -> list[str]:
 
 def _of_process(file: Path) -> float:
     epochs = [json.loads(line) for line in file.read_text().splitlines()][1:]
-    return sum(epoch["samples"]["train"] for epoch in epochs) / sum(
-        epoch["seconds"]["train"] for epoch in epochs
-    )
+    samples = sum(float(epoch["samples"]["train"]) for epoch in epochs)
+    return samples / sum(float(epoch["seconds"]["train"]) for epoch in epochs)
 
 
 def report(rates: dict[str, list[float]], samples: int) -> Iterator[str]:
