@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocr.metrics import DetectionHmean, MatchCounts, match_polygons
+from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.icdar import MatchCounts, match_polygons
 
 
 def box(x: float, y: float, width: float, height: float) -> np.ndarray:

@@ -24,7 +24,7 @@ from ocr import train as command
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import RunReport, ValidationRecord
 from ocr.lightning_modules.callbacks import report as reporting
-from ocr.metrics import match_polygons
+from ocr.metrics.icdar import match_polygons
 from ocr.metrics.outcomes import Judged, Outcomes
 from ocr.models import Detections, PostProcess
 from ocr.reports.metrics import read_curves

@@ -22,7 +22,8 @@ from torch import Tensor
 from ocr.errors import CheckpointError
 from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
 from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
-from ocr.metrics import DetectionHmean, match_polygons
+from ocr.metrics.hmean import DetectionHmean
+from ocr.metrics.icdar import match_polygons
 from ocr.metrics.outcomes import Judged, Outcomes
 from ocr.models import DBLoss, DBNet, Detections, PostProcess
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes

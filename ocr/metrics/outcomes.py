@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from ocr.metrics.hmean import Matching
+from ocr.metrics.icdar import Matching
 from ocr.models import Detections
 from ocr.reports.validation import (
     BINS,

@@ -37,24 +37,31 @@ class Comparison:
 def read_predictions(path: Path, names: tuple[str, ...]) -> dict[str, Polygons]:
     """Predicted polygons of each sample that the file knows, original pixels.
 
-    path: JSON of the form `words`, as `ocr-train predict` writes it. names: samples of the split,
-    in order. Raises InputError if it cannot be read, holds what is no polygon, or is about none of
-    these samples.
+    path: as for `all_predictions`. names: samples of the split, in order. Raises InputError as that
+    does, and if the file is about none of these samples.
+    """
+    predicted, known = all_predictions(path), set(names)
+    found = {name: polygons for name, polygons in predicted.items() if name in known}
+    if not found:
+        reason = (
+            f"is about none of the {len(names)} samples of the split, but about {len(predicted)} "
+            "other images; predict the images that the split was built from"
+        )
+        raise InputError([Problem("annotations", str(path), "", reason)])
+    return found
+
+
+def all_predictions(path: Path) -> dict[str, Polygons]:
+    """Predicted polygons of each image that the file knows, original pixels.
+
+    path: JSON of the form `words`, as `ocr-train predict` writes it. Raises InputError if it cannot
+    be read, or holds what is no polygon.
     """
     no_images = path / "images"  # below a file there are none
     reading = read_annotations(path, no_images, "words", Rules(repair=False))
     if reading.problems:
         raise InputError(reading.problems)
-    known = set(names)
-    found = {each.name: each.polygons for each in reading.annotations if each.name in known}
-    if not found:
-        held = len(reading.annotations)
-        reason = (
-            f"is about none of the {len(names)} samples of the split, but about {held} other "
-            "images; predict the images that the split was built from"
-        )
-        raise InputError([Problem("annotations", str(path), "", reason)])
-    return found
+    return {each.name: each.polygons for each in reading.annotations}
 
 
 def labels_of(record: SampleRecord) -> Polygons:

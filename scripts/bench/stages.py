@@ -54,7 +54,7 @@ from ocr.lightning_modules import TextDetector, detector
 from ocr.lightning_modules.callbacks import BestAndLast, Performance
 from ocr.lightning_modules.callbacks.performance import FILE_NAME
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
-from ocr.metrics import DetectionHmean
+from ocr.metrics.hmean import DetectionHmean
 from ocr.models import DBNet, PostProcess
 from ocr_precompute.augmentation import drawing
 from ocr_precompute.format.shard import ShardWriter, StoredShard

@@ -1,0 +1,86 @@
+"""Precision, recall and H-mean as ICDAR counts them: a match is an IoU above 0.5.
+
+Source: Karatzas et al. 2015, ICDAR 2015 Competition on Robust Reading, task 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ocr.metrics.overlap import overlap, shapes
+from ocr.metrics.tally import Tally
+
+_HALF = 0.5
+
+
+class MatchCounts(NamedTuple):
+    """One image's polygons, don't-cares left out: matched pairs, annotated, detected."""
+
+    matched: int
+    annotated: int
+    detected: int
+
+    @property
+    def tally(self) -> Tally:
+        """The same as every protocol gives it."""
+        return Tally(self.matched, self.annotated, self.matched, self.detected)
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """What became of each of one image's polygons, bool (N,) each.
+
+    detected, annotated: whether it is one of a matched pair. left_out: detections that lie in
+    don't-care. ignored: annotated polygons that are don't-care.
+    """
+
+    detected: np.ndarray
+    annotated: np.ndarray
+    left_out: np.ndarray
+    ignored: np.ndarray
+
+    @property
+    def counts(self) -> MatchCounts:
+        """How many there are."""
+        matched, wanted, found = self.annotated.sum(), ~self.ignored, ~self.left_out
+        return MatchCounts(int(matched), int(wanted.sum()), int(found.sum()))
+
+
+def match_polygons(
+    detected: Sequence[np.ndarray], annotated: Sequence[np.ndarray], ignore: Sequence[bool]
+) -> Matching:
+    """Match one image's detections with its annotation.
+
+    Polygons are (V, 2), xy in the same pixels. A detection that lies by more than half in one
+    don't-care region is left out. The others are matched one to one, in the order of the
+    annotation, where the intersection is more than half of the union.
+    """
+    ignored = np.asarray(ignore, bool)
+    pairs = overlap(shapes(annotated), shapes(detected))
+    rows, columns, common = pairs.rows, pairs.columns, pairs.common
+    dont_care = np.zeros(len(detected), bool)
+    lost = ignored[rows] & (common > _HALF * pairs.detected[columns])
+    dont_care[columns[lost]] = True
+    union = pairs.annotated[rows] + pairs.detected[columns] - common
+    fits = (common > _HALF * union) & ~ignored[rows] & ~dont_care[columns]
+    taken_rows: set[int] = set()
+    taken_columns: set[int] = set()
+    for row, column in sorted(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True)):
+        if row not in taken_rows and column not in taken_columns:
+            taken_rows.add(row)
+            taken_columns.add(column)
+    matched = np.zeros(len(detected), bool), np.zeros(len(annotated), bool)
+    matched[0][list(taken_columns)] = True
+    matched[1][list(taken_rows)] = True
+    return Matching(*matched, dont_care, ignored)
+
+
+def icdar(
+    detected: Sequence[np.ndarray], annotated: Sequence[np.ndarray], ignore: Sequence[bool]
+) -> Tally:
+    """Texts of one image as ICDAR 2015 counts them; see `match_polygons`."""
+    return match_polygons(detected, annotated, ignore).counts.tally
