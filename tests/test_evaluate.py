@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from ocr.metrics.command import main
+from ocr.metrics.command import _EPILOG, main
 from ocr.metrics.protocols import PROTOCOLS
 
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = r"ocr-train evaluate (-(?:[^\n\\`]|\\\n)*)"
 LEFT = [[0, 0], [40, 0], [40, 10], [0, 10]]  # "Four", characters at x = 5, 15, 25, 35
 RIGHT = [[50, 0], [70, 0], [70, 10], [50, 10]]  # "Ab", at x = 55, 65
 BOTH = [[0, 0], [70, 0], [70, 10], [0, 10]]
@@ -206,6 +210,18 @@ def test_it_needs_no_training_environment(case: Case) -> None:
     assert "icdar" in shown
     loaded = shown.splitlines()[-1].split()
     assert not {"torch", "lightning", "zarr"} & set(loaded)
+
+
+def test_commands_in_the_documents_are_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/training.md")]
+    lines = [line for text in texts for line in re.findall(COMMAND, text)]
+    assert len(lines) >= 3
+    for line in [*lines, *re.findall(COMMAND, _EPILOG)]:
+        assert main(shlex.split(line.replace("\\\n", " "))) == 2  # not for how it is called
+        assert "there is no such annotation file" in capsys.readouterr().err
 
 
 def test_help_names_every_metric() -> None:

@@ -406,12 +406,13 @@ def test_validate_and_test(
     assert "hmean" in capsys.readouterr().out
 
 
-def test_what_predict_writes_can_be_built(
+def test_what_predict_writes_can_be_built_and_evaluated(
     store: str,
     dataset: Dataset,
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "found"
     arguments = [*quick(store, tmp_path), "--ckpt_path", trained / "last.ckpt"]
@@ -433,6 +434,14 @@ def test_what_predict_writes_can_be_built(
         store=tmp_path / "again", size=64, backend="sequential", splits={"p": source}
     )
     assert build("p", settings.source("p"), settings).samples == len(document["images"])
+    files = ["--images", dataset.images, "--annotations", dataset.annotations]
+    files += ["--predictions", out / "predictions.json"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(monkeypatch, "evaluate", *files, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["unpredicted"]) == (len(document["images"]), [])
+    assert 0 < found["metrics"]["icdar"]["detected"] <= len(words)
 
 
 @pytest.fixture
