@@ -423,7 +423,7 @@ def test_deteval_against_its_rules_in_loops(constraints: Constraints) -> None:
         tally = deteval(*polygons, ignore, constraints)
         assert tally == pytest.approx([float(each) for each in expected]), (detected, annotated)
         points.add(expected[0] - expected[2])
-    assert len(points) > 5  # matches of all kinds
+    assert min(points) < 0 < max(points)  # there were texts in pieces, and merged ones
 
 
 def test_registered_under_their_names() -> None:

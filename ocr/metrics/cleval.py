@@ -85,7 +85,8 @@ def character_centres(polygon: np.ndarray, length: int) -> np.ndarray:
             points = np.roll(points, 1, axis=0)
     half = (len(points) + 1) // 2
     shares = (np.arange(length) + 0.5) / max(1, length)
-    return (_along(points[:half], shares) + _along(points[half:][::-1], shares)) / 2
+    top, bottom = _along(points[:half], shares), _along(points[half:][::-1], shares)
+    return np.asarray((top + bottom) / 2)
 
 
 def pseudo_length(polygon: np.ndarray) -> int:

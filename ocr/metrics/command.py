@@ -113,9 +113,21 @@ def _parser() -> argparse.ArgumentParser:
             "help": "one of those below; give it as often as needed; default: icdar",
         },
         "--format": {"default": "auto", "help": "NAME or NAME:DIALECT, as for a build"},
-        "--ignore-label": {**many, "help": "words of this label are don't care"},
-        "--ignore-text": {**many, "help": "words that say this are don't care"},
-        "--keep-label": {**many, "help": "words of other labels are left out"},
+        "--ignore-label": {
+            **many,
+            "dest": "ignore_labels",
+            "help": "words of this label are don't care",
+        },
+        "--ignore-text": {
+            **many,
+            "dest": "ignore_texts",
+            "help": "words that say this are don't care",
+        },
+        "--keep-label": {
+            **many,
+            "dest": "keep_labels",
+            "help": "words of other labels are left out",
+        },
         "--strip-prefix": {"metavar": "TEXT", "help": "what names of images begin with besides"},
         "--unannotated": {
             "choices": ["skip", "empty", "error"],
@@ -129,9 +141,6 @@ def _parser() -> argparse.ArgumentParser:
         },
         "--json": {"action": "store_true", "help": "print one JSON document on stdout"},
     }
-    plural = {"--ignore-label": "ignore_labels", "--ignore-text": "ignore_texts"}
-    plural["--keep-label"] = "keep_labels"
     for name, settings in options.items():
-        where = {"dest": plural[name]} if name in plural else {}
-        parser.add_argument(name, **settings, **where)
+        parser.add_argument(name, **settings)
     return parser

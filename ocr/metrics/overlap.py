@@ -60,10 +60,11 @@ def shapes(polygons: Sequence[np.ndarray]) -> np.ndarray:
     # `shapely.is_valid`: that replaces the process's filters of warnings for a moment, and this
     # runs in threads, where two such moments that overlap leave all warnings switched off.
     crossing = shapely.is_valid_reason(made) != "Valid Geometry"
-    made[crossing] = shapely.make_valid(made[crossing])
+    # Lines, which are what is left of a spike, have no area and no place among polygons.
+    made[crossing] = shapely.buffer(shapely.make_valid(made[crossing]), 0)
     return made
 
 
 def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, 0 where there is no whole."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(part), where=whole > 0))
