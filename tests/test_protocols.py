@@ -413,7 +413,7 @@ def test_deteval_against_its_rules_in_loops(constraints: Constraints) -> None:
         ]
 
     points: set[Fraction] = set()
-    for _ in range(800):
+    for _ in range(300):
         detected, annotated = rectangles(random.integers(0, 8)), rectangles(random.integers(0, 8))
         ignore = (random.random(len(annotated)) < 0.2).tolist()
         polygons = [
