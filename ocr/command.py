@@ -28,6 +28,10 @@ def _run() -> None:
         from ocr.baselines.command import main as baseline
 
         sys.exit(baseline(sys.argv[2:]))
+    if sys.argv[1:2] == ["init"]:
+        from ocr.init import main as init
+
+        sys.exit(init(sys.argv[2:]))
     from ocr.train import main as train
 
     train()

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ocr_precompute.errors import StoreError
+from ocr_precompute.errors import InputError, Problem, StoreError
 
 _DAY = 86400  # seconds
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
@@ -80,6 +80,20 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         beside.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def write_new(files: Mapping[Path, bytes], *, force: bool) -> None:
+    """Write files that are to replace none that somebody may have edited, unless that is forced.
+
+    Raises InputError, and writes none, if any of them is there; StoreError if it cannot be written.
+    """
+    remedy = "exists; name another place, or replace it with --force"
+    there = [path for path in files if os.path.lexists(path)]
+    if there and not force:
+        raise InputError([Problem("config", str(path), "", remedy) for path in there])
+    for path, data in files.items():
+        with writing(path, "name another place"):
+            replace_file(path, data)
 
 
 @contextlib.contextmanager
