@@ -32,8 +32,15 @@ def _run() -> None:
         from ocr.init import main as init
 
         sys.exit(init(sys.argv[2:]))
-    from ocr.train import main as train
-
+    try:
+        from ocr.train import main as train
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("ocr", "ocr_precompute"):
+            raise
+        needs = f"{package} is not installed, which training needs"
+        print(f"error: {needs}; pip install 'ocr-precompute[train]'", file=sys.stderr)
+        sys.exit(2)
     train()
 
 
