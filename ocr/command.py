@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
+
+_MODULES = {
+    "baseline": "ocr.baselines.command",
+    "evaluate": "ocr.metrics.command",
+    "init": "ocr.init",
+    "report": "ocr.reports.command",
+}
+"""What does the commands that are not Lightning's."""
 
 
 def main() -> None:
@@ -20,20 +29,18 @@ def main() -> None:
 
 
 def _run() -> None:
-    if sys.argv[1:2] == ["report"]:
-        from ocr.reports.command import main as report
-
-        sys.exit(report(sys.argv[2:]))
-    if sys.argv[1:2] == ["baseline"]:
-        from ocr.baselines.command import main as baseline
-
-        sys.exit(baseline(sys.argv[2:]))
-    if sys.argv[1:2] == ["evaluate"]:
-        from ocr.metrics.command import main as evaluate
-
-        sys.exit(evaluate(sys.argv[2:]))
-    from ocr.train import main as train
-
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word in _MODULES:
+        sys.exit(import_module(_MODULES[word]).main(sys.argv[2:]))
+    try:
+        from ocr.train import main as train
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("ocr", "ocr_precompute"):
+            raise
+        needs = f"{package} is not installed, which training needs"
+        print(f"error: {needs}; pip install 'ocr-precompute[train]'", file=sys.stderr)
+        sys.exit(2)
     train()
 
 

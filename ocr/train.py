@@ -108,10 +108,10 @@ class TrainCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             parser_kwargs={
                 "prog": "ocr-train",
-                "description": "Train a DBNet text detector from a store. `ocr-train evaluate` "
-                "compares predictions with annotations, `ocr-train report RUN_DIR` writes a page "
-                "about a training, and `ocr-train baseline` says whether one has become slower; "
-                "each has a --help of its own.",
+                "description": "Train a DBNet text detector from a store. `ocr-train init` writes "
+                "configurations to start from, `evaluate` compares predictions with annotations, "
+                "`report RUN_DIR` writes a page about a training, and `baseline` says whether one "
+                "has become slower; each has a --help of its own.",
             },
             trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,

@@ -17,9 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ocr_precompute.errors import StoreError
+from ocr_precompute.errors import InputError, Problem, StoreError
 
 _DAY = 86400  # seconds
+_WINDOWS = os.name == "nt"
+# Bytes as they are, and without waiting for a pipe; each system has one of the two flags.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
 _TEMPORARY = re.compile(r"(.+)-([A-Za-z0-9._]+\.[0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}")
 
@@ -53,7 +56,7 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises OSError for anything but a regular file, without waiting for it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = os.open(path, _READ)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", str(path))
@@ -80,6 +83,20 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         beside.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def write_new(files: Mapping[Path, bytes], *, force: bool) -> None:
+    """Write files that are to replace none that somebody may have edited, unless that is forced.
+
+    Raises InputError, and writes none, if any of them is there; StoreError if it cannot be written.
+    """
+    remedy = "exists; name another place, or replace it with --force"
+    there = [path for path in files if os.path.lexists(path)]
+    if there and not force:
+        raise InputError([Problem("config", str(path), "", remedy) for path in there])
+    for path, data in files.items():
+        with writing(path, "name another place"):
+            replace_file(path, data)
 
 
 @contextlib.contextmanager
@@ -153,8 +170,10 @@ def writing(path: Path, remedy: str = "") -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """fsync a file or folder. Windows has files alone for that, and they must be writable."""
+    if _WINDOWS and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -180,8 +199,8 @@ def temporary_stem(name: str) -> str | None:
 def is_abandoned(path: Path) -> bool:
     """Whether it is a file, and the process that gave it its temporary name is done with it.
 
-    On this machine: it is gone. On others, where that cannot be told: nothing was written for a
-    day.
+    On this machine: it is gone. On others, and on Windows, where that cannot be told: nothing was
+    written for a day.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
@@ -192,7 +211,7 @@ def is_abandoned(path: Path) -> bool:
         return False
     if not stat.S_ISREG(status.st_mode):
         return False
-    if match[2] == _machine():
+    if match[2] == _machine() and not _WINDOWS:
         return not _is_running(int(match[3]))
     return time.time() - status.st_mtime > _DAY
 
@@ -213,6 +232,8 @@ def _machine() -> str:
 
 
 def _is_running(process: int) -> bool:
+    if _WINDOWS:  # where `kill` ends a process, whatever the signal
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -179,8 +179,8 @@ def test_type_hints_are_for_users_too() -> None:
     assert (ROOT / "ocr_precompute" / "py.typed").exists()
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert packaged["package-data"] == {
-        "ocr": ["reports/pages/*"],
-        "ocr_precompute": ["py.typed", "reports/pages/*"],
+        "ocr": ["configs/*.yaml", "configs/experiment/*.yaml", "reports/pages/*"],
+        "ocr_precompute": ["configs/*.yaml", "py.typed", "reports/pages/*"],
     }
 
 
@@ -216,8 +216,8 @@ def test_the_compilers_config_loads() -> None:
     settings = load_settings(ROOT / "configs" / "precompute.yaml", {})
     assert {"train", "val"} <= set(settings.splits)
     # all others belong to ocr-train, and are loaded where that is tested
-    others = {path.parent.name for path in (ROOT / "configs").rglob("*.yaml")}
-    assert others == {"configs", "experiment", "monitoring"}
+    others = {path.parent.name for path in (ROOT / "configs").glob("*/*.yaml")}
+    assert others == {"experiment", "monitoring"}
 
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -231,7 +231,7 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
     assert f"ocr-precompute {name}" in README
     shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0
-    of_a_store = {"--store", "--config"} if name not in ("formats", "convert") else set()
+    of_a_store = {"--store", "--config"} if name not in ("formats", "convert", "init") else set()
     if name in ("push", "pull"):  # of two stores
         of_a_store = {"store", "url", "--config"}
     common = {"--json", "--verbose"} | of_a_store
@@ -307,3 +307,23 @@ def test_lower_bounds_can_be_pinned() -> None:
         check=True,
     ).stdout.splitlines()
     assert {line.split("==")[0] for line in shown} >= {"numpy", "joblib", "typer", "obstore"}
+
+
+def anchors(document: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", t.strip().lower()).replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda path: path.name,
+)
+def test_links_within_the_documents_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link

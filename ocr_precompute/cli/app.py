@@ -13,6 +13,7 @@ from ocr_precompute.cli.convert import convert
 from ocr_precompute.cli.copying import pull, push
 from ocr_precompute.cli.formats import formats
 from ocr_precompute.cli.gc import gc
+from ocr_precompute.cli.init import init
 from ocr_precompute.cli.inspect import inspect
 from ocr_precompute.cli.preview import preview
 from ocr_precompute.cli.remove import remove
@@ -51,5 +52,6 @@ def _options(
 
 
 app.command(cls=BuildCommand)(build)
-for command in (verify, inspect, preview, bench, push, pull, remove, gc, formats, convert):
+COMMANDS = (verify, inspect, preview, bench, push, pull, remove, gc, formats, convert, init)
+for command in COMMANDS:
     app.command()(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.files import replace_file, writing
 from ocr_precompute.monitoring.metrics import METRICS
 from ocr_precompute.monitoring.monitor import Seen
-from ocr_precompute.runtime.forks import undisturbed
+from ocr_precompute.runtime.forks import in_children, undisturbed
 from ocr_precompute.runtime.stages import Totals
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def _forsake_all() -> None:
         _listening.pop().forsake()
 
 
-os.register_at_fork(after_in_child=_forsake_all)
+in_children(_forsake_all)
 
 
 class MetricsFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import astuple, dataclass
@@ -156,8 +157,8 @@ class Machine:
         """Bytes free to this user, and in all; 0 and 0 if that is not known."""
         for folder in (self._folder, *self._folder.parents):
             with suppress(OSError):
-                found = os.statvfs(folder)
-                return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+                found = shutil.disk_usage(folder)
+                return found.free, found.total
         return 0, 0
 
 

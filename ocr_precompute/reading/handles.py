@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import resource
 from collections import OrderedDict
 from collections.abc import Callable
 
 from ocr_precompute.reading.opened import OpenedShard
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.runtime.stages import count
+
+try:
+    import resource
+except ImportError:  # Windows, where a map is no file of those that a process may open
+    resource = None  # type: ignore[assignment]
+
+_MOST = 2**15
 
 Key = tuple[int, int]
 """A number of its own for each split, and the shard's in it."""
@@ -19,8 +25,10 @@ def most_open_files() -> int:
 
     But no more than half of the maps that Linux lets a process have.
     """
+    if resource is None:
+        return _MOST
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(2**15, soft // 2) if soft != resource.RLIM_INFINITY else 2**15
+    return min(_MOST, soft // 2) if soft != resource.RLIM_INFINITY else _MOST
 
 
 class Handles:
@@ -29,7 +37,7 @@ class Handles:
     Who reads one that is closed meanwhile reads on. One that is open is given without a lock.
     """
 
-    def __init__(self, most: int = 2**15) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         """most: how many may be open, beside the bound of the process."""
         self._most = most
         self._held: OrderedDict[Key, OpenedShard] = OrderedDict()

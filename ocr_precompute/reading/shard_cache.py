@@ -12,7 +12,6 @@ who has opened a shard reads on, and who has not fetches it again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from typing import BinaryIO
 from ocr_precompute.errors import StoreError, one_line
 from ocr_precompute.files import writing
 from ocr_precompute.format.shard import Bytes, MappedFile, check_whole
+from ocr_precompute.runtime.file_locks import check_locks, lock
 from ocr_precompute.runtime.stages import count, stage, waiting
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import shard_name
@@ -47,6 +47,10 @@ class ShardCache:
     folder: Path
     most: int
     patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raises StoreError if this system has not what it takes."""
+        check_locks(f"{self.folder}: a cache", "read without one")
 
     def open(self, storage: Storage, key: str, *, doubted: bool = False) -> Bytes:
         """A shard, mapped; fetched in one request unless it is here.
@@ -201,7 +205,7 @@ def _locked(file: BinaryIO, end: float) -> bool:
     with waiting("cache"):
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)
                 return True
             except BlockingIOError:
                 if time.monotonic() >= end:
@@ -221,7 +225,7 @@ def _is_under_way(path: Path) -> bool:
     """Whether somebody holds the lock on a file."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
     except BlockingIOError:
         return True
     except OSError:

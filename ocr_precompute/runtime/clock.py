@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows has no such module
+    resource = None  # type: ignore[assignment]
 
 
 def seconds_of(function: Callable[[], object]) -> float:
@@ -75,10 +79,18 @@ def resident_memory() -> int | None:
 def peak_memory() -> int:
     """Most bytes of memory that this process has taken so far, mapped files included.
 
-    What getrusage says is at least the peak of the process that started this one.
+    What getrusage says is at least the peak of the process that started this one. 0 where the
+    system does not say.
     """
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+    if resource is None:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def major_faults() -> int:
+    """Pages for which this process has waited for a disk; 0 where the system does not say."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_majflt

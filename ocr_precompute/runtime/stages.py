@@ -14,7 +14,6 @@ says when each stage began and how long it took in all.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from ocr_precompute.runtime.events import Events, Stretch
-from ocr_precompute.runtime.forks import undisturbed
+from ocr_precompute.runtime.forks import in_children, undisturbed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -269,7 +268,7 @@ def _begin_anew() -> None:
     _here.state.around = [(now, 0.0)] * around  # stages that the child may still leave
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+in_children(_begin_anew)
 
 
 class stage:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import stat
@@ -12,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
+from ocr_precompute.runtime.file_locks import check_locks, lock
 from ocr_precompute.storage.leases import build_lease, gc_lease
 from ocr_precompute.storage.seam import Storage
 from ocr_precompute.storage.store import check_target, create_store, leftovers
 
 log = logging.getLogger(__name__)
+
+_REMEDY = "reading works; write it on Linux or macOS"
 
 
 @contextlib.contextmanager
@@ -27,6 +29,8 @@ def writable(storage: Storage, dry_run: bool) -> Iterator[None]:
             check_target(storage)
             yield
             return
+        if storage.folder is not None:
+            check_locks(f"{storage}: writing", _REMEDY)
         create_store(storage)
         with build_lock(storage):
             yield
@@ -56,7 +60,7 @@ def build_lock(storage: Storage) -> Iterator[None]:
         return
     with _locked(folder) as descriptor:
         with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             _sweep(storage.workspace())
         _share(descriptor, folder)
         yield
@@ -71,10 +75,10 @@ def _sweep(workspace: Path) -> None:
 
 def _share(descriptor: int, store: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, shared=True)
     except BlockingIOError:
         log.info("%s: waiting until gc is done", store)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock(descriptor, shared=True, wait=True)
     log.debug("%s: locked for a build", store)
 
 
@@ -87,7 +91,7 @@ def gc_lock(storage: Storage) -> Iterator[None]:
         return
     with _locked(storage.folder) as descriptor:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
         except BlockingIOError:
             raise StoreError(
                 f"{storage}: a build is running; nothing was deleted. Run gc again when it is done"
@@ -97,6 +101,7 @@ def gc_lock(storage: Storage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(store: Path) -> Iterator[int]:
+    check_locks(f"{store}: writing", _REMEDY)
     path = store / "lock"
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)

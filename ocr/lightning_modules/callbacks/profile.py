@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -27,7 +26,7 @@ from ocr_precompute.profiling.verdict import (
     table,
     verdict_page,
 )
-from ocr_precompute.runtime.clock import starved
+from ocr_precompute.runtime.clock import major_faults, starved
 from ocr_precompute.runtime.stages import Totals
 
 FOLDER = "profile"
@@ -102,9 +101,8 @@ class Profile(lightning.Callback):
 
     def _mark(self) -> _Mark:
         spent, totals = self._times.so_far()
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
         clocks = perf_counter(), process_time()
-        return _Mark(spent, totals, *clocks, faults, self._done, self._starved)
+        return _Mark(spent, totals, *clocks, major_faults(), self._done, self._starved)
 
     def on_train_batch_start(
         self, trainer: Trainer, module: lightning.LightningModule, batch: Any, _: int
