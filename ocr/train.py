@@ -41,12 +41,8 @@ from ocr.lightning_modules.callbacks import (
     RunReport,
     ValidationRecord,
 )
-from ocr.lightning_modules.checkpoint_io import (
-    WholeCheckpointIO,
-    check_resumable,
-    read_checkpoint,
-)
-from ocr.lightning_modules.detector import saved_settings
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO, check_resumable
+from ocr.models.checkpoint import read_checkpoint, saved_settings
 from ocr_precompute.baselines.baseline import check_comparable, read_baseline
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.monitoring.monitor import INTERVAL

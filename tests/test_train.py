@@ -31,7 +31,7 @@ from ocr import train as command
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import Performance, progress_lines
 from ocr.lightning_modules.callbacks.performance import FILE_NAME
-from ocr.lightning_modules.checkpoint_io import read_checkpoint
+from ocr.models.checkpoint import read_checkpoint
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.keys import data_hash
 from ocr_precompute.pipeline.build import build
