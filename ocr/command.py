@@ -28,6 +28,10 @@ def _run() -> None:
         from ocr.baselines.command import main as baseline
 
         sys.exit(baseline(sys.argv[2:]))
+    if sys.argv[1:2] == ["export"]:
+        from ocr.export.command import main as export
+
+        sys.exit(export(sys.argv[2:]))
     from ocr.train import main as train
 
     train()

@@ -105,8 +105,9 @@ class TrainCLI(LightningCLI):
             parser_kwargs={
                 "prog": "ocr-train",
                 "description": "Train a DBNet text detector from a store. `ocr-train report "
-                "RUN_DIR` writes a page about a training, and `ocr-train baseline` says whether "
-                "one has become slower; both have a --help of their own.",
+                "RUN_DIR` writes a page about a training, `ocr-train baseline` says whether one "
+                "has become slower, and `ocr-train export` writes a checkpoint as ONNX; each has "
+                "a --help of its own.",
             },
             trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,

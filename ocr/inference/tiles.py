@@ -65,13 +65,22 @@ def tile_scale(original_size: tuple[int, int], size: tuple[int, int], tile: Tile
 def probabilities(image: np.ndarray, network: Network, size: tuple[int, int]) -> np.ndarray:
     """The network's probability map, float32 (h, w), of an image, uint8 (h, w, 3) RGB.
 
-    size: canonical (H, W), which the image fits into. It is padded with black at the right and at
-    the bottom, as a canonical image is, but no further than a batch of it alone would be.
+    size: as of `padded`.
     """
     height, width = image.shape[:2]
-    padded = np.zeros((1, _rounded(height, size[0]), _rounded(width, size[1]), 3), np.uint8)
-    padded[0, :height, :width] = image
-    return network(padded)[0, :height, :width]
+    return network(padded(image, size))[0, :height, :width]
+
+
+def padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A batch of an image alone, uint8 (1, H, W, 3) RGB, as a network takes it.
+
+    image: uint8 (h, w, 3) RGB. size: canonical (H, W), which it fits into. It is padded with black
+    at the right and at the bottom, as a canonical image is, but no further than `data.trim` would.
+    """
+    height, width = image.shape[:2]
+    batch = np.zeros((1, _rounded(height, size[0]), _rounded(width, size[1]), 3), np.uint8)
+    batch[0, :height, :width] = image
+    return batch
 
 
 def _rounded(side: int, most: int) -> int:
@@ -91,14 +100,23 @@ def stitched(page: np.ndarray, network: Network, size: tuple[int, int]) -> np.nd
     sides = _tile_side(size[0]), _tile_side(size[1])
     for rows in spans(height, sides[0]):
         for columns in spans(width, sides[1]):
-            tile = page[rows.start : rows.stop, columns.start : columns.stop]
-            kept = probabilities(tile, network, sides)[
-                rows.first - rows.start : rows.last - rows.start,
-                columns.first - columns.start : columns.last - columns.start,
-            ]
-            levels = np.rint(255 * np.clip(np.nan_to_num(kept), 0, 1))
-            whole[rows.first : rows.last, columns.first : columns.last] = levels
+            whole[rows.first : rows.last, columns.first : columns.last] = _levels(
+                page, network, rows, columns, sides
+            )
     return whole
+
+
+def _levels(
+    page: np.ndarray, network: Network, rows: Span, columns: Span, sides: tuple[int, int]
+) -> np.ndarray:
+    """What is kept of a tile's map, uint8."""
+    tile = page[rows.start : rows.stop, columns.start : columns.stop]
+    kept = probabilities(tile, network, sides)[
+        rows.first - rows.start : rows.last - rows.start,
+        columns.first - columns.start : columns.last - columns.start,
+    ]
+    levels: np.ndarray = np.rint(255 * np.clip(np.nan_to_num(kept), 0, 1)).astype(np.uint8)
+    return levels
 
 
 def spans(length: int, side: int) -> list[Span]:

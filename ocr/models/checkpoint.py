@@ -45,7 +45,7 @@ def read_model(path: Path, size: Size = None) -> tuple[DBNet, Description]:
     if not settings:
         raise CheckpointError(f"{path}: holds no text detector; name one that ocr-train wrote")
     if description is None:
-        told = {**_told(checkpoint), "network": settings, "postprocess": postprocess}
+        told = {**_told(checkpoint), "network": _placeless(settings), "postprocess": postprocess}
         description = described(told, path, size)
     network = DBNet(**settings)
     weights = checkpoint["state_dict"]
@@ -143,6 +143,15 @@ def _told(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         "step": checkpoint.get("global_step", 0),
         "metrics": scores,
     }
+
+
+def _placeless(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of DBNet without the folder that a backbone came from, where its configuration is
+    known.
+    """
+    config = network.get("backbone_config")
+    kind = _dict(config).get("model_type")
+    return {**network, "backbone": kind} if kind else dict(network)
 
 
 def _dict(value: object) -> Mapping[str, Any]:
