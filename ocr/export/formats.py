@@ -25,7 +25,7 @@ from ocr.packages import imported
 from ocr_precompute.errors import PrecomputeError, one_line
 
 OPSET = 18
-"""Of ONNX; what ONNX Runtime from 1.14 on reads."""
+"""Of ONNX; ONNX Runtime reads such files from 1.18 on."""
 
 EXTRA = "'ocr-precompute[export]'"
 _TRACED = (2, 3 * MULTIPLE, 2 * MULTIPLE, 3)  # shape of what is shown while a network is recorded
