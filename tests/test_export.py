@@ -324,6 +324,9 @@ def test_what_cannot_be_exported(
         ((tmp_path / "other.ckpt", "--out", tmp_path / "m"), "other.ckpt: holds no text detector"),
         ((best, "--out", tmp_path / "notes.st"), "notes.md: is not the card of notes.st; give an"),
         ((best, "--out", best), "best.ckpt: is the checkpoint itself; give another --out"),
+        ((best, "--out", tmp_path / "m.md"), "m.md: is no name of a model; give another --out"),
+        ((best, "--out", "."), ".: is no name of a model"),
+        ((best, "--out", "s3://bucket/m"), "--out: 's3://bucket/m' looks like a URL; give a"),
         ((best, "--out", tmp_path / "file" / "m"), "m: cannot be written: "),
         ((best, "--out", tmp_path / "m", "--images", tmp_path / "empty"), "there is no image in"),
     ):

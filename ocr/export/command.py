@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ocr.packages import imported
 from ocr_precompute.errors import PrecomputeError, printable
+from ocr_precompute.settings import check_local
 
 _DESCRIPTION = """\
 Write a checkpoint's network as one file that is used without this training environment, and a card
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     chosen = parser.parse_args(arguments)
     try:
+        for name in ("ckpt_path", "out", "images"):
+            check_local(getattr(chosen, name) or Path(), f"--{name}")
         exporting = imported("ocr.export.exporting", "'ocr-precompute[train,export]'")
         done = exporting.export(chosen.ckpt_path, chosen.format, chosen.out, chosen.images)
     except PrecomputeError as error:

@@ -38,12 +38,15 @@ def export(checkpoint: Path, form: str, out: Path, images: Path | None = None) -
 
     images: a folder of images on which to compare it, besides those that are made for that.
     Raises ModelError, with what was at `out` as it was, if the exported model's probabilities
-    differ by more than TOLERANCE, CheckpointError if the checkpoint cannot be read, PrecomputeError
-    if a package is missing, and StoreError if nothing can be written there.
+    differ by more than TOLERANCE, or `out` is no place for a model and its card; CheckpointError if
+    the checkpoint cannot be read, PrecomputeError if a package is missing, and StoreError if
+    nothing can be written there.
     """
-    card = out.with_suffix(".md")
-    if out.exists() and out.samefile(checkpoint):
+    if not out.name or out.suffix == ".md":
+        raise ModelError(f"{out}: is no name of a model; give another --out, such as model.onnx")
+    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
         raise ModelError(f"{out}: is the checkpoint itself; give another --out")
+    card = out.with_suffix(".md")
     check_card(card, out.name)
     network, description = read_model(checkpoint)
     data = written(form, network, description)
