@@ -95,7 +95,8 @@ def test_a_map_of_tiles_is_that_of_the_whole_page() -> None:
     [
         ((4000, 3000), (640, 640), None, None),
         ((4000, 3000), (640, 640), "auto", None),  # as the training saw its own
-        ((4000, 1000), (640, 640), "auto", None),
+        ((3000, 1000), (640, 640), "auto", None),
+        ((3100, 1000), (640, 640), "auto", 0.32),
         ((4400, 1000), (640, 640), "auto", 0.32),  # its width fills half of the size
         ((1000, 4400), (640, 640), "auto", 0.32),
         ((4400, 1000), (1280, 320), "auto", None),  # trained on long pages

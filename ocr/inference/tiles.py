@@ -24,8 +24,8 @@ Tile = int | Literal["auto"] | None
 
 _TRIM = 64  # to what sizes are rounded up, as `data.trim` does by itself
 _OVERLAP = 4  # of a tile's side, one part in so many
-_LONG = 4.0  # times as long as a page of the canonical size's shape: then auto makes tiles
-_WIDTH = 0.5  # share of the canonical size that the short side of such a page then fills
+_LONG = 3.0  # times as long as a page of the canonical size's shape: then auto makes tiles
+_WIDTH = 0.5  # share of the canonical size that its short side then fills: see docs/using.md
 
 
 class Span(NamedTuple):
