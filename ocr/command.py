@@ -9,6 +9,7 @@ from importlib import import_module
 _MODULES = {
     "baseline": "ocr.baselines.command",
     "evaluate": "ocr.metrics.command",
+    "export": "ocr.export.command",
     "init": "ocr.init",
     "report": "ocr.reports.command",
 }

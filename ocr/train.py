@@ -41,12 +41,8 @@ from ocr.lightning_modules.callbacks import (
     RunReport,
     ValidationRecord,
 )
-from ocr.lightning_modules.checkpoint_io import (
-    WholeCheckpointIO,
-    check_resumable,
-    read_checkpoint,
-)
-from ocr.lightning_modules.detector import saved_settings
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO, check_resumable
+from ocr.models.checkpoint import read_checkpoint, saved_settings
 from ocr_precompute.baselines.baseline import check_comparable, read_baseline
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.monitoring.monitor import INTERVAL
@@ -109,9 +105,10 @@ class TrainCLI(LightningCLI):
             parser_kwargs={
                 "prog": "ocr-train",
                 "description": "Train a DBNet text detector from a store. `ocr-train init` writes "
-                "configurations to start from, `evaluate` compares predictions with annotations, "
-                "`report RUN_DIR` writes a page about a training, and `baseline` says whether one "
-                "has become slower; each has a --help of its own.",
+                "configurations to start from, `export` writes a checkpoint as ONNX, `evaluate` "
+                "compares predictions with annotations, `report RUN_DIR` writes a page about a "
+                "training, and `baseline` says whether one has become slower; each has a --help of "
+                "its own.",
             },
             trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ocr.models import DBNet, PostProcess
+from ocr.inference.postprocess import PostProcess
+from ocr.models import DBNet
 from ocr.models.checkpointing import MODES, apply_checkpointing, fitting_modes, saved_bytes
 from ocr_precompute.targets.maps import make_targets
 

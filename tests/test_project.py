@@ -57,15 +57,25 @@ def test_import_rules(path: Path) -> None:
 def test_import_rules_of_the_trainer(path: Path) -> None:
     tops = {name.split(".")[0] for name in imports(path)}
     assert not tops & {"zarr", "numcodecs"}
-    if path.parent.name in {"models", "metrics", "monitoring", "profiling", "reports"}:
+    if path.parent.name in {"models", "metrics", "monitoring", "profiling", "reports", "export"}:
         assert not tops & {"lightning"}
     rooms = {name.split(".")[1] for name in imports(path) if name.startswith("ocr.")}
     if path.parent.name == "reports":  # reads a run folder on a machine that does not train
         assert not tops & {"torch", "torchmetrics", "shapely", "cv2"}
         assert rooms <= {"reports"}
+    if path.parent.name == "inference":  # goes on where nothing else is installed
+        assert tops <= {
+            *sys.stdlib_module_names,
+            "numpy",
+            "cv2",
+            "pyclipper",
+            "ocr",
+            "ocr_precompute",
+        }
+        assert rooms <= {"inference", "packages", "errors"}
     if path.parent.name == "interop":  # other stacks are imported when they are used
         assert not tops & {"lightning", "doctr", "mmengine", "mmocr", "paddle", "ppocr", "datasets"}
-        assert rooms <= {"interop", "datasets"}
+        assert rooms <= {"interop", "datasets", "packages"}
     else:
         assert "interop" not in rooms
     if path.parent.name in {"models", "metrics"}:

@@ -28,10 +28,13 @@ from shards import flip_chunk, shards
 from train_once import BACKBONE, Record, train
 
 from ocr import train as command
+from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import Performance, progress_lines
 from ocr.lightning_modules.callbacks.performance import FILE_NAME
-from ocr.lightning_modules.checkpoint_io import read_checkpoint
+from ocr.lightning_modules.callbacks.predictions import as_words
+from ocr.models.checkpoint import read_checkpoint
+from ocr.predict import load
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.keys import data_hash
 from ocr_precompute.pipeline.build import build
@@ -485,6 +488,31 @@ def test_predict_takes_a_checkpoint_and_images_alone(
     assert picture.shape == (64, 53, 3)  # as large as the training saw its own, without padding
     run(monkeypatch, *arguments, "--data.skip_bad", "true", "--data.size", 96)
     assert cv2.imread("predictions/overlays/page_000.jpg.png").shape == (96, 80, 3)
+
+
+def test_predict_and_python_find_the_same(
+    photos: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by tiles, which a long page has by itself."""
+    page = cv2.imread(str(photos / "page_000.jpg"))
+    assert cv2.imwrite(str(photos / "long.png"), np.tile(page, (8, 1, 1)))
+    monkeypatch.chdir(photos.parent)
+    run(
+        monkeypatch,
+        *("predict", "--ckpt_path", trained / "best.ckpt", "--data.images", "photos"),
+        *("--data.batch_size", 1, "--data.skip_bad", "true", "--predictions.overlays", "false"),
+        *("--model.postprocess.min_score", 0, "--model.postprocess.threshold", 0.02),
+    )
+    found = json.loads(Path("predictions/predictions.json").read_text())["images"]
+    loaded = load(trained / "best.ckpt")
+    detector = replace(loaded, postprocess=PostProcess(min_score=0, threshold=0.02))
+    here = {name: as_words(detector(photos / name)) for name in found}
+    assert {name: entry["words"] for name, entry in found.items()} == here
+    assert len(here) == 8
+    assert here["long.png"] != as_words(detector(photos / "long.png", tile=None))
+    told = loaded.description
+    assert (told.size, told.decode, list(told.metrics)) == ((64, 64), "exact", ["val/hmean"])
+    assert len(told.data_hash) == 64
 
 
 def test_what_was_predicted_when_it_is_stopped_can_be_built(

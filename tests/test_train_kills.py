@@ -19,7 +19,8 @@ import pytest
 from conftest import Dataset
 from train_once import BACKBONE
 
-from ocr.lightning_modules.checkpoint_io import check_resumable, read_checkpoint
+from ocr.lightning_modules.checkpoint_io import check_resumable
+from ocr.models.checkpoint import read_checkpoint
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
 

@@ -21,12 +21,12 @@ from test_report import part, points, said, shown
 from train_once import BACKBONE, Record, train
 
 from ocr import train as command
+from ocr.inference.postprocess import Detections, PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import RunReport, ValidationRecord
 from ocr.lightning_modules.callbacks import report as reporting
 from ocr.metrics.icdar import match_polygons
 from ocr.metrics.outcomes import Judged, Outcomes
-from ocr.models import Detections, PostProcess
 from ocr.reports.metrics import read_curves
 from ocr.reports.report import write_report
 from ocr.reports.validation import (

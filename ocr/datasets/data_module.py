@@ -20,6 +20,7 @@ from ocr.datasets.samples import ANNOTATIONS, TRAINING, SampleDataset, has_text
 from ocr.datasets.store import StoreDataset
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.datasets.trim import check_trim
+from ocr.inference.tiles import Tile, check_tile
 from ocr_precompute.errors import StoreError
 from ocr_precompute.parameters import Parameters, RecipeName
 from ocr_precompute.reading.store import CACHE_SIZE
@@ -61,6 +62,8 @@ class DetectionData(lightning.LightningDataModule):
         augmentation: How training samples are varied.
         images: Folder of images to predict on, instead of the split val; no store is needed.
         skip_bad: Leave out images of that folder that cannot be read, instead of ending there.
+        tile: Look at images of that folder by tiles of so many of their pixels a side; auto: those
+            that are much longer than the size's shape; null: none.
         storage: Options of the service behind a URL, such as endpoint and region, and timeout,
             in seconds. Credentials belong into the environment.
         cache: Folder of a disk of this machine, in which shards of the store are kept, whole,
@@ -87,6 +90,7 @@ class DetectionData(lightning.LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         images: str | None = None,
         skip_bad: bool = False,
+        tile: Tile = "auto",
         storage: dict[str, str | float] | None = None,
         cache: str | None = None,
         cache_size: int | str = CACHE_SIZE,
@@ -101,7 +105,8 @@ class DetectionData(lightning.LightningDataModule):
         self._window = window if window is not None else _WINDOW if cache else 0
         if self._window < 0:
             raise ValueError(f"window is {window}; it must be at least 1, or 0 for all shards")
-        self._skip_bad = skip_bad
+        check_tile(tile)
+        self._skip_bad, self._tile = skip_bad, tile
         self._splits = {"train": train, "val": val, "test": test or val}
         self._size = None if size is None else parse_size(size)
         self._recipe = recipe
@@ -247,7 +252,7 @@ class DetectionData(lightning.LightningDataModule):
         """
         if self._images is not None:
             self._datasets["predict"] = ImageFolder(
-                self._images, self._seen_as(), skip_bad=self._skip_bad
+                self._images, self._seen_as(), skip_bad=self._skip_bad, tile=self._tile
             )
         return self._in_order("predict")
 

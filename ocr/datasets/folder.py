@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ocr.datasets.samples import ImageDataset
+from ocr.inference.description import Description
+from ocr.inference.pages import Page, plan_of, read_page
+from ocr.inference.tiles import Tile
 from ocr_precompute.annotations.folders import ImageNames
-from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.images.files import image_problem
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.runtime.opencv import single_thread
 
@@ -28,18 +33,21 @@ class ImageFolder(ImageDataset):
         max_pixels: int = 2**27,
         *,
         skip_bad: bool = False,
+        tile: Tile = None,
     ) -> None:
         """List a folder.
 
         skip_bad: whether an image that cannot be read becomes a black one, with a field `problem`
-        that says why; it is None for every other image.
+        that says why; it is None for every other image. tile: if there is any, each has a field
+        `page`: None if it is looked at as a whole, otherwise a function that reads the page whose
+        tiles are.
         Raises InputError if the folder is missing or holds no image.
         """
         fields = ("image", "name", "matrix", "original_size")
         super().__init__(fields, parameters, Path(images).joinpath, max_pixels)
-        if skip_bad:
-            self.fields = (*self.fields, "problem")
-        self._skip_bad = skip_bad
+        self._skip_bad, self._tile = skip_bad, tile
+        self._more = ("problem",) * skip_bad + ("page",) * (tile is not None)
+        self.fields = (*self.fields, *self._more)
         self._names = sorted(ImageNames(Path(images)).names)
         if not self._names:
             reason = "there is no image in this folder; name another"
@@ -73,13 +81,24 @@ class ImageFolder(ImageDataset):
         return rest
 
     def _read(self, name: str) -> dict[str, Any]:
-        page = self._canonical_image(name)
+        image = self._canonical_image(name)
         return {
-            "image": page.image,
+            "image": image.image,
             "name": name,
-            "matrix": page.matrix,
-            "original_size": np.array(page.original_size, np.int64),
-        } | ({"problem": None} if self._skip_bad else {})
+            "matrix": image.matrix,
+            "original_size": np.array(image.original_size, np.int64),
+            "problem": None,
+            "page": self._page(name, image.original_size) if self._tile is not None else None,
+        }
+
+    def _page(self, name: str, original_size: tuple[int, int]) -> Callable[[], Page] | None:
+        path, size = self._image_path(name), self.parameters.size
+        try:
+            if not plan_of(original_size, size, self._tile).tiled:
+                return None
+        except ImageError as error:
+            raise InputError([image_problem(path, name, error)]) from error
+        return partial(read_page, path, Description(size, self.parameters.decode), self._tile)
 
     def _black(self, name: str, problem: str) -> dict[str, Any]:
         size = self.parameters.size
@@ -89,4 +108,5 @@ class ImageFolder(ImageDataset):
             "matrix": np.eye(3),
             "original_size": np.array(size, np.int64),
             "problem": problem,
+            "page": None,
         }

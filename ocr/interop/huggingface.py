@@ -9,7 +9,7 @@ from typing import Any
 
 from ocr.datasets import StoreDataset
 from ocr.datasets.samples import TRAINING
-from ocr.interop.packages import imported
+from ocr.packages import imported
 
 _AT_ONCE = 16  # samples that are decompressed in one call
 

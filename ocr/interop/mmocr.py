@@ -12,7 +12,7 @@ import torch
 
 from ocr.datasets import StoreDataset
 from ocr.datasets.samples import ANNOTATIONS
-from ocr.interop.packages import imported
+from ocr.packages import imported
 
 TARGETS = ("prob", "prob_mask", "thresh", "thresh_mask")
 """The stored maps, in the order in which MMOCR's DBModuleLoss has its targets."""

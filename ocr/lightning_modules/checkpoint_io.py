@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and looked at before they are used."""
+"""Checkpoint files: written whole or not at all, and looked at before a training goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from ocr.errors import CheckpointError
+from ocr.models.checkpoint import check_numbers
 from ocr_precompute.files import flush
 from ocr_precompute.runtime.stages import stage
 
@@ -60,48 +61,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
         flush(final.parent)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint file holds. No code in it is run.
-
-    Raises CheckpointError if the file is missing, damaged, or holds more than plain data.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}; name another checkpoint"
-        raise CheckpointError(f"{path}: {reason}") from error
-    except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = "is no checkpoint of weights and plain data, or is damaged; name another"
-        raise CheckpointError(f"{path}: {reason}") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise CheckpointError(f"{path}: holds no model; name a checkpoint that ocr-train wrote")
-    return checkpoint
-
-
-def check_weights(weights: Any, model: Mapping[str, torch.Tensor], where: str) -> None:
-    """Look whether weights are those of a model, by its state dict.
-
-    Raises CheckpointError, naming the first that is missing, unknown, of another shape, or not of
-    numbers.
-    """
-    weights = weights if isinstance(weights, dict) else {}
-    name = next((name for name in model if name not in weights), None)
-    if name is not None:
-        raise CheckpointError(f"{where} lacks the model's {name}; name another checkpoint")
-    for name, value in weights.items():
-        if name not in model:
-            raise CheckpointError(
-                f"{where} holds {name!r}, which the model lacks; name another checkpoint"
-            )
-        shape = tuple(model[name].shape)
-        has = tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        if has != shape:
-            raise CheckpointError(
-                f"{where}: {name} is of shape {has}, not {shape}; name another checkpoint"
-            )
-        _check_numbers(value, f"{where}: {name}")
-
-
 def check_resumable(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Look whether a training can go on from a checkpoint. Raises CheckpointError."""
     for name, kind in _OF_A_TRAINING.items():
@@ -112,15 +71,7 @@ def check_resumable(checkpoint: Mapping[str, Any], path: Path) -> None:
             )
     for state in checkpoint["optimizer_states"]:
         for tensor in _tensors(state):
-            _check_numbers(tensor, f"{path}: its optimiser state")
-
-
-def _check_numbers(values: torch.Tensor, where: str) -> None:
-    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-        raise CheckpointError(
-            f"{where} holds values that are no finite numbers: its training had failed; name an "
-            "earlier checkpoint"
-        )
+            check_numbers(tensor, f"{path}: its optimiser state")
 
 
 def _tensors(tree: Any) -> Iterator[torch.Tensor]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,22 +20,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from ocr.errors import CheckpointError
-from ocr.lightning_modules.checkpoint_io import check_weights, read_checkpoint
+from ocr.inference.pages import Page, found_in, map_of
+from ocr.inference.postprocess import Detections, PostProcess
 from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
 from ocr.metrics.hmean import DetectionHmean
 from ocr.metrics.icdar import match_polygons
 from ocr.metrics.outcomes import Judged, Outcomes
-from ocr.models import DBLoss, DBNet, Detections, PostProcess
+from ocr.models import DBLoss, DBNet
+from ocr.models.checkpoint import NETWORK, POSTPROCESS, check_weights, read_checkpoint
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
-from ocr.models.outline import outline
 from ocr_precompute.images.decoding import scaled_size
 from ocr_precompute.runtime.stages import stage, waiting
 
 Batch = dict[str, Any]
-_KEY = "text_detector"  # what a checkpoint holds of this module besides weights: the network,
-_POSTPROCESS = "postprocess"  # and the settings of post-processing
-_NETWORK = ("backbone", "backbone_config", "channels", "norm")  # what the former says, at most
 _PENDING = 64  # images that may wait for post-processing; each holds a map of its size
 
 
@@ -212,11 +210,19 @@ class TextDetector(lightning.LightningModule):
         could not be read.
         """
         return [
-            None
-            if row.get("problem")
-            else self._threads.submit(_predict, self.postprocess, prob, row)
+            None if row.get("problem") else self._found(prob, row)
             for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True)
         ]
+
+    def _found(self, prob: np.ndarray, row: Batch) -> Future[Detections]:
+        if row.get("page") is None:
+            return self._threads.submit(_predict, self.postprocess, prob, row)
+        page = row["page"]()
+        prob = map_of(page, self._tile_probabilities)
+        return self._threads.submit(_predict_page, self.postprocess, prob, page)
+
+    def _tile_probabilities(self, images: np.ndarray) -> np.ndarray:
+        return self._probabilities({"image": torch.from_numpy(images).to(self.device)})
 
     def teardown(self, stage: str) -> None:
         """Let the threads go."""
@@ -256,8 +262,8 @@ class TextDetector(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what network the weights belong to, and how its output is read."""
-        checkpoint[_KEY] = {**self._architecture, "backbone_config": self.model.backbone_config}
-        checkpoint[_POSTPROCESS] = asdict(self.postprocess)
+        checkpoint[NETWORK] = {**self._architecture, "backbone_config": self.model.backbone_config}
+        checkpoint[POSTPROCESS] = asdict(self.postprocess)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises CheckpointError for the checkpoint of another network or optimiser."""
@@ -274,7 +280,7 @@ class TextDetector(lightning.LightningModule):
                 )
 
     def _check(self, checkpoint: Mapping[str, Any], where: str) -> None:
-        has = checkpoint.get(_KEY)
+        has = checkpoint.get(NETWORK)
         if not isinstance(has, dict):
             raise CheckpointError(f"{where} holds no text detector; name one that ocr-train wrote")
         for name, value in self._architecture.items():
@@ -293,7 +299,7 @@ class TextDetector(lightning.LightningModule):
 
 def _rows(batch: Batch) -> list[Batch]:
     """The annotations of each image of a batch."""
-    wanted = ("name", "polygons", "ignore", "matrix", "original_size", "problem")
+    wanted = ("name", "polygons", "ignore", "matrix", "original_size", "problem", "page")
     given = [field for field in wanted if field in batch]
     columns = [
         batch[field].cpu().numpy() if isinstance(batch[field], Tensor) else batch[field]
@@ -326,29 +332,11 @@ def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detectio
         return postprocess(prob, _content(row)).mapped(row["matrix"])
 
 
+def _predict_page(postprocess: PostProcess, prob: np.ndarray, page: Page) -> Detections:
+    with stage("postprocess"):
+        return found_in(page, prob, postprocess)
+
+
 def _content(row: Batch) -> tuple[int, int]:
     """Height and width of the canonical image without its padding."""
     return scaled_size(row["original_size"].tolist(), 1 / row["matrix"][0, 0])
-
-
-def saved_settings(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Settings of a TextDetector with which a checkpoint of it can be used, as far as it says.
-
-    Raises CheckpointError if its weights are not of the network that it says they are of.
-    """
-    network, postprocess = checkpoint.get(_KEY), checkpoint.get(_POSTPROCESS)
-    network = network if isinstance(network, dict) else {}
-    settings = {name: network[name] for name in _NETWORK if name in network}
-    if settings:
-        weights = checkpoint["state_dict"]
-        try:
-            model = outline(settings, most=4 * len(weights))  # group norm takes some twice
-        except (TypeError, ValueError, RuntimeError) as error:
-            reason = f"says that its network is {str(settings)[:200]}, which cannot be made"
-            raise CheckpointError(f"{where}: {reason} ({error})") from error
-        shapes = {f"model.{name}": value for name, value in model.state_dict().items()}
-        check_weights(weights, shapes, where)
-    if isinstance(postprocess, dict):
-        known = {field.name for field in fields(PostProcess)}
-        settings["postprocess"] = {k: v for k, v in postprocess.items() if k in known}
-    return settings

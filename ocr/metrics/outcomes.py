@@ -9,8 +9,8 @@ from hashlib import sha256
 
 import numpy as np
 
+from ocr.inference.postprocess import Detections
 from ocr.metrics.icdar import Matching
-from ocr.models import Detections
 from ocr.reports.validation import (
     BINS,
     MOST_IMAGES,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -103,11 +104,30 @@ class DBNet(nn.Module):
     def forward(self, images: Tensor) -> DBOutput:
         """Logits for images, uint8 (B, H, W, 3) RGB."""
         height, width = images.shape[1:3]
-        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        pixels = functional.pad(pixels, (0, -width % _STRIDE, 0, -height % _STRIDE))
+        pixels = functional.pad(
+            self._normalised(images), (0, -width % _STRIDE, 0, -height % _STRIDE)
+        )
         merged = self.neck(self.backbone(pixels).feature_maps)
         prob, thresh = self.prob_head(merged), self.thresh_head(merged)
         return DBOutput(prob[:, 0, :height, :width], thresh[:, 0, :height, :width])
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """The probability map alone, float32 (B, H, W) in 0 to 1, without what only a loss needs.
+
+        images: uint8 (B, H, W, 3) RGB; H and W must be multiples of 32.
+        """
+        merged = self.neck(self.backbone(self._normalised(images)).feature_maps)
+        return torch.sigmoid(self.prob_head(merged)[:, 0])
+
+    def probabilities_of(self, images: np.ndarray) -> np.ndarray:
+        """The same of arrays: see ocr.inference.tiles.Network."""
+        with torch.inference_mode():
+            made: np.ndarray = self.probabilities(torch.from_numpy(images)).numpy()
+        return made
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Pixels, float32 (B, 3, H, W), as the backbone takes them."""
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def train(self, mode: bool = True) -> DBNet:
         """As of any module; frozen batch statistics stay frozen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,9 +19,11 @@ from ocr_precompute.images.headers import (
     tiff_holds_jpeg,
     webp_header,
 )
-from ocr_precompute.parameters import Decode
 from ocr_precompute.runtime.opencv import without_log
 from ocr_precompute.samples import Damage
+
+if TYPE_CHECKING:
+    from ocr_precompute.parameters import Decode
 
 _READERS: dict[bytes, Callable[[bytes], Header]] = {
     jpeg.MAGIC: jpeg.read_header,
@@ -28,6 +31,12 @@ _READERS: dict[bytes, Callable[[bytes], Header]] = {
     b"BM": bmp_header,
     b"RIFF": webp_header,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff_header),
+}
+_COLOUR = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _SPARE = 100_000_000  # bytes of memory that an image may take whatever the pixel limit
 
@@ -100,7 +109,10 @@ def decode(data: bytes, size: tuple[int, int], mode: Decode, max_pixels: int) ->
         if mode == "reduced":
             shrink = 1 / fit_scale(header.size, size)
             factor = next((k for k in (8, 4, 2) if k <= shrink), 1)
-        pixels, damage = jpeg.decode(data, header, factor)
+        if jpeg.HAS_DECODER:
+            pixels, damage = jpeg.decode(data, header, factor)
+        else:
+            pixels = _opencv(data, factor)
     elif header.kind == "TIFF" and tiff_holds_jpeg(data):
         pixels, damage = _apart(data)
     else:
@@ -121,9 +133,12 @@ def _apart(data: bytes) -> tuple[np.ndarray, Damage | None]:
     return pixels, Damage(words[0]) if words else None
 
 
-def _opencv(data: bytes | bytearray) -> np.ndarray:
-    """Pixels as OpenCV decodes them, as stored. Raises ImageError."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+def _opencv(data: bytes | bytearray, factor: int = 1) -> np.ndarray:
+    """Pixels as OpenCV decodes them, as stored. Raises ImageError.
+
+    factor: 1, or of a JPEG 2, 4 or 8, by which the decoder shrinks.
+    """
+    flags = _COLOUR[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         with without_log():
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -169,18 +184,26 @@ def letterbox(
 
     pixels: uint8 (h, w, 3) BGR, possibly reduced by the decoder. original_size: (height, width)
     before any reduction. size: canonical (H, W).
-    Returns uint8 (H, W, 3) RGB, and the factor from original to canonical pixels. Shrinking
-    averages areas, so that thin strokes survive; enlarging is bilinear. So is what is left to do
-    after the decoder has shrunk: by less than two it passes no pixel over, in a fifth of the time.
+    Returns uint8 (H, W, 3) RGB, and the factor from original to canonical pixels.
     """
-    scale = fit_scale(original_size, size)
     height, width = fitted_size(original_size, size)
+    content = scaled(pixels, original_size, (height, width))
+    image = np.zeros((*size, 3), np.uint8)
+    image[:height, :width] = cv2.cvtColor(content, cv2.COLOR_BGR2RGB)
+    return image, fit_scale(original_size, size)
+
+
+def scaled(pixels: np.ndarray, original_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Pixels, uint8 (h, w, 3), brought to a size (height, width).
+
+    original_size: (height, width) before any reduction by the decoder. Shrinking averages areas, so
+    that thin strokes survive; enlarging is bilinear. So is what is left to do after the decoder has
+    shrunk: by less than two it passes no pixel over, in a fifth of the time.
+    """
+    height, width = size
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]
     little = pixels.shape[:2] != tuple(original_size) and 2 * height >= pixels.shape[0]
     bilinear = little or not shrinks
-    content = cv2.resize(
+    return cv2.resize(
         pixels, (width, height), interpolation=cv2.INTER_LINEAR if bilinear else cv2.INTER_AREA
     )
-    image = np.zeros((*size, 3), np.uint8)
-    image[:height, :width] = cv2.cvtColor(content, cv2.COLOR_BGR2RGB)
-    return image, scale

@@ -2,7 +2,8 @@
 
 libjpeg decodes what is left of a damaged file and only warns. libjpeg-turbo's own interface, which
 simplejpeg calls, hands the warning over instead of writing it to the error stream, and the pixels
-are those of OpenCV, which uses the same library.
+are those of OpenCV, which uses the same library, and reads such files where simplejpeg is missing.
+No store can be made there, for simplejpeg's version is part of every key.
 Source: ITU-T T.81, annex B.
 """
 
@@ -13,12 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg
 
 from ocr_precompute.errors import ImageError
 from ocr_precompute.images.apart import decode_apart
 from ocr_precompute.images.headers import Header, damaged_header, exif_orientation
 from ocr_precompute.samples import Damage
+
+try:
+    import simplejpeg
+except ImportError:  # where a model is used with few packages, and no store is made or read live
+    HAS_DECODER = False
+else:
+    HAS_DECODER = True
 
 MAGIC = b"\xff\xd8\xff"
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"

@@ -50,12 +50,13 @@ from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
+from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector, detector
 from ocr.lightning_modules.callbacks import BestAndLast, Performance
 from ocr.lightning_modules.callbacks.performance import FILE_NAME
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 from ocr.metrics.hmean import DetectionHmean
-from ocr.models import DBNet, PostProcess
+from ocr.models import DBNet
 from ocr_precompute.augmentation import drawing
 from ocr_precompute.format.shard import ShardWriter, StoredShard
 from ocr_precompute.pipeline import build as story

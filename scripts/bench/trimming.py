@@ -22,10 +22,10 @@ from common import add_out, environment, markdown_table, medians, write_report
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.samples import TRAINING
+from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.checkpoint_io import read_checkpoint
-from ocr.lightning_modules.detector import saved_settings
-from ocr.models import DBLoss, PostProcess
+from ocr.models import DBLoss
+from ocr.models.checkpoint import read_checkpoint, saved_settings
 from ocr_precompute.runtime.clock import in_turn
 
 SIZES = (8, 16)  # of batches

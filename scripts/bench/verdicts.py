@@ -44,10 +44,11 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
+from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import BestAndLast, Performance, Profile
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
-from ocr.models import DBNet, PostProcess
+from ocr.models import DBNet
 from ocr.profiling import sync_times
 from ocr_precompute.augmentation import drawing
 from ocr_precompute.pipeline import engines, scan

@@ -21,7 +21,7 @@ from conftest import Dataset
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
-from ocr.models.postprocess import PostProcess
+from ocr.inference.postprocess import PostProcess
 from ocr_precompute import open_store
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.stages import everything

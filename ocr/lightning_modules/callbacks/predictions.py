@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ocr.models import Detections
+from ocr.inference.postprocess import Detections
 from ocr_precompute.files import json_bytes, replace_file, safe_name
 from ocr_precompute.images.decoding import scaled_size
 from ocr_precompute.images.pictures import outlined, png_bytes

@@ -1,4 +1,4 @@
-"""Packages of other stacks, which are imported when an adapter first needs them."""
+"""Packages that not everybody has, imported when they are first needed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ocr_precompute.errors import PrecomputeError, one_line
 
 
 def imported(module: str, package: str) -> Any:
-    """A module of another stack.
+    """A module of another stack, or of an extra.
 
-    package: what it is called where packages are installed from.
+    package: what to install, as pip takes it.
     Raises PrecomputeError, one line that says what to install, if it cannot be imported.
     """
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,11 +12,15 @@ import pyclipper
 
 _UNCLIP = {"box": 1.5, "polygon": 2.0}
 _GROWTH = 2.0  # pixels by which dilation must at least have grown what is just large enough
+MOST_CANDIDATES = 10**6
+_MOST = {"unclip_ratio": 100, "min_size": 10**6, "max_candidates": MOST_CANDIDATES}
+"""Of settings, far above any that is of use."""
 
 
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """Text found in one image: polygons, float32 (V, 2) xy in pixels each, and scores (N,)."""
+class Detections(NamedTuple):
+    """Text found in one image: polygons, float32 (V, 2) xy in pixels each, and scores,
+    float32 (N,).
+    """
 
     polygons: list[np.ndarray]
     scores: np.ndarray
@@ -61,35 +65,44 @@ class PostProcess:
         for name in ("threshold", "min_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
-        for name in ("unclip_ratio", "min_size", "max_candidates"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+            if value is not None and not 0 < value <= most:
+                bounds = "above 0" if not value > 0 else f"at most {most}"
+                raise ValueError(f"{name} is {value}; it must be {bounds}")
 
     def __call__(self, prob: np.ndarray, content: tuple[int, int] | None = None) -> Detections:
-        """Text in a probability map, float32 (H, W) in 0 to 1.
+        """Text in a probability map, float32 (H, W) in 0 to 1, or uint8 (H, W) in 0 to 255.
 
         content: height and width of the part, at the top left, that holds the image; what lies
         beyond is padding, where nothing is looked for.
         Never raises for what a map holds: what cannot be made a polygon is dropped.
         """
         height, width = content or prob.shape
-        prob = np.nan_to_num(prob[:height, :width])
-        bitmap = (prob > self.threshold).astype(np.uint8)
+        prob = prob[:height, :width]
+        one = 255 if prob.dtype == np.uint8 else 1
+        if one == 1:
+            prob = np.nan_to_num(prob)
+        bitmap = (prob > self.threshold * one).view(np.uint8)
         contours, levels = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         # Outer borders only: the hole of a letter is no text, an island in a hole is.
         outer = [c for c, level in zip(contours, _hierarchy(levels), strict=True) if level[3] < 0]
         polygons, scores = [], []
         for contour in outer[: self.max_candidates]:
-            found = self._region(contour[:, 0].astype(np.float32), prob)
+            found = self._region(contour[:, 0].astype(np.float32), prob, one)
             if found is not None:
                 polygon, score = found
                 polygons.append(np.clip(polygon, 0, [width, height]).astype(np.float32))
                 scores.append(score)
         return Detections(polygons, np.array(scores, np.float32))
 
-    def _region(self, contour: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, float] | None:
-        """The dilated polygon of one region, and its score; None if there is none."""
+    def _region(
+        self, contour: np.ndarray, prob: np.ndarray, one: int
+    ) -> tuple[np.ndarray, float] | None:
+        """The dilated polygon of one region, and its score; None if there is none.
+
+        one: what stands in the map for certain text.
+        """
         rectangle = cv2.minAreaRect(contour)
         if self.mode == "box" and min(rectangle[1]) < self.min_size:
             return None
@@ -97,7 +110,8 @@ class PostProcess:
         area, perimeter = cv2.contourArea(outline), cv2.arcLength(outline, True)
         if len(outline) < 4 or area <= 0:
             return None
-        score = _mean_inside(prob, contour if self.score == "region" else cv2.boxPoints(rectangle))
+        scored = contour if self.score == "region" else cv2.boxPoints(rectangle)
+        score = _mean_inside(prob, scored) / one
         if score < self.min_score:
             return None
         parts = _dilate(outline, area * (self.unclip_ratio or _UNCLIP[self.mode]) / perimeter)

@@ -1,0 +1,77 @@
+"""A checkpoint as one file of another format, compared with the checkpoint before it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ocr.errors import ModelError
+from ocr.export.card import card_of, check_card
+from ocr.export.formats import FORMATS, written
+from ocr.export.pictures import made_pictures, pictures_of
+from ocr.inference.tiles import Network
+from ocr.models.checkpoint import read_model
+from ocr_precompute.files import replace_file, writing
+
+TOLERANCE = 1e-4
+"""By how much a probability may differ from the checkpoint's."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the model's file and the card beside it, and how it compares.
+
+    difference: the largest of any probability from the checkpoint's, on so many pictures.
+    """
+
+    path: Path
+    card: Path
+    difference: float
+    pictures: int
+
+
+def export(checkpoint: Path, form: str, out: Path, images: Path | None = None) -> Exported:
+    """Write a checkpoint's network as `onnx`, `torchscript` or `safetensors`, and its card.
+
+    images: a folder of images on which to compare it, besides those that are made for that.
+    Raises ModelError, with what was at `out` as it was, if the exported model's probabilities
+    differ by more than TOLERANCE, or `out` is no place for a model and its card; CheckpointError if
+    the checkpoint cannot be read, PrecomputeError if a package is missing, and StoreError if
+    nothing can be written there.
+    """
+    if not out.name or out.suffix == ".md":
+        raise ModelError(f"{out}: is no name of a model; give another --out, such as model.onnx")
+    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
+        raise ModelError(f"{out}: is the checkpoint itself; give another --out")
+    card = out.with_suffix(".md")
+    check_card(card, out.name)
+    network, description = read_model(checkpoint)
+    data = written(form, network, description)
+    batches = list(made_pictures(description.size))
+    batches += pictures_of(images, description) if images is not None else []
+    run = FORMATS[form].run(data, description)
+    difference = max(_differences(batches, network.probabilities_of, run))
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"{out}: probabilities differ by up to {difference:.2g} from the checkpoint's, more "
+            f"than {TOLERANCE:g}; not written, choose another --format"
+        )
+    exported = Exported(out, card, difference, sum(map(len, batches)))
+    text = card_of(exported, form, data, network, description, checkpoint.name)
+    with writing(out, "give another --out"):
+        replace_file(out, data)
+        replace_file(card, text.encode())
+    return exported
+
+
+def _differences(batches: Iterable[np.ndarray], before: Network, after: Network) -> Iterator[float]:
+    """The largest difference in each batch; infinite where a map is not finite or another size."""
+    for images in batches:
+        expected, found = before(images), after(images)
+        if found.shape != expected.shape or not np.isfinite(found).all():
+            yield float("inf")
+        else:
+            yield float(np.abs(found - expected).max())
