@@ -31,18 +31,18 @@ def main() -> None:
 
 def _run() -> None:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    if word in _MODULES:
-        sys.exit(import_module(_MODULES[word]).main(sys.argv[2:]))
     try:
-        from ocr.train import main as train
+        module = import_module(_MODULES.get(word, "ocr.train"))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("ocr", "ocr_precompute"):
             raise
-        needs = f"{package} is not installed, which training needs"
+        needs = f"{package} is not installed, which ocr-train needs"
         print(f"error: {needs}; pip install 'ocr-precompute[train]'", file=sys.stderr)
         sys.exit(2)
-    train()
+    if word in _MODULES:
+        sys.exit(module.main(sys.argv[2:]))
+    module.main()
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_training_without_its_packages_is_one_error() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 2
     assert re.fullmatch(
-        r"error: lightning is not installed, which training needs; "
+        r"error: lightning is not installed, which ocr-train needs; "
         r"pip install 'ocr-precompute\[train\]'\n",
         ended.stderr,
     )
