@@ -28,6 +28,7 @@ from shards import flip_chunk, shards
 from train_once import BACKBONE, Record, train
 
 from ocr import train as command
+from ocr.command import main
 from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import Performance, progress_lines
@@ -440,8 +441,9 @@ def test_what_predict_writes_can_be_built_and_evaluated(
     files = ["--images", dataset.images, "--annotations", dataset.annotations]
     files += ["--predictions", out / "predictions.json"]
     capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["ocr-train", "evaluate", *map(str, files), "--json"])
     with pytest.raises(SystemExit, match=r"^0$"):
-        run(monkeypatch, "evaluate", *files, "--json")
+        main()
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["unpredicted"]) == (len(document["images"]), [])
     assert 0 < found["metrics"]["icdar"]["detected"] <= len(words)
