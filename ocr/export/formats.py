@@ -87,13 +87,14 @@ def _onnx(network: DBNet, description: Description) -> bytes:
 
 
 def _torchscript(network: DBNet, description: Description) -> bytes:
-    traced = torch.jit.trace(
+    jit: Any = torch.jit
+    traced = jit.trace(
         Probabilities(network).eval(),
         torch.zeros(_TRACED, dtype=torch.uint8),
         check_trace=False,  # done on other pictures, of other sizes
     )
     memory = io.BytesIO()
-    torch.jit.save(traced, memory, _extra_files=description.as_metadata())
+    jit.save(traced, memory, _extra_files=description.as_metadata())
     return memory.getvalue()
 
 
@@ -107,8 +108,9 @@ def _run_onnx(data: bytes, description: Description) -> Network:
 
 
 def _run_torchscript(data: bytes, description: Description) -> Network:
+    jit: Any = torch.jit
     with _silent():
-        module = torch.jit.load(io.BytesIO(data))
+        module = jit.load(io.BytesIO(data))
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
