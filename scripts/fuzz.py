@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pyarrow import Table, parquet
 
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.annotations.formats import FORMATS
@@ -126,7 +127,20 @@ def annotation_seeds() -> list[tuple[str, bytes]]:
         ("gt_a.txt", lines["quad"].encode("utf-16")),
         ("a.jpg.txt", b"\xef\xbb\xbf" + lines["ltrb"].encode()),
         *(("a.xml", form.example.encode()) for form in FORMATS if form.name in XML),
+        *(("a.parquet", parquet_seed(quad, packing)) for packing in ("none", "zstd")),
     ]
+
+
+def parquet_seed(quad: list[list[float]], packing: str) -> bytes:
+    """Rows of Parquet in two row groups; quad: a word's points."""
+    words = [{"points": quad, "transcription": "a", "ignore": True}, {"points": quad, "tags": []}]
+    rows = [
+        {"name": f"{name}.jpg", "img_w": 83, "img_h": 61, "digest": "ab" * 32, "words": words}
+        for name in "abc"
+    ]
+    file = io.BytesIO()
+    parquet.write_table(Table.from_pylist(rows), file, row_group_size=2, compression=packing)
+    return file.getvalue()
 
 
 def json_seeds(quad: list[list[float]]) -> list[dict[str, Any]]:
@@ -245,7 +259,11 @@ def try_annotations(name: str, data: bytes, folder: Path, source: random.Random)
     """Read an annotation file, and draw what is in it; what came of it."""
     path = folder / "gt" / name
     path.write_bytes(data)
-    kinds = {".json": JSON_FORMS, ".xml": (*XML, "page:word", "alto:word", "hocr:word")}
+    kinds = {
+        ".json": JSON_FORMS,
+        ".xml": (*XML, "page:word", "alto:word", "hocr:word"),
+        ".parquet": ("words_parquet",),
+    }
     forms = kinds.get(path.suffix, ("icdar", *DIALECTS, *YOLO))
     asked = source.choice(("auto", source.choice(forms)))
     rules = Rules(

@@ -2,6 +2,7 @@
 
 python scripts/lowest.py requirements EXTRA ...   pins of the lowest versions, one a line
 python scripts/lowest.py digests SAMPLE           SHA-256 of labels and samples, one a line
+python scripts/lowest.py parquet SAMPLE           writes the annotations of val as Parquet
 python scripts/lowest.py by-url STORE             reads a store behind a URL as well as locally
 """
 
@@ -72,6 +73,20 @@ def _polygons(random: Any) -> list[Any]:
     return made
 
 
+def parquet(sample: Path) -> Iterator[str]:
+    """Write the annotations of a dataset beside it as Parquet, three rows a row group."""
+    from pyarrow import Table
+    from pyarrow.parquet import write_table
+
+    images = json.loads((sample / "jsons" / "val.json").read_text())["images"]
+    rows = [
+        {**image, "name": name, "words": list(image["words"].values())}
+        for name, image in sorted(images.items())
+    ]
+    write_table(Table.from_pylist(rows), sample / "val.parquet", row_group_size=3)
+    yield json.dumps({"rows": len(rows)})
+
+
 def by_url(store: Path) -> Iterator[str]:
     """Read a store behind a URL, and compare it with the same one as local files."""
     import numpy as np
@@ -96,7 +111,7 @@ def main() -> None:
     if name == "requirements":
         lines = requirements(arguments)
     else:
-        lines = {"digests": digests, "by-url": by_url}[name](Path(arguments[0]))
+        lines = {"digests": digests, "parquet": parquet, "by-url": by_url}[name](Path(arguments[0]))
     for line in lines:
         print(line)
 

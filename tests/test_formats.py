@@ -61,6 +61,11 @@ EXAMPLES = {
     "ufo/train.json": ("words", "ufo/train.json", "ufo"),
     "via/via_region_data.json": ("via", "via/via_region_data.json", "via"),
     "words_lines/train.jsonl": ("words_lines", "words_lines/train.jsonl", "words_lines"),
+    "words_parquet/train.parquet": (
+        "words_parquet",
+        "words_parquet/train.parquet",
+        "words_parquet",
+    ),
     "xfund/zh.train.json": ("xfund", "xfund/zh.train.json", "xfund"),
     "yolo_box/labels/a.txt": ("yolo", "yolo_box/labels", "yolo_box/images"),
     "yolo_seg/labels/a.txt": ("yolo", "yolo_seg/labels", "yolo_seg/images"),
@@ -99,6 +104,8 @@ def test_each_example_that_is_shown_is_of_its_format(
     if form.name in ("icdar", "yolo"):
         path.mkdir()
         (path / "gt_a.txt").write_text(text)
+    elif form.name == "words_parquet":  # its columns are shown
+        path.write_bytes((MADE / "words_parquet" / "train.parquet").read_bytes())
     elif form.name == "paddle":
         path.write_text(text.replace("\n", "").partition("   (")[0])
     else:

@@ -311,12 +311,13 @@ def test_lower_bounds_can_be_pinned() -> None:
     """As scripts/lowest does, with the extras that it tests."""
     command = [sys.executable, ROOT / "scripts" / "lowest.py", "requirements"]
     shown = subprocess.run(
-        [*command, "monitor", "plot", "remote", "sample"],
+        [*command, "monitor", "parquet", "plot", "remote", "sample"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert {line.split("==")[0] for line in shown} >= {"numpy", "joblib", "typer", "obstore"}
+    names = {line.split("==")[0] for line in shown}
+    assert names >= {"numpy", "joblib", "typer", "obstore", "pyarrow"}
 
 
 def anchors(document: Path) -> set[str]:

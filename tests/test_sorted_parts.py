@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from ocr_precompute import Settings, Source, build, open_store, verify
 from ocr_precompute import annotations as reading
 from ocr_precompute.annotations import PartReader, read_annotations
-from ocr_precompute.annotations.formats.words_lines import understood
-from ocr_precompute.annotations.sorted_parts import entries, find_parts, narrowed
+from ocr_precompute.annotations.formats.words_lines import PARTS
+from ocr_precompute.annotations.json_lines import narrowed
+from ocr_precompute.annotations.sorted_parts import entries, find_parts
 from ocr_precompute.errors import InputError
 from ocr_precompute.format.boundaries import bounds_of_ranges, shard_bounds
 from ocr_precompute.format.manifest import Manifest
@@ -180,8 +181,8 @@ def test_what_sorted_parts_cannot_do(tmp_path: Path) -> None:
 def test_any_range_of_names_is_found(names: set[str], first: str, last: str, gaps: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = [each for name in sorted(names) for each in (line(name), *[""] * gaps)]
-        (part,) = find_parts(write(Path(folder) / "parts", lines)).parts
-        found = [e.name for e in entries(narrowed(part, first, last), understood)]
+        (part,) = find_parts(write(Path(folder) / "parts", lines), PARTS).parts
+        found = [e.name for e in entries(narrowed(part, first, last), PARTS)]
     assert found == [name for name in sorted(names) if first <= name <= last]
 
 

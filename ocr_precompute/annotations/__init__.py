@@ -79,10 +79,10 @@ def _chosen(path: Path, format_name: str) -> tuple[AnnotationFormat, str]:
 
 def _in_parts(form: AnnotationFormat, path: Path, marks: Marks) -> bool:
     """Whether a format is one of sorted parts. Raises InputError for what that cannot do."""
-    if form.understand and marks.strip_prefix:
+    if form.parts and marks.strip_prefix:
         reason = "names of sorted parts are taken as they are; leave strip_prefix out"
         raise InputError([Problem("annotations", str(path), "", reason)])
-    return form.understand is not None
+    return form.parts is not None
 
 
 def _relative(path: Path, bounds: tuple[float, float] | None) -> list[Problem]:
@@ -107,18 +107,18 @@ class PartReader:
     def __init__(self, path: Path, format_name: str, rules: Rules, marks: Marks) -> None:
         form, _ = _chosen(path, format_name)
         _in_parts(form, path, marks)
-        if form.understand is None:
+        if form.parts is None:
             raise ValueError(f"{form.name} has no sorted parts")
-        self.path, self.format, self._understand = path, form.name, form.understand
+        self.path, self.format, self._form = path, form.name, form.parts
         self._rules, self._marking = rules, Marking(marks)
         self.bounds: list[float] = []
-        self.found = find_parts(path)
+        self.found = find_parts(path, form.parts)
 
     def read(self, part: Part, most: int) -> Iterator[Reading]:
         """What a part says, so many images at a time, in order of their names."""
         names = ImageNames(self.path, exact=True)
-        lines = entries(part, self._understand)
-        while some := list(itertools.islice(lines, most)):
+        rows = entries(part, self._form)
+        while some := list(itertools.islice(rows, most)):
             with without_collector():
                 found = _checked(Found(some), names, self._rules, self._marking, False)
                 annotations, noted, bounds = survey(found[0], self._rules.repair is not False)
@@ -137,24 +137,27 @@ class PartReader:
         )
 
 
-def read_again(format_name: str, part: Part, source: Source) -> list[Annotation]:
-    """The annotations of a part that has been read before, or of some of its lines."""
-    understand, rules = known_formats()[format_name].understand, source.rules or Rules()
-    if understand is None:
+def read_again(
+    format_name: str, part: Part, source: Source, first: str, last: str
+) -> list[Annotation]:
+    """The annotations of a part that has been read before, from one name to another."""
+    form, rules = known_formats()[format_name].parts, source.rules or Rules()
+    if form is None:
         raise ValueError(f"{format_name} has no sorted parts")
-    lines, names = entries(part, understand), ImageNames(part.path, exact=True)
+    rows = entries(form.narrowed(part, first, last), form)
+    names = ImageNames(part.path, exact=True)
     with without_collector():
-        found = _checked(Found(lines), names, rules, Marking(source), False)[0]
+        found = _checked(Found(rows), names, rules, Marking(source), False)[0]
         return survey(found, rules.repair is not False)[0]
 
 
 def in_sorted_parts(path: Path, format_name: str) -> bool:
     """Whether annotations are in sorted parts, which `PartReader` reads; a look, no more."""
-    wanted = {name for form in FORMATS if form.understand for name in (form.name, *form.aliases)}
+    wanted = {name for form in FORMATS if form.parts for name in (form.name, *form.aliases)}
     if format_name != "auto":
         return format_name in wanted
     look = Look(path)
-    return path.exists() and any(form.recognise(look) for form in FORMATS if form.understand)
+    return path.exists() and any(form.recognise(look) for form in FORMATS if form.parts)
 
 
 def _checked(

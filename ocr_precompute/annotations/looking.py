@@ -69,10 +69,14 @@ class Look:
         """
         return self._data.decode(json.detect_encoding(self._data), errors="ignore")
 
+    def begins_with(self, mark: bytes) -> bool:
+        """Whether a file's first bytes are these."""
+        return self._data.startswith(mark)
+
     @property
     def packed_by(self) -> str:
         """What has packed a file, by its first bytes: gzip, zip, or empty for none of them."""
-        return next((name for mark, name in _PACKED.items() if self._data.startswith(mark)), "")
+        return next((name for mark, name in _PACKED.items() if self.begins_with(mark)), "")
 
     @cached_property
     def json(self) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.reading import Found
-from ocr_precompute.annotations.sorted_parts import Understand
+from ocr_precompute.annotations.sorted_parts import PartFormat
 from ocr_precompute.settings import Rules
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -32,9 +32,9 @@ class AnnotationFormat:
     name: what `--format` takes. summary: what it is and who writes it, one line. dont_care: what it
     reads as don't-care, one line. example: a few lines of it. recognise, read: see there. aliases:
     other names that users know it by. dialects: what may follow its name and a colon, and what each
-    is. understand: of a format in sorted parts (see `sorted_parts`) what understands a line; such
-    a split is read part by part, names as they are. In summary and dont_care what users write
-    stands in backquotes.
+    is. parts: of a format in sorted parts (see `sorted_parts`) how they lie in files; such a split
+    is read part by part, names as they are. In summary and dont_care what users write stands in
+    backquotes.
     Raises ValueError for names that cannot be given, and texts that are not there.
     """
 
@@ -46,7 +46,7 @@ class AnnotationFormat:
     read: Read
     aliases: tuple[str, ...] = ()
     dialects: Mapping[str, str] = field(default_factory=dict)
-    understand: Understand | None = None
+    parts: PartFormat | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.aliases, *self.dialects):

@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 
 from ocr_precompute.annotations import read_again
-from ocr_precompute.annotations.sorted_parts import Part, narrowed
+from ocr_precompute.annotations.sorted_parts import Part
 from ocr_precompute.errors import InputError
 from ocr_precompute.format.keys import Hashes, geometry_hash
 from ocr_precompute.format.records import offsets_of
@@ -235,8 +235,8 @@ class Table:
         if not names:
             return ()
         source = columns.source
-        part = narrowed(columns.part, names[0], names[-1])
-        found = {each.name: each for each in read_again(columns.format, part, source)}
+        again = read_again(columns.format, columns.part, source, names[0], names[-1])
+        found = {each.name: each for each in again}
         samples = []
         rows = range(self.start, self.stop)
         sizes, turned = self.sizes().tolist(), columns.turned[self.start : self.stop].tolist()

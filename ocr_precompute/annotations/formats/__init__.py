@@ -40,6 +40,7 @@ from ocr_precompute.annotations.formats import (
     word_boxes,
     words,
     words_lines,
+    words_parquet,
     xfund,
     yolo,
 )
@@ -77,6 +78,7 @@ FORMATS: tuple[AnnotationFormat, ...] = (
     via.FORMAT,
     words.FORMAT,
     words_lines.FORMAT,
+    words_parquet.FORMAT,
     xfund.FORMAT,
     yolo.FORMAT,
 )

@@ -8,18 +8,18 @@ decoded.
 
 from __future__ import annotations
 
-import itertools
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ocr_precompute.annotations import json_lines
 from ocr_precompute.annotations.folders import ImageNames
 from ocr_precompute.annotations.formats.words import entry_of
 from ocr_precompute.annotations.looking import Fit, Look
 from ocr_precompute.annotations.protocol import AnnotationFormat
 from ocr_precompute.annotations.reading import Entry, Found
-from ocr_precompute.annotations.sorted_parts import SUFFIX, entries, find_parts
+from ocr_precompute.annotations.sorted_parts import PartFormat, found_in
 from ocr_precompute.errors import Problem
 from ocr_precompute.settings import Rules
 
@@ -27,7 +27,7 @@ _DIGEST = re.compile("[0-9a-fA-F]{64}")
 
 
 def _recognise(look: Look) -> Fit:
-    files = look.files(SUFFIX)
+    files = look.files(PARTS.suffix)
     return Fit.YES if any(_is_one(file) for file in files) else Fit.NO
 
 
@@ -41,13 +41,11 @@ def _is_one(look: Look) -> bool:
 
 def _read(path: Path, images: ImageNames, dialect: str, rules: Rules) -> Found:
     """One entry per line; nothing but path is needed."""
-    found = find_parts(path)
-    lines = (entries(part, understood) for part in found.parts)
-    return Found(itertools.chain.from_iterable(lines), left_out=found.left_out)
+    return found_in(path, PARTS)
 
 
 def understood(file: str, place: str, name: str, line: dict[str, Any]) -> Entry | Problem:
-    """The entry of an image, of what its line says."""
+    """The entry of an image, of what its line or row says."""
     words, digest = line.get("words"), line.get("digest")
     if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
         reason = '"digest" must be the SHA-256 of the image file, 64 hexadecimal digits'
@@ -62,6 +60,16 @@ def _numbers(count: int) -> tuple[str, ...]:
     return tuple([f"{number:04d}" for number in range(1, count + 1)])
 
 
+PARTS = PartFormat(
+    suffix=".jsonl",
+    row="line",
+    no_name=json_lines.NO_NAME,
+    whole=json_lines.whole,
+    narrowed=json_lines.narrowed,
+    rows=json_lines.rows,
+    understand=understood,
+)
+
 FORMAT = AnnotationFormat(
     name="words_lines",
     summary="`words` for millions of images, a JSON object a line and image: a folder of `.jsonl` "
@@ -74,5 +82,5 @@ FORMAT = AnnotationFormat(
     recognise=_recognise,
     read=_read,
     aliases=("jsonl",),
-    understand=understood,
+    parts=PARTS,
 )
