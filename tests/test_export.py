@@ -37,7 +37,7 @@ READ = {"threshold": 0.5, "min_score": 0.5, "min_size": 1.0}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """best.ckpt, of a network with random weights, and pictures."""
     root = tmp_path_factory.mktemp("export")
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # which gives many regions
     network = DBNet(str(BACKBONE), channels=16)
     for layer in network.prob_head.layers[3::3]:  # regions of more than a pixel, and clear ones
         layer.weight.data = 4 * layer.weight.mean((2, 3), keepdim=True).expand_as(layer.weight)
