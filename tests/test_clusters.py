@@ -139,9 +139,8 @@ def test_dask_gives_the_same_bytes_whatever_it_loses(
         killed = on(cluster, small, tmp_path / "killed")
         victim = AtFirst(lambda: os.kill(cluster.worker_processes()[0], signal.SIGKILL))
         ended = build("val", dataset.source, killed, progress=victim)
-        # a worker killed after it wrote a shard and before it told leaves one that is found there
+        # what a killed worker had written, and nobody had been told of, is found there
         assert ended.built + ended.reused == report.shards
-        assert ended.reused <= 1
         assert published(killed.store) == published(small.store)
 
         lost = on(cluster, small, tmp_path / "lost")
