@@ -9,7 +9,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 
-from ocr_precompute.errors import PrecomputeError, printable
+from ocr_precompute.errors import PrecomputeError, error_lines, printable
 from ocr_precompute.files import write_new
 from ocr_precompute.settings import check_local
 
@@ -56,8 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         written = {folder / name: text.encode() for name, text in texts.items()}
         write_new(written, force=chosen.force)
     except PrecomputeError as error:
-        for line in str(error).splitlines():
-            print(f"error: {printable(line)}", file=sys.stderr)
+        print(error_lines(error), file=sys.stderr)
         return 2
     for path in written:
         print(printable(str(path)))

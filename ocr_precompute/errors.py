@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def error_lines(error: Exception) -> str:
+    """What a command shows of an error: line by line, control characters escaped."""
+    return "\n".join(f"error: {printable(line)}" for line in str(error).splitlines())
+
+
 def one_line(text: object, most: int = 200) -> str:
     """What an error or a text says, in one line of so many characters; if nothing, what it is."""
     return " ".join((str(text) or type(text).__name__).split())[:most]

@@ -27,7 +27,7 @@ from ocr_precompute.baselines.comparison import (
     compared_in_turn,
     regression_share,
 )
-from ocr_precompute.errors import PrecomputeError, printable
+from ocr_precompute.errors import PrecomputeError, error_lines
 
 _DESCRIPTION = """\
 Measure how fast a configuration trains, keep it as a baseline, and see later whether a training has
@@ -120,8 +120,7 @@ def main(arguments: Sequence[str]) -> int:
             _show(comparison)
             document, slower = comparison.as_dict(), bool(comparison.slower)
     except PrecomputeError as error:
-        for line in str(error).splitlines():
-            print(f"error: {printable(line)}", file=sys.stderr)
+        print(error_lines(error), file=sys.stderr)
         return 2
     if chosen.json:
         print(json.dumps(document, indent=1))

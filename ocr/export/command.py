@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ocr.packages import imported
-from ocr_precompute.errors import PrecomputeError, printable
+from ocr_precompute.errors import PrecomputeError, error_lines, printable
 from ocr_precompute.settings import check_local
 
 _DESCRIPTION = """\
@@ -55,8 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         exporting = imported("ocr.export.exporting", "'ocr-precompute[train,export]'")
         done = exporting.export(chosen.ckpt_path, chosen.format, chosen.out, chosen.images)
     except PrecomputeError as error:
-        for line in str(error).splitlines():
-            print(f"error: {printable(line)}", file=sys.stderr)
+        print(error_lines(error), file=sys.stderr)
         return 2
     print(
         f"largest difference of a probability from the checkpoint's: {done.difference:.2g}, on "

@@ -12,7 +12,7 @@ from typing import Any
 from ocr.metrics.evaluation import Evaluation, evaluate
 from ocr.metrics.protocols import PROTOCOLS
 from ocr.metrics.tally import Tally
-from ocr_precompute.errors import PrecomputeError, printable
+from ocr_precompute.errors import PrecomputeError, error_lines, printable
 from ocr_precompute.settings import Rules, check_local, source_with
 
 _DESCRIPTION = """\
@@ -44,8 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         source = source_with(None, {**chosen, "rules": rules})
         found = evaluate(source, predictions, list(dict.fromkeys(names or ["icdar"])))
     except PrecomputeError as error:
-        for line in str(error).splitlines():
-            print(f"error: {printable(line)}", file=sys.stderr)
+        print(error_lines(error), file=sys.stderr)
         return 2
     for line in _warnings(found):
         print(f"warning: {printable(line)}", file=sys.stderr)

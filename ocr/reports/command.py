@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ocr.reports.report import REPORT, write_report
-from ocr_precompute.errors import PrecomputeError, printable
+from ocr_precompute.errors import PrecomputeError, error_lines, printable
 
 _DESCRIPTION = """\
 Write a page about a training: its losses, H-mean, precision and recall, the validation images with
@@ -50,6 +50,6 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(printable(str(write_report(chosen.run_dir, chosen.out))))
     except PrecomputeError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(error_lines(error), file=sys.stderr)
         return 2
     return 0
