@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from test_engines import command, killed_by
 from ocr_precompute.errors import InputError, WorkerError
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.encode import ShardResult
+from ocr_precompute.pipeline.engines.ray import Ray
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.settings import Settings
 from ocr_precompute.storage.objects import Objects
@@ -261,6 +263,19 @@ def test_ray_gives_the_same_bytes_whatever_it_loses(
     for name in ("plain", "killed"):
         assert published(tmp_path / name) == published(small.store)
     assert list((tmp_path / "plain" / "tmp").iterdir()) == []
+
+
+def test_a_ray_cluster_that_asks_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says so in the cause alone of what it raises."""
+    import ray
+
+    def unauthenticated(**given: Any) -> None:
+        token = ray.exceptions.AuthenticationError("InvalidAuthToken: Authentication token ...")
+        raise ConnectionError(f"Failed to connect to Ray cluster at {given['address']}") from token
+
+    monkeypatch.setattr(ray, "init", unauthenticated)
+    with pytest.raises(WorkerError, match=r"10\.0\.0\.1:6379.*RAY_AUTH_MODE=token here and on all"):
+        Ray("10.0.0.1:6379")
 
 
 @pytest.mark.time

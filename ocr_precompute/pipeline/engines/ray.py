@@ -51,7 +51,7 @@ class Ray:
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise WorkerError(
                     f"the Ray cluster {scheduler or ''} cannot be reached ({one_line(error)}); "
-                    "give the address that `ray start --head` shows to --scheduler"
+                    f"{_advice(error)}"
                 ) from error
 
     def workers(self) -> int:
@@ -92,3 +92,13 @@ class Ray:
             "the Ray cluster is gone; nothing was published, and finished shards are kept. "
             "Start it again, and run the build again"
         )
+
+
+def _advice(error: BaseException) -> str:
+    """What to do about a cluster that cannot be reached."""
+    if "AuthToken" in str(error.__cause__):  # Ray tells so in the cause alone
+        return (
+            "it asks for a token: set RAY_AUTH_MODE=token here and on all its machines, and have "
+            "the same token on all of them, in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )
+    return "give the address that `ray start --head` shows to --scheduler"
