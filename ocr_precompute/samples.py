@@ -52,7 +52,13 @@ class Polygons:
 
     def scaled(self, scale: float) -> Polygons:
         """The same polygons in canonical pixels, points in float32."""
-        return Polygons((self.points * scale).astype(np.float32), self.lengths, self.ignore)
+        return self.with_points((self.points * scale).astype(np.float32))
+
+    def with_points(self, points: np.ndarray) -> Polygons:
+        """The same polygons with their vertices elsewhere, (P, 2)."""
+        moved = Polygons(points, self.lengths, self.ignore)
+        moved.__dict__["_starts"] = self.starts
+        return moved
 
     @property
     def starts(self) -> np.ndarray:

@@ -262,5 +262,5 @@ def test_the_kernel_is_compiled_once_for_all_processes(tmp_path: Path) -> None:
         return {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
 
     first = kept()
-    assert len(first) == 6  # an index and the code of offsets, of filling, and of thresholds
+    assert len(first) == 10  # an index and the code of each function that is called
     assert kept() == first

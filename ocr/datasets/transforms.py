@@ -17,6 +17,8 @@ from ocr_precompute.runtime.opencv import single_thread
 
 __all__ = ["Augmentation", "AugmentedDataset"]
 
+_UNMOVED = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+
 
 class AugmentedDataset(SampleDataset):
     """The maps of another dataset's samples, varied anew each epoch.
@@ -93,7 +95,7 @@ class AugmentedDataset(SampleDataset):
         size, recipe = self.parameters.size, self.parameters.recipe
         matrix = self._augmentation.placement(page.polygons, page.size, recipe, random)
         light = self._augmentation.light(random)
-        if size == page.size and np.array_equal(matrix, np.eye(2, 3)):
+        if size == page.size and matrix.tolist() == _UNMOVED:
             self._dataset.fill([index], rows)
             if light is not None and "image" in rows:
                 lit(rows["image"][0], light, rows["image"][0])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from ocr_precompute.parameters import Recipe
+from ocr_precompute.runtime.compiled import compiled
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.offsets import smaller_sides
+from ocr_precompute.targets.shapes import measured
 
 _WINDOWS = 16  # places that are tried for a crop
 _GREY = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
@@ -70,14 +72,12 @@ class Augmentation:
         if self.flip and random.random() < self.flip:
             matrix = np.array([[-1.0, 0, width - 1], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
         if self.crop is not None:
-            corners = matrix[:, :2] @ [[0, width, width, 0], [0, 0, height, height]]
-            corners += matrix[:, 2:]
-            page = corners.min(axis=1, keepdims=True), corners.max(axis=1, keepdims=True)
             moved = transformed(polygons, matrix)
-            low, high = _boxes(moved)
-            large = (smaller_sides(moved, recipe) >= recipe.min_size) & (np.abs(moved.areas()) >= 1)
-            learnt = large & ~moved.ignore
-            matrix[:, 2:] -= _corner(low[learnt].T, high[learnt].T, page, self.crop, random)
+            shapes = measured(moved)
+            large = (smaller_sides(moved, recipe) >= recipe.min_size) & (shapes.areas >= 1)
+            draws, learnt = random.random((3, _WINDOWS)), np.flatnonzero(large & ~moved.ignore)
+            page = matrix, height, width
+            matrix[:, 2] -= _corner(shapes.low, shapes.high, learnt, *page, self.crop, draws)
         return matrix
 
     def light(self, random: np.random.Generator) -> np.ndarray | None:
@@ -90,44 +90,97 @@ class Augmentation:
         return np.hstack([(1 + contrast) * towards_grey, shift])
 
 
+@compiled()
 def _corner(
     low: np.ndarray,
     high: np.ndarray,
-    page: tuple[np.ndarray, np.ndarray],
+    learnt: np.ndarray,
+    matrix: np.ndarray,
+    height: int,
+    width: int,
     side: int,
-    random: np.random.Generator,
+    draws: np.ndarray,
 ) -> np.ndarray:
-    """Top left of a crop, whole pixels, float64 (2, 1): x and y.
+    """Top left of a crop, whole pixels, float64 (2,): x and y.
 
-    low, high: (2, N), boxes of the texts to keep. page: lowest and highest of the page, (2, 1)
-    each. side: of the crop, which lies on the page; a page that is smaller lies in the crop.
-    Each of several tries is drawn evenly from all places that keep one random text whole, as long
-    as the crop can hold any; the one that cuts the fewest texts is taken.
+    low, high: float64 (2, N), boxes of texts. learnt: int64 (K,), those to keep. matrix: where the
+    pixels of a page of that height and width go. side: of the crop, which lies on the page; a page
+    that is smaller lies in the crop. draws: float64 (3, W), random numbers from 0 to 1.
+    Each of W tries is drawn evenly from all places that keep one random text whole, as long as the
+    crop can hold any; the one that cuts the fewest texts is taken.
     """
-    ends = page[0], page[1] - side
-    first, last = np.rint(np.minimum(*ends)), np.rint(np.maximum(*ends))
-    draws = random.random((3, _WINDOWS))
-    if not low.size:
-        anywhere: np.ndarray = np.floor(first + draws[:2, :1] * (last - first + 1))
-        return anywhere
-    start, stop = np.maximum(np.ceil(high - side), first), np.minimum(np.floor(low), last)
-    whole = np.flatnonzero((start <= stop).all(axis=0))
-    choice = whole if len(whole) else np.arange(low.shape[1])
-    chosen = choice[(draws[2] * len(choice)).astype(np.int64)]
-    start, stop = start[:, chosen], stop[:, chosen]
-    if not len(whole):  # from where the crop shows one end of the text to where it shows the other
-        start, stop = np.sort([start, stop], axis=0).clip(first, last)
-    left_top: np.ndarray = np.floor(start + draws[:2] * (stop - start + 1))
-    near, far = left_top[:, :, None], left_top[:, :, None] + side
-    low, high = low[:, None], high[:, None]
-    touched, inside = (low < far) & (high > near), (low >= near) & (high <= far)
-    cut = (touched[0] & touched[1]) > (inside[0] & inside[1])
-    return left_top[:, cut.sum(axis=1).argmin(), None]
+    first, last = np.empty(2), np.empty(2)  # between which the crop's corner lies
+    for axis in range(2):
+        across, down = matrix[axis, 0] * width, matrix[axis, 1] * height
+        begin = matrix[axis, 2] + min(across, 0.0) + min(down, 0.0)
+        end = matrix[axis, 2] + max(across, 0.0) + max(down, 0.0) - side
+        first[axis], last[axis] = np.rint(min(begin, end)), np.rint(max(begin, end))
+    if not len(learnt):
+        return np.floor(first + draws[:2, 0] * (last - first + 1))
+    whole = np.empty(len(learnt), np.int64)
+    count = 0
+    for number in learnt:
+        if _is_held(low[:, number], high[:, number], first, last, side):
+            whole[count] = number
+            count += 1
+    choice = whole[:count] if count else learnt
+    corner, best, fewest = np.empty(2), np.empty(2), len(learnt) + 1
+    for draw in range(draws.shape[1]):
+        chosen = choice[int(draws[2, draw] * len(choice))]
+        for axis in range(2):
+            start = max(np.ceil(high[axis, chosen] - side), first[axis])
+            stop = min(np.floor(low[axis, chosen]), last[axis])
+            if not count:  # from where the crop shows one end of the text to where the other
+                start, stop = min(start, stop), max(start, stop)
+                start, stop = max(start, first[axis]), min(stop, last[axis])
+            corner[axis] = np.floor(start + draws[axis, draw] * (stop - start + 1))
+        cut = _count_cut(low, high, learnt, corner, side)
+        if cut < fewest:
+            fewest = cut
+            best[:] = corner
+    return best
+
+
+@compiled()
+def _is_held(
+    low: np.ndarray, high: np.ndarray, first: np.ndarray, last: np.ndarray, side: int
+) -> bool:
+    """Whether a crop can hold a box, (2,) each."""
+    for axis in range(2):
+        if max(np.ceil(high[axis] - side), first[axis]) > min(np.floor(low[axis]), last[axis]):
+            return False
+    return True
+
+
+@compiled()
+def _count_cut(
+    low: np.ndarray, high: np.ndarray, learnt: np.ndarray, corner: np.ndarray, side: int
+) -> int:
+    """How many boxes lie in a crop in part."""
+    left, top = corner
+    right, bottom = left + side, top + side
+    cut = 0
+    for i in learnt:
+        (x_low, y_low), (x_high, y_high) = low[:, i], high[:, i]
+        touched = x_low < right and x_high > left and y_low < bottom and y_high > top
+        inside = x_low >= left and x_high <= right and y_low >= top and y_high <= bottom
+        cut += touched and not inside
+    return cut
 
 
 def transformed(polygons: Polygons, matrix: np.ndarray) -> Polygons:
     """Polygons moved by a (2, 3) matrix, points in float64."""
-    return replace(polygons, points=polygons.points @ matrix[:, :2].T + matrix[:, 2])
+    return polygons.with_points(_moved(polygons.points.astype(np.float64), matrix))
+
+
+@compiled()
+def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points, float64 (P, 2), by a (2, 3) matrix, in their own memory."""
+    for i in range(len(points)):
+        x, y = points[i]
+        points[i, 0] = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+        points[i, 1] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+    return points
 
 
 def visible_polygons(polygons: Polygons, size: tuple[int, int]) -> Polygons:
@@ -135,25 +188,28 @@ def visible_polygons(polygons: Polygons, size: tuple[int, int]) -> Polygons:
 
     What counts is the share of a polygon's bounding box.
     """
-    if not len(polygons.lengths):
-        return polygons
-    low, high = _boxes(polygons)
-    inside = np.clip(np.minimum(high, size[::-1]) - np.maximum(low, 0), 0, None)
-    share = inside.prod(axis=1) / np.maximum((high - low).prod(axis=1), 1e-9)
-    kept = share > 0
-    return Polygons(
-        polygons.points[np.repeat(kept, polygons.lengths)],
-        polygons.lengths[kept],
-        (polygons.ignore | (share < _VISIBLE))[kept],
-    )
+    points = np.ascontiguousarray(polygons.points, np.float64)
+    return Polygons(*_visible(points, polygons.starts, polygons.ignore.astype(np.bool_), *size))
 
 
-def _boxes(polygons: Polygons) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest xy of each polygon, (N, 2) each."""
-    if not len(polygons.lengths):
-        return np.zeros((0, 2)), np.zeros((0, 2))
-    starts = polygons.starts[:-1]
-    return (
-        np.minimum.reduceat(polygons.points, starts),
-        np.maximum.reduceat(polygons.points, starts),
-    )
+@compiled()
+def _visible(
+    points: np.ndarray, starts: np.ndarray, ignore: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `visible_polygons`, of and as what Polygons have; ignore is changed."""
+    kept, lengths = np.empty_like(points), np.empty(len(ignore), np.int64)
+    count = end = 0
+    for number in range(len(ignore)):
+        first, last = starts[number], starts[number + 1]
+        left, top = right, bottom = points[first]
+        for i in range(first, last):
+            left, right = min(left, points[i, 0]), max(right, points[i, 0])
+            top, bottom = min(top, points[i, 1]), max(bottom, points[i, 1])
+        across, down = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
+        share = max(across, 0) * max(down, 0) / max((right - left) * (bottom - top), 1e-9)
+        if share > 0:
+            ignore[count] = ignore[number] or share < _VISIBLE
+            lengths[count] = last - first
+            kept[end : end + last - first] = points[first:last]
+            count, end = count + 1, end + last - first
+    return kept[:end], lengths[:count], ignore[:count]

@@ -9,7 +9,7 @@ two to three times as long.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,10 +93,13 @@ def draw_page(page: Page, matrix: np.ndarray, light: np.ndarray | None, out: np.
     shown = moved_rectangle(page.content, matrix, size, (0, 0))
     back = cv2.invertAffineTransform(matrix)
     source = shown and moved_rectangle(shown.size, back, page.content, (shown.left, shown.top))
-    if shown is None or source is None or shown.size != size:
-        _fill_black(out, light)
     if shown is None or source is None:
+        _fill_black([out], light)
         return
+    if shown.size != size:
+        beside = out[shown.top : shown.bottom]
+        around = out[: shown.top], out[shown.bottom :]
+        _fill_black([*around, beside[:, : shown.left], beside[:, shown.right :]], light)
     target = out[shown.top : shown.bottom, shown.left : shown.right]
     left, top, right, bottom = (
         max(source.left - _MARGIN, 0),
@@ -119,14 +122,13 @@ def lit(image: np.ndarray, light: np.ndarray, out: np.ndarray | None = None) -> 
     return recoloured
 
 
-def _fill_black(out: np.ndarray, light: np.ndarray | None) -> None:
-    """Fill out with what black becomes in that light."""
+def _fill_black(parts: Sequence[np.ndarray], light: np.ndarray | None) -> None:
+    """Fill parts of an image with what black becomes in that light."""
     black = np.zeros((1, 1, 3), np.uint8)
-    red, green, blue = (black if light is None else lit(black, light))[0, 0].tolist()
-    if red == green == blue:
-        out.fill(red)
-    else:
-        out[...] = red, green, blue  # takes a hundred times as long
+    colour = (black if light is None else lit(black, light))[0, 0].tolist()
+    grey = len(set(colour)) == 1
+    for part in parts:
+        part[...] = colour[0] if grey else colour  # of which the last takes a hundred times as long
 
 
 def _rows(page: Page, top: int, bottom: int) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ocr_precompute.parameters import Recipe
@@ -27,7 +25,7 @@ def collapsed(polygons: Polygons, recipe: Recipe) -> np.ndarray:
     (Osserman 1979, "Bonnesen-style isoperimetric inequalities").
     Of several shrinks that are tried it is the last, which is the least, that decides.
     """
-    whole = measured(replace(polygons, points=np.trunc(polygons.points)))
+    whole = measured(polygons.with_points(np.trunc(polygons.points)))
     shapes = whole if recipe.whole_shrink else measured(polygons)
     perimeters = np.maximum(shapes.perimeters, np.finfo(float).tiny)
     distances = shapes.areas * (1 - recipe.ratios[-1] ** 2) / perimeters

@@ -47,8 +47,7 @@ def _fill_rows(
             bx, by = int(vertices[i, 0]), int(vertices[i, 1])
             _draw_line(ax, ay, bx, by, low, high)
         for y in range(top, bottom + 1):
-            for x in range(low[y], high[y] + 1):
-                target[y, x] = value
+            target[y, low[y] : high[y] + 1] = value
         filled[number] = True
     return filled
 

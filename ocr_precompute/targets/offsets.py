@@ -6,7 +6,7 @@ Clipper offsets them, but for those whose vertices compiled code finds as certai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 import cv2
@@ -16,6 +16,7 @@ import pyclipper
 from ocr_precompute.parameters import Recipe
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.convex import offset_convex
+from ocr_precompute.targets.shapes import areas_and_perimeters, boxes
 
 # Vertices are held within this range (pixels). It is far beyond any image, while offsets still fit
 # the integers of the clipping library, and filling, which walks every row of a polygon, takes 20 ms
@@ -28,12 +29,12 @@ def as_drawn(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> Polyg
     """Polygons in canonical pixels, size (H, W), with their vertices where the recipe has them."""
     low, high = (0.0, np.array(size[::-1]) - 1.0) if recipe.clip else (-_REACH, _REACH)
     points = np.clip(polygons.points.astype(np.float64), low, high)
-    return replace(polygons, points=np.trunc(points) if recipe.integer_vertices else points)
+    return polygons.with_points(np.trunc(points) if recipe.integer_vertices else points)
 
 
 def within_reach(polygons: Polygons) -> Polygons:
     """Polygons with their vertices where they are, as long as that can be drawn at all."""
-    return replace(polygons, points=np.clip(polygons.points.astype(np.float64), -_REACH, _REACH))
+    return polygons.with_points(np.clip(polygons.points.astype(np.float64), -_REACH, _REACH))
 
 
 def vanishes(polygon: np.ndarray, *distances: float) -> bool:
@@ -72,7 +73,7 @@ def shrink_distances(polygons: Polygons, distances: np.ndarray, recipe: Recipe) 
     distances: as `offset_distances` has them.
     """
     if recipe.whole_shrink:
-        whole = replace(polygons, points=np.trunc(polygons.points))
+        whole = polygons.with_points(np.trunc(polygons.points))
         areas, perimeters = _measures(whole, recipe)
         exact = areas * (1 - recipe.shrink_ratio**2) / np.maximum(perimeters, _TINY)
         rounded: np.ndarray = np.floor(exact + 0.5)[:, None]
@@ -93,26 +94,19 @@ def smaller_sides(polygons: Polygons, recipe: Recipe) -> np.ndarray:
         points = polygons.points.astype(np.float32)
         corners = np.split(points, polygons.starts[1:-1])
         return np.array([min(cv2.minAreaRect(each)[1]) for each in corners], np.float64)
-    starts = polygons.starts[:-1]
-    low = np.minimum.reduceat(polygons.points, starts)
-    high = np.maximum.reduceat(polygons.points, starts)
-    sides: np.ndarray = (high - low).min(axis=1)
+    low, high = boxes(polygons)
+    sides: np.ndarray = np.minimum(*(high - low))
     return sides
 
 
 def _measures(polygons: Polygons, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Area and perimeter of each polygon, float64 (N,) each."""
-    if not len(polygons.lengths):
-        return np.zeros(0), np.zeros(0)
-    points, starts = polygons.points, polygons.starts
+    areas, perimeters = areas_and_perimeters(polygons)
     if recipe.integer_vertices:  # this recipe's labels were drawn with OpenCV's own measure
-        contours = np.split(points.astype(np.int32), starts[1:-1])
-        perimeters = np.array([cv2.arcLength(c, True) for c in contours]) + np.finfo(float).eps
-    else:
-        edges = polygons.following() - points
-        # Not np.hypot, whose last bit differs from one mathematics library to the next.
-        perimeters = np.add.reduceat(np.sqrt((edges * edges).sum(axis=1)), starts[:-1])
-    return np.abs(polygons.areas()), perimeters
+        contours = np.split(polygons.points.astype(np.int32), polygons.starts[1:-1])
+        perimeters = np.array([cv2.arcLength(c, True) for c in contours if len(c)])
+        perimeters += np.finfo(float).eps
+    return areas, perimeters
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +120,6 @@ class Parts:
     vertices: np.ndarray
     starts: np.ndarray
     owners: np.ndarray
-
-    def boxes(self) -> np.ndarray:
-        """Smallest boxes of pixels around the parts: int64 (K, 4) of x, y, width and height."""
-        if not len(self.owners):
-            return np.zeros((0, 4), np.int64)
-        low = np.minimum.reduceat(self.vertices, self.starts[:-1])
-        high = np.maximum.reduceat(self.vertices, self.starts[:-1])
-        return np.concatenate([low, high - low + 1], axis=1).astype(np.int64)
 
 
 def outlines(polygons: Polygons, distances: np.ndarray, recipe: Recipe) -> tuple[Parts, Parts]:
