@@ -15,7 +15,7 @@ from ocr.datasets import StoreDataset
 from ocr.datasets.samples import TRAINING
 from ocr_precompute import open_store
 from ocr_precompute.augmentation import Augmentation
-from ocr_precompute.augmentation.drawing import draw_varied
+from ocr_precompute.augmentation.drawing import Varied, draw_varied
 from ocr_precompute.errors import InputError, StoreError
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.pipeline.build import build
@@ -83,7 +83,7 @@ def test_varied_samples_are_the_same_on_both_paths_and_as_a_training_takes_them(
         matrix = augmentation.placement(page.polygons, page.size, recipe, random)
         light = augmentation.light(random)
         out = {field: np.empty_like(array[0]) for field, array in live.items()}
-        draw_varied(page, matrix, light, recipe, out)
+        draw_varied([Varied(page, matrix, light)], recipe, [out])
         for field in MAPS:
             assert same(live[field][position], stored[field][position])
             assert same(live[field][position], out[field])

@@ -197,9 +197,11 @@ def test_maps_are_those_of_clipper_and_opencv(
     def nothing(points: np.ndarray, starts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, ...]:
         return np.zeros((0, 2), np.int32), np.zeros(len(starts), np.int64)
 
-    def by_opencv(target: np.ndarray, vertices: np.ndarray, starts: np.ndarray, value: int) -> None:
-        for part in np.split(vertices, starts[1:-1]) if len(starts) > 1 else []:
-            cv2.fillPoly(target, [part], value)
+    def by_opencv(target: np.ndarray, *parts: np.ndarray | int) -> None:
+        vertices, starts, owners, first, last, value = parts
+        for owner, part in zip(owners, np.split(vertices, starts[1:-1]), strict=False):
+            if first <= owner < last:
+                cv2.fillPoly(target, [part], value)
 
     compiled = drawn()
     monkeypatch.setattr("ocr_precompute.targets.offsets.offset_convex", nothing)
@@ -222,6 +224,6 @@ def test_filled_as_opencv_fills(kind: Kind) -> None:
         moved = part - part.min(axis=0) + random.integers(-1, 4, 2).astype(np.int32)
         height, width = np.clip(moved.max(axis=0)[::-1] + random.integers(-1, 4, 2), 1, 600)
         found, expected = (np.zeros((height, width), np.uint8) for _ in range(2))
-        fill(found, moved, np.array([0, len(moved)]), 1)
+        fill(found, moved, np.array([0, len(moved)]), np.array([0]), 0, 1, 1)
         cv2.fillPoly(expected, [moved], 1)
         assert np.array_equal(found, expected), (moved.tolist(), height, width)

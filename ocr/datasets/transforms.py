@@ -10,13 +10,14 @@ import numpy as np
 
 from ocr.datasets.samples import SampleDataset
 from ocr_precompute.augmentation import Augmentation
-from ocr_precompute.augmentation.drawing import draw_varied
+from ocr_precompute.augmentation.drawing import Varied, draw_varied
 from ocr_precompute.augmentation.warping import lit
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.runtime.opencv import single_thread
 
 __all__ = ["Augmentation", "AugmentedDataset"]
 
+_TOGETHER = 8  # samples that are drawn together; so many pages are in memory at once
 _UNMOVED = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
 
 
@@ -82,22 +83,28 @@ class AugmentedDataset(SampleDataset):
     @single_thread()  # the loader's threads are the parallel part
     def fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         """Write varied samples into out. Raises as the dataset does."""
-        for position, index in enumerate(indices):
-            random = np.random.default_rng([self._seed, self._epoch, index])
-            rows = {field: array[position : position + 1] for field, array in out.items()}
-            self._vary(index, random, rows)
+        for first in range(0, len(indices), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            self._fill(indices[some], {field: array[some] for field, array in out.items()})
         return [{} for _ in indices]
 
-    def _vary(
-        self, index: int, random: np.random.Generator, rows: Mapping[str, np.ndarray]
-    ) -> None:
-        page = self._dataset.page(index)
-        size, recipe = self.parameters.size, self.parameters.recipe
+    def _fill(self, indices: Sequence[int], out: Mapping[str, np.ndarray]) -> None:
+        moved: list[Varied] = []
+        rows: list[Mapping[str, np.ndarray]] = []
+        for position, index in enumerate(indices):
+            sample = self._varied(index)
+            row = {field: array[position] for field, array in out.items()}
+            if self.parameters.size == sample.page.size and sample.matrix.tolist() == _UNMOVED:
+                self._dataset.fill([index], {field: array[None] for field, array in row.items()})
+                if sample.light is not None and "image" in row:
+                    lit(row["image"], sample.light, row["image"])
+            else:
+                moved.append(sample)
+                rows.append(row)
+        draw_varied(moved, self.parameters.recipe, rows)
+
+    def _varied(self, index: int) -> Varied:
+        random = np.random.default_rng([self._seed, self._epoch, index])
+        page, recipe = self._dataset.page(index), self.parameters.recipe
         matrix = self._augmentation.placement(page.polygons, page.size, recipe, random)
-        light = self._augmentation.light(random)
-        if size == page.size and matrix.tolist() == _UNMOVED:
-            self._dataset.fill([index], rows)
-            if light is not None and "image" in rows:
-                lit(rows["image"][0], light, rows["image"][0])
-            return
-        draw_varied(page, matrix, light, recipe, {f: array[0] for f, array in rows.items()})
+        return Varied(page, matrix, self._augmentation.light(random))

@@ -1,4 +1,4 @@
-"""A varied sample drawn.
+"""Varied samples drawn.
 
 Whatever moves pixels moves the polygons too, and the maps are drawn again from them by the same
 kernel that draws those of the store.
@@ -6,7 +6,8 @@ kernel that draws those of the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,29 +21,42 @@ from ocr_precompute.targets.maps import Targets, draw_into
 _LABELS = tuple(field for field in MAPS if field != "image")
 
 
-def draw_varied(
-    page: Page,
-    matrix: np.ndarray,
-    light: np.ndarray | None,
-    recipe: Recipe,
-    out: Mapping[str, np.ndarray],
-) -> None:
-    """Draw a page with its pixels and polygons moved, in other light.
+class Varied(NamedTuple):
+    """A page whose pixels and polygons move, in other light.
 
-    matrix, light: as `draw_page` takes them. out: the maps that are wanted, (H, W, ...) of what is
-    to be drawn, contiguous, any content.
+    matrix, light: as `draw_page` takes them.
     """
-    if "image" in out:
-        with stage("warp"):
-            draw_page(page, matrix, light, out["image"])
-    wanted = [field for field in _LABELS if field in out]
+
+    page: Page
+    matrix: np.ndarray
+    light: np.ndarray | None
+
+
+def draw_varied(
+    samples: Sequence[Varied], recipe: Recipe, out: Sequence[Mapping[str, np.ndarray]]
+) -> None:
+    """Draw samples of one size.
+
+    out: of each the maps that are wanted, the same of all, (H, W, ...) of what is to be drawn,
+    contiguous, any content.
+    """
+    for sample, maps in zip(samples, out, strict=True):
+        if "image" in maps:
+            with stage("warp"):
+                draw_page(sample.page, sample.matrix, sample.light, maps["image"])
+    wanted = [field for field in _LABELS if out and field in out[0]]
     if not wanted:
         return
     with stage("labels"):
-        height, width = out[wanted[0]].shape
-        maps = {
-            field: out[field] if field in out else np.empty((height, width), MAPS[field][0])
+        height, width = out[0][wanted[0]].shape
+        unwanted = {
+            field: np.empty((height, width), MAPS[field][0])
             for field in _LABELS
+            if field not in wanted
         }
-        moved = visible_polygons(transformed(page.polygons, matrix), (height, width))
-        draw_into(Targets(**maps), moved, recipe)
+        targets = [Targets(**unwanted, **{field: maps[field] for field in wanted}) for maps in out]
+        moved = [
+            visible_polygons(transformed(page.polygons, matrix), (height, width))
+            for page, matrix, _ in samples
+        ]
+        draw_into(targets, moved, recipe)

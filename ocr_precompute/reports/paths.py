@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ocr_precompute.augmentation import Augmentation
-from ocr_precompute.augmentation.drawing import draw_varied
+from ocr_precompute.augmentation.drawing import Varied, draw_varied
 from ocr_precompute.augmentation.warping import Page, page_of
 from ocr_precompute.errors import InputError, PrecomputeError, Problem
 from ocr_precompute.format.schema import MAPS
@@ -97,13 +97,10 @@ def plain_paths(split: Split, items: Sequence[Item], max_pixels: int) -> dict[st
     def batch_stored(items: Sequence[Item], out: Maps) -> None:
         split.fill([item.index for item in items], out)
 
-    def fill_stored(item: Item, out: Maps) -> None:
-        batch_stored([item], {field: array[None] for field, array in out.items()})
-
     size = parameters.size
     return {
         "live": FilePath(fill_live, _one_by_one(fill_live), *_images(items), size),
-        "store": FilePath(fill_stored, batch_stored, *_shards(split, items), size),
+        "store": FilePath(_one_of(batch_stored), batch_stored, *_shards(split, items), size),
     }
 
 
@@ -122,22 +119,25 @@ def varied_paths(
     def stored(item: Item) -> Page:
         return split.page(item.index)
 
-    def varied(page_of_item: Callable[[Item], Page]) -> Callable[[Item, Maps], None]:
-        def fill(item: Item, out: Maps) -> None:
-            recipe = parameters.recipe
+    def varied(page_of_item: Callable[[Item], Page]) -> Callable[[Sequence[Item], Maps], None]:
+        def placed(item: Item) -> Varied:
             with stage("place"):
                 page, random = page_of_item(item), np.random.default_rng(item.index)
-                matrix = augmentation.placement(page.polygons, page.size, recipe, random)
-                light = augmentation.light(random)
-            draw_varied(page, matrix, light, recipe, out)
+                recipe, size = parameters.recipe, page.size
+                matrix = augmentation.placement(page.polygons, size, recipe, random)
+                return Varied(page, matrix, augmentation.light(random))
 
-        return fill
+        def batch(items: Sequence[Item], out: Maps) -> None:
+            rows = [{f: array[n] for f, array in out.items()} for n in range(len(items))]
+            draw_varied([placed(item) for item in items], parameters.recipe, rows)
+
+        return batch
 
     crop = augmentation.crop
     size = parameters.size if crop is None else (crop, crop)
     return {
-        name: FilePath(fill, _one_by_one(fill), *files, size)
-        for name, fill, files in (
+        name: FilePath(_one_of(batch), batch, *files, size)
+        for name, batch, files in (
             ("live", varied(live), _images(items)),
             ("store", varied(stored), _shards(split, items)),
         )
@@ -152,6 +152,13 @@ def _one_by_one(
             fill(item, {field: array[position] for field, array in out.items()})
 
     return batch
+
+
+def _one_of(batch: Callable[[Sequence[Item], Maps], None]) -> Callable[[Item, Maps], None]:
+    def fill(item: Item, out: Maps) -> None:
+        batch([item], {field: array[None] for field, array in out.items()})
+
+    return fill
 
 
 def _shards(split: Split, items: Sequence[Item]) -> tuple[tuple[Path, ...], int]:

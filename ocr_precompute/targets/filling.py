@@ -12,29 +12,48 @@ import numpy as np
 from ocr_precompute.runtime.compiled import compiled
 
 
-def fill(target: np.ndarray, vertices: np.ndarray, starts: np.ndarray, value: int) -> None:
+def fill(
+    target: np.ndarray,
+    vertices: np.ndarray,
+    starts: np.ndarray,
+    owners: np.ndarray,
+    first: int,
+    last: int,
+    value: int,
+) -> None:
     """Fill polygons one after the other, borders included.
 
     target: uint8 (H, W), contiguous. vertices: int32 (V, 2). starts: int64 (N + 1,), as Polygons
-    has them.
+    has them. owners: int64 (N,); only polygons are filled that have one from first to last.
     """
     starts = starts.view()
     starts.flags.writeable = False  # as those of Polygons: compiled for no other
-    for number in np.flatnonzero(~_fill_rows(target, vertices, starts, value)).tolist():
+    left = _fill_rows(target, vertices, starts, owners, first, last, value)
+    for number in left.tolist():
         cv2.fillPoly(target, [vertices[starts[number] : starts[number + 1]]], value)
 
 
 @compiled()
 def _fill_rows(
-    target: np.ndarray, vertices: np.ndarray, starts: np.ndarray, value: int
+    target: np.ndarray,
+    vertices: np.ndarray,
+    starts: np.ndarray,
+    owners: np.ndarray,
+    begin: int,
+    end: int,
+    value: int,
 ) -> np.ndarray:
-    """Fill polygons that lie in the image and have one stretch in every row; which: bool (N,)."""
+    """Fill those that lie in the image and have one stretch in every row; which not: int64 (K,)."""
     height, width = target.shape
-    filled = np.zeros(len(starts) - 1, np.bool_)
+    left, count = np.empty(len(owners), np.int64), 0
     low, high = np.empty(height, np.int64), np.empty(height, np.int64)
-    for number in range(len(filled)):
+    for number in range(len(owners)):
+        if not begin <= owners[number] < end:
+            continue
         first, last = starts[number], starts[number + 1]
         if not _is_simple(vertices, first, last, height, width):
+            left[count] = number
+            count += 1
             continue
         top, bottom = vertices[first, 1], vertices[first, 1]
         for i in range(first, last):
@@ -48,8 +67,7 @@ def _fill_rows(
             _draw_line(ax, ay, bx, by, low, high)
         for y in range(top, bottom + 1):
             target[y, low[y] : high[y] + 1] = value
-        filled[number] = True
-    return filled
+    return left[:count]
 
 
 @compiled()

@@ -17,6 +17,8 @@ from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.filling import fill
 from ocr_precompute.targets.offsets import (
+    NOBODY,
+    Parts,
     as_drawn,
     border_distances,
     dilated,
@@ -84,37 +86,52 @@ def draw_targets(polygons: Polygons, size: tuple[int, int], recipe: Recipe) -> T
     """As make_targets, for polygons that are already checked, each of three vertices or more."""
     prob, prob_mask, thresh_mask = (np.empty(size, np.uint8) for _ in range(3))
     targets = Targets(prob, prob_mask, np.empty(size, np.float32), thresh_mask)
-    draw_into(targets, polygons, recipe)
+    draw_into([targets], [polygons], recipe)
     return targets
 
 
-def draw_into(targets: Targets, polygons: Polygons, recipe: Recipe) -> None:
-    """As draw_targets, over the maps of targets: contiguous, of the right dtypes, any content."""
-    size = targets.prob.shape[0], targets.prob.shape[1]
-    targets.prob.fill(0)
-    targets.prob_mask.fill(1)
-    targets.thresh_mask.fill(0 if recipe.masks else 1)
-    targets.thresh.fill(recipe.thresh_min)
-    drawn = as_drawn(polygons, size, recipe)
+def draw_into(targets: Sequence[Targets], polygons: Sequence[Polygons], recipe: Recipe) -> None:
+    """As draw_targets, over the maps of one or more images of one size.
+
+    targets: contiguous, of the right dtypes, any content. The polygons of all images are offset at
+    once, since a step of NumPy takes as long for those of one.
+    """
+    joined = Polygons.joined(polygons)
+    height, width = targets[0].prob.shape
+    drawn = as_drawn(joined, (height, width), recipe)
     distances = offset_distances(drawn, recipe)
     with stage("offset"):
         shrunk, wide = outlines(drawn, distances, recipe)
         edged, reaches = drawn, distances
         if recipe.early_thresh:
-            edged = within_reach(polygons)
+            edged = within_reach(joined)
             reaches = border_distances(edged, recipe)
             wide = dilated(edged, reaches)
-    fill(targets.prob, shrunk.vertices, shrunk.starts, 1)
-    if recipe.masks:
-        fill(targets.thresh_mask, wide.vertices, wide.starts, 1)
-        left = np.ones(len(distances), bool)
-        left[shrunk.owners] = False
-        if left.any():
-            masked = drawn.chosen(np.flatnonzero(left))
-            fill(targets.prob_mask, masked.points.astype(np.int32), masked.starts, 0)
-    where = wide.vertices, wide.starts, wide.owners
-    low, high = recipe.thresh_min, recipe.thresh_max
-    raise_thresholds(targets.thresh, edged.points, edged.starts, reaches, *where, low, high)
+    masked = np.arange(len(distances))
+    masked[shrunk.owners] = NOBODY
+    whole = Parts(drawn.points.astype(np.int32), drawn.starts, masked)
+    last = 0
+    for maps, each in zip(targets, polygons, strict=True):
+        first, last = last, last + len(each.lengths)
+        _draw_parts(maps.prob, 0, shrunk, first, last, 1)
+        if recipe.masks:
+            _draw_parts(maps.thresh_mask, 0, wide, first, last, 1)
+            _draw_parts(maps.prob_mask, 1, whole, first, last, 0)
+        else:
+            maps.thresh_mask.fill(1)
+            maps.prob_mask.fill(1)
+        maps.thresh.fill(recipe.thresh_min)
+        where = wide.vertices, wide.starts, wide.owners, first, last
+        limits = recipe.thresh_min, recipe.thresh_max
+        raise_thresholds(maps.thresh, edged.points, edged.starts, reaches, *where, *limits)
+
+
+def _draw_parts(
+    target: np.ndarray, ground: int, parts: Parts, first: int, last: int, value: int
+) -> None:
+    """Fill a map with ground, and the parts of the polygons first to last in it with a value."""
+    target.fill(ground)
+    fill(target, parts.vertices, parts.starts, parts.owners, first, last, value)
 
 
 def compile_kernel() -> None:
@@ -132,15 +149,18 @@ def raise_thresholds(
     vertices: np.ndarray,
     ends: np.ndarray,
     owners: np.ndarray,
+    begin: int,
+    end: int,
     low: float,
     high: float,
 ) -> None:
     """Raise the map to high - (high - low) * d / D, where d is the distance to a polygon's border.
 
     thresh: float32 (H, W), changed in place. points, starts: as Polygons has them. distances: D of
-    each polygon. vertices, ends, owners: the dilated polygons, as Parts has them, in whose boxes the
-    map may change. As in the paper's release, d to an edge is that to its nearer end where the edge is seen
-    under an acute angle, else that to its line. In a row only pixels within D of it are looked at.
+    each polygon. vertices, ends, owners: the dilated polygons, as Parts has them, in whose boxes
+    the map may change; those of the polygons begin to end are drawn. As in the paper's release, d
+    to an edge is that to its nearer end where the edge is seen under an acute angle, else that to
+    its line. In a row only pixels within D of it are looked at.
     """
     height, width = thresh.shape
     nearest = np.full(width, np.inf)  # squared distances in one row to one polygon
@@ -150,6 +170,8 @@ def raise_thresholds(
     edges = np.empty((longest, 10))
     for border in range(len(owners)):
         number, x_min, y_min, x_max, y_max = owners[border], width, height, -1, -1
+        if not begin <= number < end:
+            continue
         for i in range(ends[border], ends[border + 1]):
             x_min, x_max = min(x_min, vertices[i, 0]), max(x_max, vertices[i, 0])
             y_min, y_max = min(y_min, vertices[i, 1]), max(y_max, vertices[i, 1])

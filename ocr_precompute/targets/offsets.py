@@ -109,6 +109,10 @@ def _measures(polygons: Polygons, recipe: Recipe) -> tuple[np.ndarray, np.ndarra
     return areas, perimeters
 
 
+NOBODY = -1
+"""In place of a polygon's number: the part is not drawn."""
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
     """What polygons become when they are offset.
