@@ -15,7 +15,8 @@ from ocr_precompute.targets.offsets import smaller_sides
 from ocr_precompute.targets.shapes import measured
 
 _WINDOWS = 16  # places that are tried for a crop
-_GREY = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
+_GREY = np.array((0.299, 0.587, 0.114))  # what red, green and blue add to it (ITU-R BT.601)
+_SAME = np.eye(3)
 _VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-care
 
 
@@ -85,9 +86,10 @@ class Augmentation:
         if not self.colour:
             return None
         brightness, contrast, saturation = random.uniform(-self.colour, self.colour, 3)
-        towards_grey = (1 + saturation) * np.eye(3) - saturation * np.array(_GREY)
-        shift = np.full((3, 1), 255 * brightness - 127.5 * contrast)
-        return np.hstack([(1 + contrast) * towards_grey, shift])
+        light = np.empty((3, 4))
+        light[:, :3] = (1 + contrast) * ((1 + saturation) * _SAME - saturation * _GREY)
+        light[:, 3] = 255 * brightness - 127.5 * contrast
+        return light
 
 
 @compiled()

@@ -108,8 +108,9 @@ def draw_page(page: Page, matrix: np.ndarray, light: np.ndarray | None, out: np.
         min(source.bottom + _MARGIN, page.content[0]),
     )
     pixels = _rows(page, top, bottom)[:, left:right]
-    shift = matrix[:, :2] @ [left, top] + matrix[:, 2] - (shown.left, shown.top)
-    _warp(pixels, np.column_stack([matrix[:, :2], shift]), light, target)
+    (a, b, c), (d, e, f) = matrix.tolist()
+    x, y = a * left + b * top + c - shown.left, d * left + e * top + f - shown.top
+    _warp(pixels, np.array([[a, b, x], [d, e, y]]), light, target)
 
 
 def lit(image: np.ndarray, light: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

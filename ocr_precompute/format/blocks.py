@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -72,8 +73,8 @@ def _spare(size: int) -> np.ndarray:
     return spare
 
 
-def _table(view: memoryview, raw: int) -> tuple[int, np.ndarray] | None:
-    """Bytes of a block, and where each begins and the last one ends, int64 (blocks + 1,).
+def _table(view: memoryview, raw: int) -> tuple[int, tuple[int, ...]] | None:
+    """Bytes of a block, and where each begins and the last one ends.
 
     None if blocks cannot be told apart: items of several bytes, nothing compressed, or blocks that
     do not lie in order, as Blosc leaves them where it packs on several threads.
@@ -91,8 +92,8 @@ def _table(view: memoryview, raw: int) -> tuple[int, np.ndarray] | None:
     end = _HEADER.size + 4 * blocks
     if end > len(view):
         raise ChunkError(0, "chunk is too short")
-    begins = np.append(np.frombuffer(view[_HEADER.size : end], "<u4").astype(np.int64), len(view))
-    if begins[0] < end or (np.diff(begins) <= 0).any():
+    begins = (*struct.unpack_from(f"<{blocks}I", view, _HEADER.size), len(view))
+    if begins[0] < end or any(a >= b for a, b in pairwise(begins)):
         return None
     return block, begins
 
@@ -114,11 +115,12 @@ def _pieces(start: int, stop: int, raw: int, block: int) -> Iterator[tuple[int, 
 
 
 def _cut(
-    view: memoryview, begins: np.ndarray, first: int, last: int, raw: int, block: int
+    view: memoryview, begins: Sequence[int], first: int, last: int, raw: int, block: int
 ) -> bytes:
     """A chunk of the blocks first to last of another; raw: its bytes when unpacked."""
-    low, high = int(begins[first]), int(begins[last])
-    table = (begins[first:last] - low + _HEADER.size + 4 * (last - first)).astype("<u4").tobytes()
+    low, high, blocks = begins[first], begins[last], last - first
+    shift = _HEADER.size + 4 * blocks - low
+    table = struct.pack(f"<{blocks}I", *(begin + shift for begin in begins[first:last]))
     size = _HEADER.size + len(table) + high - low
     head = _HEADER.pack(*view[:4], raw, min(block, raw), size)
     return b"".join((head, table, view[low:high]))

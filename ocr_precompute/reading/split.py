@@ -223,7 +223,7 @@ class Split:
                 f"out is not a contiguous, writeable array of {expected} {dtype}, but {found}"
             )
         shard, row = self._place(index)
-        whole = np.empty(shape, dtype)
+        whole = scratch(f"split {field}", shape, dtype)  # what other tools wrote is read into it
 
         def unpack() -> None:
             with _CHECKSUM:
