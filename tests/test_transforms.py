@@ -158,9 +158,14 @@ def near_edge(
     return edges > 0
 
 
-def test_what_is_shown_is_the_same_however_much_of_the_page_is_read(store: Path) -> None:
+@pytest.mark.parametrize("rows", [0, 1, 8, 64])
+def test_what_is_shown_is_the_same_however_much_of_the_page_is_read(
+    dataset: Dataset, settings: Settings, rows: int
+) -> None:
     """Rows from the store, and rows of the whole page, for crops anywhere and of any size."""
-    stored = StoreDataset(store, "val", FIELDS)
+    compression = settings.compression.model_copy(update={"block_rows": rows})
+    build("val", dataset.source, settings.model_copy(update={"compression": compression}))
+    stored = StoreDataset(settings.store, "val", FIELDS)
     asked = set()
     for number in range(60):
         random, index = np.random.default_rng(number), number % len(stored)
@@ -171,15 +176,16 @@ def test_what_is_shown_is_the_same_however_much_of_the_page_is_read(store: Path)
         matrix = augmentation.placement(page.polygons, page.size, DBNET, random)
         light = augmentation.light(random)
 
-        def rows(start: int, stop: int, out: np.ndarray, page: Page = page) -> None:
-            asked.add(stop - start)
+        def counted(start: int, stop: int, out: np.ndarray, page: Page = page) -> None:
+            asked.add((start, stop))
             page.rows(start, stop, out)
 
         a, b = np.full((2, 32, 32, 3), 7, np.uint8)
-        draw_page(replace(page, rows=rows), matrix, light, a)
+        draw_page(replace(page, rows=counted), matrix, light, a)
         draw_page(plain, matrix, light, b)
         assert same(a, b)
-    assert min(asked) < 48
+    assert (min(stop - start for start, stop in asked) < 48) == (rows < 64)
+    assert all(start % (rows or 1) == stop % (rows or 1) == 0 for start, stop in asked)
 
 
 def plain_outside(image: np.ndarray, content: tuple[int, int]) -> np.ndarray:

@@ -29,13 +29,14 @@ class Page:
 
     polygons: points in canonical pixels. size: (H, W). content: (h, w), outside which the image is
     black. rows(start, stop, out): writes those rows of the image into out, uint8 (stop - start, W,
-    3), contiguous.
+    3), contiguous. step: of how many rows, from the top, all are unpacked when one is.
     """
 
     polygons: Polygons
     size: tuple[int, int]
     content: tuple[int, int]
     rows: Callable[[int, int, np.ndarray], None]
+    step: int = 1
 
 
 def page_of(image: np.ndarray, polygons: Polygons, content: tuple[int, int]) -> Page:
@@ -134,14 +135,13 @@ def _fill_black(parts: Sequence[np.ndarray], light: np.ndarray | None) -> None:
 
 def _rows(page: Page, top: int, bottom: int) -> np.ndarray:
     """Those rows of the page, in memory that the next page of this thread overwrites."""
-    width = page.size[1]
-    if bottom - top < _WORTH * page.size[0]:
-        rows = scratch("page rows", (bottom - top, width, 3))
-        page.rows(top, bottom, rows)
-        return rows
-    whole = scratch("page rows", (page.size[0], width, 3))
-    page.rows(0, page.size[0], whole)
-    return whole[top:bottom]
+    height, width = page.size
+    first, last = top // page.step * page.step, min(-(-bottom // page.step) * page.step, height)
+    if last - first >= _WORTH * height:
+        first, last = 0, height
+    rows = scratch("page rows", (last - first, width, 3))
+    page.rows(first, last, rows)
+    return rows[top - first : bottom - first]
 
 
 def _warp(

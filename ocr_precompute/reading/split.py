@@ -201,9 +201,10 @@ class Split:
         ends = records.polygon_offsets[first : last + 1]
         points = records.points[ends[0] : ends[-1]]
         polygons = Polygons(points, np.diff(ends), records.ignore[first:last])
-        size, (height, width) = self.manifest.parameters.size, records.original_size[row].tolist()
+        parameters, (height, width) = self.manifest.parameters, records.original_size[row].tolist()
+        size, step = parameters.size, parameters.compression.block_rows or 1
         content = fitted_size((height, width), size)
-        return Page(polygons, size, content, partial(self.read_rows, index, "image"))
+        return Page(polygons, size, content, partial(self.read_rows, index, "image"), step)
 
     def read_rows(self, index: int, field: str, start: int, stop: int, out: np.ndarray) -> None:
         """Read the pixel rows start to stop of one sample's map, and unpack little more than those.

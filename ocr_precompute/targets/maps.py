@@ -27,9 +27,6 @@ from ocr_precompute.targets.offsets import (
     within_reach,
 )
 
-_INSIDE = 1.0  # pixels inside a circle where rounding cannot make a pixel lie outside it
-_LONG = 8.0  # half the pixels of a row for which a loop of their own is worth it
-
 
 @dataclass(frozen=True, eq=False)
 class Targets:
@@ -164,10 +161,6 @@ def raise_thresholds(
     """
     height, width = thresh.shape
     nearest = np.full(width, np.inf)  # squared distances in one row to one polygon
-    longest = 0
-    for number in owners:
-        longest = max(longest, starts[number + 1] - starts[number])
-    edges = np.empty((longest, 10))
     for border in range(len(owners)):
         number, x_min, y_min, x_max, y_max = owners[border], width, height, -1, -1
         if not begin <= number < end:
@@ -178,81 +171,40 @@ def raise_thresholds(
         x_min, x_max = max(x_min, 0), min(x_max, width - 1)
         y_min, y_max = max(y_min, 0), min(y_max, height - 1)
         first, last, reach = starts[number], starts[number + 1], distances[number]
-        _find_edges(points, first, last, reach, edges)
         slope = (high - low) / reach
         for y in range(y_min, y_max + 1):
             left, right = width, -1
-            for i in range(last - first):
-                start, stop = _within_reach(edges[i], y, reach)
+            for i in range(first, last):
+                ax, ay = points[i - 1 if i > first else last - 1]
+                bx, by = points[i]
+                if y < min(ay, by) - reach or y > max(ay, by) + reach:
+                    continue
+                dx, dy = bx - ax, by - ay
+                squared_length = dx * dx + dy * dy
+                start, stop = min(ax, bx) - reach, max(ax, bx) + reach
+                if abs(dy) > 1e-6:  # where this row is within reach of the edge's line
+                    middle = ax + dx * (y - ay) / dy
+                    half = reach * np.sqrt(squared_length) / abs(dy)
+                    start, stop = max(start, middle - half), min(stop, middle + half)
                 x_from, x_to = max(x_min, int(np.floor(start))), min(x_max, int(np.ceil(stop)))
-                if x_from <= x_to:
-                    left, right = min(left, x_from), max(right, x_to)
-                    _approach(edges[i], y, nearest, x_from, x_to + 1)
+                if x_from > x_to:
+                    continue
+                left, right = min(left, x_from), max(right, x_to)
+                above_a, above_b, cross = (y - ay) * (y - ay), (y - by) * (y - by), dx * (y - ay)
+                inverse = 1.0 / squared_length if squared_length > 1e-300 else 0.0
+                from_a, from_b = x_from - ax, x_from - bx
+                part = nearest[x_from : x_to + 1]
+                for i_x in range(len(part)):
+                    along_a, along_b = from_a + i_x, from_b + i_x
+                    to_a, to_b = along_a * along_a + above_a, along_b * along_b + above_b
+                    to_line = cross - dy * along_a
+                    to_line *= to_line * inverse
+                    to_end = to_a if to_a < to_b else to_b
+                    squared = to_end if to_a + to_b > squared_length else to_line
+                    part[i_x] = squared if squared < part[i_x] else part[i_x]
             if left <= right:
                 row, part = thresh[y, left : right + 1], nearest[left : right + 1]
                 for i_x in range(len(part)):
                     value = np.float32(high - np.sqrt(part[i_x]) * slope)
                     row[i_x] = value if value > row[i_x] else row[i_x]
                     part[i_x] = np.inf
-
-
-@compiled()
-def _find_edges(points: np.ndarray, first: int, last: int, reach: float, edges: np.ndarray) -> None:
-    """Write what does not change from row to row of each edge from a to b: a, b, squared length and
-    its inverse, first and last row within reach, columns per row, columns from the line to reach.
-    """
-    for i in range(first, last):
-        ax, ay = points[i - 1 if i > first else last - 1]
-        bx, by = points[i]
-        dx, dy = bx - ax, by - ay
-        squared = dx * dx + dy * dy
-        edge = edges[i - first]
-        edge[0], edge[1], edge[2], edge[3], edge[4] = ax, ay, bx, by, squared
-        edge[5] = 1.0 / squared if squared > 1e-300 else 0.0
-        edge[6], edge[7] = min(ay, by) - reach, max(ay, by) + reach
-        level = abs(dy) <= 1e-6
-        edge[8] = 0.0 if level else dx / dy
-        edge[9] = np.inf if level else reach * np.sqrt(squared) / abs(dy)
-
-
-@compiled()
-def _within_reach(edge: np.ndarray, y: int, reach: float) -> tuple[float, float]:
-    """From where to where pixels of a row are within reach of an edge and of its line."""
-    if y < edge[6] or y > edge[7]:
-        return 0.0, -2.0
-    middle = edge[0] + (y - edge[1]) * edge[8]
-    return (
-        max(min(edge[0], edge[2]) - reach, middle - edge[9]),
-        min(max(edge[0], edge[2]) + reach, middle + edge[9]),
-    )
-
-
-@compiled()
-def _approach(edge: np.ndarray, y: int, nearest: np.ndarray, x_from: int, x_to: int) -> None:
-    """Lower squared distances in a row to those to an edge, from one pixel to, without, another."""
-    ax, bx, squared_length, inverse = edge[0], edge[2], edge[4], edge[5]
-    dx, dy = bx - ax, edge[3] - edge[1]
-    above_a, above_b = (y - edge[1]) * (y - edge[1]), (y - edge[3]) * (y - edge[3])
-    cross, aside = dx * (y - edge[1]), y - (edge[1] + edge[3]) / 2
-    # Within the circle around the edge the angle is not acute, so that the line alone counts there.
-    half = np.sqrt(max(squared_length / 4 - aside * aside, 0.0)) - _INSIDE
-    inner, outer = x_to, x_to
-    if half > _LONG:
-        inner = min(max(int(np.ceil((ax + bx) / 2 - half)), x_from), x_to)
-        outer = min(max(int(np.floor((ax + bx) / 2 + half)) + 1, inner), x_to)
-    from_a, from_b = x_from - ax, x_from - bx
-    for begin, end in ((x_from, inner), (outer, x_to)):
-        part, shift = nearest[begin:end], begin - x_from
-        for i_x in range(len(part)):
-            along_a, along_b = from_a + (i_x + shift), from_b + (i_x + shift)
-            to_a, to_b = along_a * along_a + above_a, along_b * along_b + above_b
-            to_line = cross - dy * along_a
-            to_line *= to_line * inverse
-            to_end = to_a if to_a < to_b else to_b
-            squared = to_end if to_a + to_b > squared_length else to_line
-            part[i_x] = squared if squared < part[i_x] else part[i_x]
-    part, shift = nearest[inner:outer], inner - x_from
-    for i_x in range(len(part)):
-        to_line = cross - dy * (from_a + (i_x + shift))
-        to_line *= to_line * inverse
-        part[i_x] = to_line if to_line < part[i_x] else part[i_x]
