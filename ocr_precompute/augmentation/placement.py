@@ -75,7 +75,8 @@ class Augmentation:
         if self.crop is not None:
             moved = transformed(polygons, matrix)
             shapes = measured(moved)
-            large = (smaller_sides(moved, recipe) >= recipe.min_size) & (shapes.areas >= 1)
+            sides = smaller_sides(moved, recipe) if recipe.turned_box else shapes.sides
+            large = (sides >= recipe.min_size) & (shapes.areas >= 1)
             draws, learnt = random.random((3, _WINDOWS)), np.flatnonzero(large & ~moved.ignore)
             page = matrix, height, width
             matrix[:, 2] -= _corner(shapes.low, shapes.high, learnt, *page, self.crop, draws)
@@ -122,7 +123,7 @@ def _corner(
     whole = np.empty(len(learnt), np.int64)
     count = 0
     for number in learnt:
-        if _is_held(low[:, number], high[:, number], first, last, side):
+        if _is_held(low, high, number, first, last, side):
             whole[count] = number
             count += 1
     choice = whole[:count] if count else learnt
@@ -136,37 +137,37 @@ def _corner(
                 start, stop = min(start, stop), max(start, stop)
                 start, stop = max(start, first[axis]), min(stop, last[axis])
             corner[axis] = np.floor(start + draws[axis, draw] * (stop - start + 1))
-        cut = _count_cut(low, high, learnt, corner, side)
+        cut = _count_cut(low, high, learnt, corner[0], corner[1], side)
         if cut < fewest:
             fewest = cut
-            best[:] = corner
+            best[0], best[1] = corner
     return best
 
 
 @compiled()
 def _is_held(
-    low: np.ndarray, high: np.ndarray, first: np.ndarray, last: np.ndarray, side: int
+    low: np.ndarray, high: np.ndarray, i: int, first: np.ndarray, last: np.ndarray, side: int
 ) -> bool:
-    """Whether a crop can hold a box, (2,) each."""
+    """Whether a crop can hold a box."""
     for axis in range(2):
-        if max(np.ceil(high[axis] - side), first[axis]) > min(np.floor(low[axis]), last[axis]):
+        start, stop = np.ceil(high[axis, i] - side), np.floor(low[axis, i])
+        if max(start, first[axis]) > min(stop, last[axis]):
             return False
     return True
 
 
 @compiled()
 def _count_cut(
-    low: np.ndarray, high: np.ndarray, learnt: np.ndarray, corner: np.ndarray, side: int
+    low: np.ndarray, high: np.ndarray, learnt: np.ndarray, left: float, top: float, side: int
 ) -> int:
     """How many boxes lie in a crop in part."""
-    left, top = corner
     right, bottom = left + side, top + side
     cut = 0
     for i in learnt:
-        (x_low, y_low), (x_high, y_high) = low[:, i], high[:, i]
-        touched = x_low < right and x_high > left and y_low < bottom and y_high > top
-        inside = x_low >= left and x_high <= right and y_low >= top and y_high <= bottom
-        cut += touched and not inside
+        x_low, y_low, x_high, y_high = low[0, i], low[1, i], high[0, i], high[1, i]
+        touched = (x_low < right) & (x_high > left) & (y_low < bottom) & (y_high > top)
+        inside = (x_low >= left) & (x_high <= right) & (y_low >= top) & (y_high <= bottom)
+        cut += touched > inside
     return cut
 
 

@@ -31,9 +31,7 @@ def polygon_fates(
     """
     drawn = as_drawn(canonical, size, recipe)
     shapes = measured(drawn)
-    sides = (shapes.high - shapes.low).min(axis=0)
-    if recipe.turned_box:
-        sides = smaller_sides(drawn, recipe)
+    sides = smaller_sides(drawn, recipe) if recipe.turned_box else shapes.sides
     small = (sides < recipe.min_size) & (sides > 0)
     empty = ~small & ((shapes.areas < recipe.min_area) | (shapes.areas == 0))
     trains = ~(canonical.ignore | small | empty)

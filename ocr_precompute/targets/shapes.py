@@ -24,6 +24,12 @@ class Shapes:
     perimeters: np.ndarray
     upright: np.ndarray
 
+    @property
+    def sides(self) -> np.ndarray:
+        """The smaller side of each box, float64 (N,)."""
+        smaller: np.ndarray = np.minimum(*(self.high - self.low))
+        return smaller
+
 
 def boxes(polygons: Polygons) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest x and y of each polygon, float64 (2, N) each."""
