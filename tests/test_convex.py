@@ -14,7 +14,7 @@ from ocr_precompute.samples import Polygons
 from ocr_precompute.targets import offsets
 from ocr_precompute.targets.convex import offset_convex
 from ocr_precompute.targets.filling import fill
-from ocr_precompute.targets.maps import draw_targets
+from ocr_precompute.targets.maps import draw_into, draw_targets
 
 MANY = 8_000  # polygons of each kind
 
@@ -208,6 +208,21 @@ def test_maps_are_those_of_clipper_and_opencv(
     monkeypatch.setattr("ocr_precompute.targets.maps.fill", by_opencv)
     for found, expected in zip(compiled, drawn(), strict=True):
         assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_images_drawn_together_are_as_each_alone(kind: Kind, recipe: str) -> None:
+    random = np.random.default_rng(len(recipe))
+    pages = [some(kind, count, random) for count in (30, 0, 7)]
+    pages[0].ignore[::3] = True
+    size, rules = (512, 640), RECIPES[recipe]
+    together = [draw_targets(Polygons.from_list([], []), size, rules) for _ in pages]
+    draw_into(together, pages, rules)
+    for page, found in zip(pages, together, strict=True):
+        alone = draw_targets(page, size, rules)
+        for field in ("prob", "prob_mask", "thresh", "thresh_mask"):
+            assert np.array_equal(getattr(found, field), getattr(alone, field))
 
 
 # ------------------------------------------------------------------------------------------- fill

@@ -225,6 +225,24 @@ def test_colour_is_brightness_contrast_and_saturation() -> None:
     assert Augmentation(crop=64).light(np.random.default_rng(5)) is None
 
 
+@pytest.mark.parametrize("augmentation", [ALL, Augmentation(flip=0.5, colour=0.2)])
+def test_samples_are_the_same_alone_and_together(store: Path, augmentation: Augmentation) -> None:
+    """More than are drawn at once; some of the second kind do not move."""
+    varied = AugmentedDataset(StoreDataset(store, "val", FIELDS), augmentation, seed=5)
+    indices = [*range(len(varied)), 3, 3]
+    together = {
+        field: np.full((len(indices), *shape), 9, dtype)
+        for field, (dtype, shape) in varied.layout.items()
+    }
+    varied.fill(indices, together)
+    for position, index in enumerate(indices):
+        alone = varied[index]
+        assert all(same(together[field][position], alone[field]) for field in TRAINING)
+    some = {field: together[field][:10].copy() for field in ("prob", "image")}
+    varied.fill(indices[10:20], some)
+    assert same(some["prob"], together["prob"][10:20])
+
+
 def test_threads_share_no_memory(store: Path) -> None:
     """Many threads at once give what one gives; so does a fork in the midst of it."""
     varied = AugmentedDataset(StoreDataset(store, "val", FIELDS), ALL, seed=4)
