@@ -159,17 +159,13 @@ def raise_thresholds(
     to an edge is that to its nearer end where the edge is seen under an acute angle, else that to
     its line. In a row only pixels within D of it are looked at.
     """
-    height, width = thresh.shape
+    width = thresh.shape[1]
     nearest = np.full(width, np.inf)  # squared distances in one row to one polygon
     for border in range(len(owners)):
-        number, x_min, y_min, x_max, y_max = owners[border], width, height, -1, -1
+        number = owners[border]
         if not begin <= number < end:
             continue
-        for i in range(ends[border], ends[border + 1]):
-            x_min, x_max = min(x_min, vertices[i, 0]), max(x_max, vertices[i, 0])
-            y_min, y_max = min(y_min, vertices[i, 1]), max(y_max, vertices[i, 1])
-        x_min, x_max = max(x_min, 0), min(x_max, width - 1)
-        y_min, y_max = max(y_min, 0), min(y_max, height - 1)
+        x_min, x_max, y_min, y_max = _box(vertices, ends[border], ends[border + 1], *thresh.shape)
         first, last, reach = starts[number], starts[number + 1], distances[number]
         slope = (high - low) / reach
         for y in range(y_min, y_max + 1):
@@ -177,15 +173,9 @@ def raise_thresholds(
             for i in range(first, last):
                 ax, ay = points[i - 1 if i > first else last - 1]
                 bx, by = points[i]
-                if y < min(ay, by) - reach or y > max(ay, by) + reach:
-                    continue
                 dx, dy = bx - ax, by - ay
                 squared_length = dx * dx + dy * dy
-                start, stop = min(ax, bx) - reach, max(ax, bx) + reach
-                if abs(dy) > 1e-6:  # where this row is within reach of the edge's line
-                    middle = ax + dx * (y - ay) / dy
-                    half = reach * np.sqrt(squared_length) / abs(dy)
-                    start, stop = max(start, middle - half), min(stop, middle + half)
+                start, stop = _stretch(ax, ay, bx, by, y, reach)
                 x_from, x_to = max(x_min, int(np.floor(start))), min(x_max, int(np.ceil(stop)))
                 if x_from > x_to:
                     continue
@@ -208,3 +198,34 @@ def raise_thresholds(
                     value = np.float32(high - np.sqrt(part[i_x]) * slope)
                     row[i_x] = value if value > row[i_x] else row[i_x]
                     part[i_x] = np.inf
+
+
+@compiled()
+def _box(
+    vertices: np.ndarray, first: int, last: int, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """The least and greatest x and y, in a map of that height and width, of vertices."""
+    x_min, x_max, y_min, y_max = width, -1, height, -1
+    for i in range(first, last):
+        x_min, x_max = min(x_min, vertices[i, 0]), max(x_max, vertices[i, 0])
+        y_min, y_max = min(y_min, vertices[i, 1]), max(y_max, vertices[i, 1])
+    return max(x_min, 0), min(x_max, width - 1), max(y_min, 0), min(y_max, height - 1)
+
+
+@compiled()
+def _stretch(
+    ax: float, ay: float, bx: float, by: float, y: int, reach: float
+) -> tuple[float, float]:
+    """From where to where pixels of a row are within reach of an edge's box, and of its line.
+
+    To -2 if nowhere.
+    """
+    if y < min(ay, by) - reach or y > max(ay, by) + reach:
+        return 0.0, -2.0
+    dx, dy = bx - ax, by - ay
+    start, stop = min(ax, bx) - reach, max(ax, bx) + reach
+    if abs(dy) > 1e-6:
+        middle = ax + dx * (y - ay) / dy
+        half = reach * np.sqrt(dx * dx + dy * dy) / abs(dy)
+        start, stop = max(start, middle - half), min(stop, middle + half)
+    return start, stop
