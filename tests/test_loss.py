@@ -116,7 +116,7 @@ def test_what_is_masked_out_whole_counts_in_no_part() -> None:
     assert DBLoss()(output, truth).total.item() == pytest.approx(alone.total.item(), rel=1e-6)
 
 
-# Where hard negatives are equal, the release's gradient goes to those that a sort takes, by chance.
+# Of equal hard negatives, the release's gradient goes to those that its sort takes, by chance.
 @pytest.mark.parametrize(("mining", "apart"), [("sort", 1e-4), ("threshold", 0.02)])
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_sums_over_a_batch_are_as_published(path: Path, mining: str, apart: float) -> None:

@@ -30,7 +30,14 @@ from ocr_precompute.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = ROOT / "configs" / "experiment" / "plain.yaml"
 STEPS = 20
-ROUNDING = 1e-3  # relative, of each loss of twenty steps; docs/training.md says so
+# By how much the losses of twenty steps may differ from those by default, as a share of them, where
+# an optimisation goes by another way to the same numbers. Of all others the bits are the same.
+ROUNDING = {
+    "model.channels_last": 5e-3,
+    "model.loss.mining": 1e-3,  # of equal losses others are taken
+    "optimizer.init_args.fused": 1e-3,
+    "optimizer.init_args.foreach": 1e-3,
+}
 
 pytestmark = NOISE
 
@@ -45,8 +52,6 @@ def flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
 
 
 SWITCHES = dict(flat(yaml.safe_load(PLAIN.read_text())))
-# Those that go by another way to the same numbers, up to rounding; of all others bits are the same.
-ROUNDED = {"model.channels_last", "optimizer.init_args.fused", "optimizer.init_args.foreach"}
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +98,8 @@ def default(store: str, tmp_path_factory: pytest.TempPathFactory) -> Record:
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_off_in_turn(switch: str, default: Record, store: str, tmp_path: Path) -> None:
     off = twenty_steps(store, tmp_path, {switch: SWITCHES[switch]})
-    if switch in ROUNDED:
-        assert np.allclose(off.losses, default.losses, rtol=ROUNDING, atol=0)
+    if switch in ROUNDING:
+        assert np.allclose(off.losses, default.losses, rtol=ROUNDING[switch], atol=0)
     else:
         assert off.losses == default.losses
         assert off.metrics["val/precision"] == default.metrics["val/precision"]
@@ -104,16 +109,18 @@ def test_each_off_in_turn(switch: str, default: Record, store: str, tmp_path: Pa
 
 def test_all_of_them_off(default: Record, store: str, tmp_path: Path) -> None:
     off = twenty_steps(store, tmp_path, SWITCHES)
-    assert np.allclose(off.losses, default.losses, rtol=ROUNDING, atol=0)
+    assert np.allclose(off.losses, default.losses, rtol=max(ROUNDING.values()), atol=0)
 
 
 def test_the_documents_name_each_switch() -> None:
     text = (ROOT / "docs" / "training.md").read_text()
     table = text.partition("## Optimisations")[2].partition("\n## ")[0]
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")]
-    named = {name for row in rows for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", row[2])}
-    assert named == set(SWITCHES)
-    assert f"{ROUNDING:g}" in table
+    found = {name: row[4] for row in rows for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", row[2])}
+    assert found.keys() == SWITCHES.keys()
+    said = {name: re.findall(r"within (\S+) %", text) for name, text in found.items()}
+    expected = {name: [f"{100 * ROUNDING[name]:g}"] if name in ROUNDING else [] for name in found}
+    assert said == expected
 
 
 # ------------------------------------------------------------------------------------- transfers

@@ -44,8 +44,8 @@ class DBLoss:
     negative pixels for each pixel of text. fallback_negatives: how many a sample without text has;
     in `batch`, a batch without text has none. k: steepness of the approximate step function.
     mining: how the hard negatives are found: `threshold` by the smallest of their losses, without
-    waiting for a GPU; `sort` by sorting, which takes the same pixels, but where several losses are
-    equal and not all of them are taken.
+    waiting for a GPU; `sort` by sorting, as the release does. They take the same pixels, but of
+    some that are equal `threshold` takes the first, and `sort` any.
     """
 
     prob_weight: float = 5.0

@@ -10,14 +10,10 @@ _LOW = 15  # of the 31 bits of a float32 without its sign; two tables of counts 
 
 @torch.no_grad()
 def by_threshold(losses: Tensor, count: Tensor) -> Tensor:
-    """How far each pixel counts among the hardest of its row, float32 (R, P).
+    """Whether a pixel is one of the hardest of its row, bool (R, P); of equal ones the first are.
 
     losses: float32 (R, P), from 0 on; below 0 where a pixel may not be taken. count: int64 (R,),
     how many to take, at most as many as may be.
-
-    A row's `count` largest losses count 1 and all others 0. Where several are equal and not all of
-    them are among these, they share what is left: 0.25 each, if one of four would be. Which ones a
-    sort takes is left to chance; the sum of the losses is the same.
 
     Floats from 0 on have the order of their bits. So the smallest loss that is taken is found as in
     a radix sort, by counting how often each beginning of its bits occurs, and in the one where it
@@ -29,8 +25,7 @@ def by_threshold(losses: Tensor, count: Tensor) -> Tensor:
     second, left = _digit(low, high == first, 1 << _LOW, left)
     edge = (first << _LOW) | second
     equal = bits == edge
-    share = left / equal.sum(1, keepdim=True).clamp(min=1)
-    return (bits > edge).float() + equal * share
+    return (bits > edge) | (equal & (equal.cumsum(1, dtype=torch.int32) <= left))
 
 
 def _digit(digits: Tensor, counts: Tensor, different: int, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,11 +45,11 @@ def _digit(digits: Tensor, counts: Tensor, different: int, wanted: Tensor) -> tu
 
 @torch.no_grad()
 def by_sorting(losses: Tensor, count: Tensor) -> Tensor:
-    """The same by sorting as many as the row takes that takes most, for which a GPU is waited for.
+    """The same, but of equal ones it is left to chance which; as the authors' release does it.
 
-    Of losses that are equal it takes any.
+    It sorts out as many as the row takes that takes most, for which a GPU is waited for.
     """
     most = int(count.max())
     order = losses.topk(most, dim=1).indices
     taken = torch.arange(most, device=losses.device) < count[:, None]
-    return torch.zeros_like(losses).scatter_(1, order, taken.float())
+    return torch.zeros_like(losses, dtype=torch.bool).scatter_(1, order, taken)
