@@ -118,8 +118,9 @@ def test_the_documents_name_each_switch() -> None:
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")]
     found = {name: row[4] for row in rows for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", row[2])}
     assert found.keys() == SWITCHES.keys()
+    bounds = {**ROUNDING, "model.compile": 1e-3}  # which is off; test_compiling.py holds it
     said = {name: re.findall(r"within (\S+) %", text) for name, text in found.items()}
-    expected = {name: [f"{100 * ROUNDING[name]:g}"] if name in ROUNDING else [] for name in found}
+    expected = {name: [f"{100 * bounds[name]:g}"] if name in bounds else [] for name in found}
     assert said == expected
 
 
