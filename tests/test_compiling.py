@@ -15,6 +15,7 @@ from conftest import Dataset
 from lightning_noise import NOISE
 from test_train import in_processes
 from torch import Tensor
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import _CHECKPOINT_PREFIX
 from train_once import BACKBONE, train
 
 from ocr.models import DBNet
@@ -66,7 +67,8 @@ def step(network: DBNet) -> dict[str, Tensor]:
     network.train().zero_grad()
     output = network(images())
     (output.prob.square().mean() + output.thresh.mean()).backward()
-    gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    own = {name.replace(_CHECKPOINT_PREFIX, ""): p for name, p in network.named_parameters()}
+    gradients = {name: p.grad for name, p in own.items() if p.grad is not None}
     return {**gradients, **{n: v for n, v in network.state_dict().items() if n not in gradients}}
 
 

@@ -51,6 +51,33 @@ class TextDetector(lightning.LightningModule):
     """Trains, validates and predicts with a DBNet.
 
     Logs train/loss and its parts, and val/hmean, val/precision, val/recall.
+
+    Args:
+        backbone: resnet-18, resnet-34, resnet-50, or what transformers' AutoBackbone takes: a
+            folder, or a name on its hub.
+        pretrained: Load the backbone's weights; a name is then asked from the hub.
+        backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
+        backbone_config: Configuration of the backbone, in place of that of a folder or the hub;
+            a checkpoint brings it along.
+        channels: Channels of the neck, a multiple of 16; the paper has 256.
+        norm: batch; group, the same for any number of processes; or frozen batch statistics.
+        loss: Weights and constants of the loss.
+        postprocess: How probability maps become polygons.
+        optimizer: An optimiser of torch, or any like it.
+        lr_scheduler: Moves the learning rate after every step, or for one that watches a metric
+            after every validation.
+        decay_norms: Let the weight decay apply to norms and biases too.
+        weights: Checkpoint whose weights to start from, without its progress.
+        activation_checkpointing: none, selective, full, auto, or a mode for each stage by name.
+        memory_budget: For auto: GB that a process may keep as activations.
+        channels_last: Memory layout of weights and activations, which images come in too.
+        offload_activations: Keep activations in the host's memory until they are needed.
+        compile: Have torch.compile make the training step's network; where that cannot be done
+            the training goes on without, and says so.
+        ema: Validate with, and keep in checkpoints, an average of the weights over the steps,
+            in which each step leaves this share of what was; 0.999, or null for none.
+        evaluation_threads: Threads that post-process and match while the network goes on; the
+            machine's cores by default, and 0 for none, so that the network waits.
     """
 
     def __init__(
@@ -76,35 +103,7 @@ class TextDetector(lightning.LightningModule):
         ema: float | None = None,
         evaluation_threads: int | None = None,
     ) -> None:
-        """Settings of model and optimiser.
-
-        Args:
-            backbone: resnet-18, resnet-34, resnet-50, or what transformers' AutoBackbone takes: a
-                folder, or a name on its hub.
-            pretrained: Load the backbone's weights; a name is then asked from the hub.
-            backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
-            backbone_config: Configuration of the backbone, in place of that of a folder or the hub;
-                a checkpoint brings it along.
-            channels: Channels of the neck, a multiple of 16; the paper has 256.
-            norm: batch; group, the same for any number of processes; or frozen batch statistics.
-            loss: Weights and constants of the loss.
-            postprocess: How probability maps become polygons.
-            optimizer: An optimiser of torch, or any like it.
-            lr_scheduler: Moves the learning rate after every step, or for one that watches a metric
-                after every validation.
-            decay_norms: Let the weight decay apply to norms and biases too.
-            weights: Checkpoint whose weights to start from, without its progress.
-            activation_checkpointing: none, selective, full, auto, or a mode for each stage by name.
-            memory_budget: For auto: GB that a process may keep as activations.
-            channels_last: Memory layout of weights and activations, which images come in too.
-            offload_activations: Keep activations in the host's memory until they are needed.
-            compile: Have torch.compile make the training step's network; where that cannot be done
-                the training goes on without, and says so.
-            ema: Validate with, and keep in checkpoints, an average of the weights over the steps,
-                in which each step leaves this share of what was; 0.999, or null for none.
-            evaluation_threads: Threads that post-process and match while the network goes on; the
-                machine's cores by default, and 0 for none, so that the network waits.
-        """
+        """Take the settings. Raises ValueError for one that makes no sense."""
         super().__init__()
         self._architecture: dict[str, Any] = {
             "backbone": backbone,
