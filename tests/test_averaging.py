@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from conftest import Dataset
 from lightning_noise import NOISE
 from torch import Tensor
-from train_once import Record, train
+from train_once import BACKBONE, Record, train
 
 from ocr.errors import CheckpointError
 from ocr.lightning_modules import TextDetector
 from ocr.models.checkpoint import read_checkpoint, read_model
+from ocr.train import main
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings
 
@@ -128,6 +130,19 @@ def test_a_training_can_begin_to_average(store: str, tmp_path: Path) -> None:
     assert len(watch.after) == STEPS
     checkpoint = read_checkpoint(tmp_path / "on" / "last.ckpt")
     assert int(checkpoint["averaging_state"]["n_averaged"]) == STEPS
+
+
+def test_by_the_command(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Path(__file__).resolve().parents[1] / "configs" / "train.yaml"
+    settings = [f"--data.store={store}", "--data.batch_size=4", "--data.augmentation.crop=48"]
+    settings += [f"--model.backbone={BACKBONE}", "--model.channels=16", f"--model.ema={DECAY}"]
+    settings += [f"--trainer.logger.save_dir={tmp_path}", "--trainer.accelerator=cpu"]
+    settings += [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1"]
+    settings += ["--report=false", "--monitor=false", f"--config={config}"]
+    monkeypatch.setattr(sys, "argv", ["ocr-train", "fit", *settings[-1:], *settings[:-1]])
+    main()
+    (last,) = tmp_path.rglob("last.ckpt")
+    assert int(read_checkpoint(last)["averaging_state"]["n_averaged"]) == STEPS
 
 
 @pytest.mark.parametrize("decay", [0, 1, -0.1, float("nan")])

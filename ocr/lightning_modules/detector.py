@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -123,6 +124,17 @@ class TextDetector(lightning.LightningModule):
         self.outcomes: Outcomes | None = None  # where each validated image goes, if anybody asks
         if weights is not None:
             self._load_weights(Path(weights))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextDetector:
+        """As of any module, but what makes optimiser and schedule is shared: it may hold a parser,
+        which cannot be copied.
+        """
+        for shared in (self._optimizer, self._lr_scheduler):
+            memo[id(shared)] = shared
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return made
 
     def _network(
         self,
