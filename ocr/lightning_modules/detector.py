@@ -133,7 +133,7 @@ class TextDetector(lightning.LightningModule):
             memo[id(shared)] = shared
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
         return made
 
     def _network(
