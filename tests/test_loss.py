@@ -116,8 +116,10 @@ def test_what_is_masked_out_whole_counts_in_no_part() -> None:
     assert DBLoss()(output, truth).total.item() == pytest.approx(alone.total.item(), rel=1e-6)
 
 
+# Of equal hard negatives, the release's gradient goes to those that its sort takes, by chance.
+@pytest.mark.parametrize(("mining", "apart"), [("sort", 1e-4), ("threshold", 0.02)])
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_sums_over_a_batch_are_as_published(path: Path) -> None:
+def test_sums_over_a_batch_are_as_published(path: Path, mining: str, apart: float) -> None:
     golden = np.load(path)
     output = DBOutput(
         *(torch.from_numpy(golden[f"{head}_logits"]).float().requires_grad_() for head in HEADS)
@@ -126,7 +128,7 @@ def test_sums_over_a_batch_are_as_published(path: Path) -> None:
         field: torch.from_numpy(np.unpackbits(golden[field], axis=-1))
         for field in ("prob", "prob_mask", "thresh_mask")
     } | {"thresh": torch.from_numpy(golden["thresh"])}
-    losses = DBLoss(reduction="batch")(output, truth)
+    losses = DBLoss(reduction="batch", mining=mining)(output, truth)  # type: ignore[arg-type]
     losses.total.backward()
     names = ("total", "part_bce_loss", "part_l1_loss", "part_thresh_loss")
     for name, value in zip(names, losses, strict=True):
@@ -134,7 +136,7 @@ def test_sums_over_a_batch_are_as_published(path: Path) -> None:
     for head, x in zip(HEADS, output, strict=True):
         expected = golden[f"grad_{head}"]
         assert x.grad is not None
-        assert np.linalg.norm(x.grad.numpy() - expected) <= 1e-4 * np.linalg.norm(expected)
+        assert np.linalg.norm(x.grad.numpy() - expected) <= apart * np.linalg.norm(expected)
 
 
 def test_golden_losses_are_at_hand() -> None:
@@ -199,11 +201,13 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("reduction", ["sample", "batch"])
-def test_the_device_is_waited_for_once(reduction: str) -> None:
+@pytest.mark.parametrize(("mining", "times"), [("threshold", 0), ("sort", 1)])
+def test_the_device_is_not_waited_for(reduction: str, mining: str, times: int) -> None:
     output, truth = logits(2), labels("none", "some")
+    loss = DBLoss(reduction=reduction, mining=mining)  # type: ignore[arg-type]
     with Reads() as reads:
-        DBLoss(reduction=reduction)(output, truth).total.backward()  # type: ignore[arg-type]
-    assert reads.count == 1
+        loss(output, truth).total.backward()
+    assert reads.count == times
 
 
 @pytest.mark.parametrize("kinds", [("none", "none"), ("ignored",), ("all",), ("none", "some")])
@@ -247,3 +251,5 @@ def test_settings_of_the_loss_are_checked() -> None:
         DBLoss(k=math.nan)
     with pytest.raises(ValueError, match="reduction is 'mean'; one of sample, batch"):
         DBLoss(reduction="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mining is 'luck'; one of threshold, sort"):
+        DBLoss(mining="luck")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from ocr.errors import CheckpointError
 from ocr.lightning_modules import TextDetector
-from ocr.lightning_modules.schedule import WarmupPolynomialLR
+from ocr.lightning_modules.schedule import WarmupPolynomialLR, fuse
 from ocr.train import TrainCLI
 
 SMALL = [
@@ -110,6 +110,27 @@ def test_the_default_is_the_same_with_and_without_the_command_line(
         assert plan["interval"] == "step"
         assert (plan["scheduler"].warmup, plan["scheduler"].power) == (0.05, 0.9)
         assert plan["scheduler"].total_steps == 100
+
+
+def test_the_optimisers_step_is_one_pass_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fused(*arguments: str) -> set[Any]:
+        optimizer, _ = configured(parsed(monkeypatch, *CONFIG, *arguments))
+        assert not hasattr(optimizer, "_step_supports_amp_scaling")  # or clipping is refused
+        return {group["fused"] for group in optimizer.param_groups}
+
+    assert fused() == {True}
+    sgd = ("--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1")
+    assert fused(*sgd) == {True}
+    assert fused("--optimizer.fused", "false") == {False}
+    assert fused("--optimizer.foreach", "false") == {None}
+    assert fused(*sgd, "--optimizer.differentiable", "true") == {None}
+    slow = [torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))]
+    double, other = torch.optim.AdamW(slow), torch.optim.RMSprop(slow)
+    fuse(double)
+    fuse(other)
+    assert double.param_groups[0]["fused"] is None
 
 
 def test_optimiser_and_schedule_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,12 +288,10 @@ def test_checkpointed_activations_change_no_loss(store: str, tmp_path: Path) -> 
     assert all(other == losses[0] for other in losses[1:])
 
 
-def test_offloaded_activations_and_memory_format_change_no_loss(store: str, tmp_path: Path) -> None:
+def test_offloaded_activations_change_no_loss(store: str, tmp_path: Path) -> None:
     plain = train(str(tmp_path / "a"), data(store))
     offloaded = train(str(tmp_path / "b"), data(store), model={"offload_activations": True})
     assert offloaded.losses == plain.losses
-    last = train(str(tmp_path / "c"), data(store), model={"channels_last": True})
-    assert np.allclose(last.losses, plain.losses, atol=0.05)
 
 
 def test_bf16_follows_full_precision(store: str, tmp_path: Path) -> None:

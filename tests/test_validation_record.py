@@ -14,6 +14,7 @@ import cv2
 import lightning
 import numpy as np
 import pytest
+import torch
 from conftest import Dataset
 from lightning.pytorch.loggers import CSVLogger
 from lightning_noise import NOISE
@@ -60,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(settings.store)
 
 
-def drawn(module: TextDetector, batch: dict[str, Any]) -> np.ndarray:
+def drawn(module: TextDetector, batch: dict[str, Any]) -> torch.Tensor:
     """Maps as of a network that has learnt: of each image but the first word, with other scores."""
     found = np.zeros(batch["image"].shape[:3], np.float32)
     for number, polygons in enumerate(batch["polygons"]):
@@ -69,7 +70,7 @@ def drawn(module: TextDetector, batch: dict[str, Any]) -> np.ndarray:
             shrunk = middle + (polygon - middle) * [0.7, 0.5]
             score = 0.4 + 0.1 * place + 0.03 * number
             cv2.fillPoly(found[number], [np.rint(shrunk).astype(np.int32)], score)
-    return found
+    return torch.from_numpy(found)
 
 
 @pytest.fixture

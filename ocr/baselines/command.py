@@ -53,10 +53,15 @@ Exit status: 0 done, 1 slower, 2 bad input or usage.
 
 @dataclass
 class Rounds:
-    """What the rounds of one configuration have given so far."""
+    """What the rounds of one configuration have given so far.
+
+    waited: shares of the time. memory: bytes, the most of each round.
+    """
 
     settings: list[str]
     rates: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     what: Measuring | None = None
 
@@ -75,6 +80,8 @@ class Rounds:
             seen = json.loads(out.read_bytes())
         self.what = Measuring.model_validate(seen["what"])
         self.rates.append(seen["rate"])
+        self.waited.append(seen["waited"])
+        self.memory.append(seen["memory"])
         self.reference.append(seen["reference"])
 
     def baseline(self) -> Baseline:

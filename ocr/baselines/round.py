@@ -2,8 +2,9 @@
 
     python -m ocr.baselines.round OUT WARMUP STEPS SETTINGS...
 
-The settings are those of `ocr-train fit`. Writes OUT, JSON: what is measured, samples a second, and
-seconds of the fixed work, which goes first.
+The settings are those of `ocr-train fit`. Writes OUT, JSON: what is measured, samples a second, the
+share of the time in which the loop waited for the loader, the most memory (bytes; of a GPU, where
+one trains), and seconds of the fixed work, which goes first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ocr.baselines.measuring import device_seconds, measuring
 from ocr.train import TrainCLI, main
 from ocr_precompute.baselines.reference import reference_seconds
 from ocr_precompute.files import json_bytes, replace_file
+from ocr_precompute.runtime.clock import peak_memory
+from ocr_precompute.runtime.stages import waited_here
 
 # Nothing but the training itself, and always the same: no search for a setting amid it.
 _ALONE = (
@@ -38,7 +41,7 @@ class Clock(lightning.Callback):
     def __init__(self, out: Path, warmup: int, steps: int) -> None:
         self._out, self._warmup, self._steps = out, warmup, steps
         self._done = self._samples = 0
-        self._since = self._seconds = self._reference = 0.0
+        self._since = self._seconds = self._reference = self._waited = 0.0
         self.settings: Any = None
 
     def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
@@ -59,18 +62,22 @@ class Clock(lightning.Callback):
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
         if self._done == self._warmup:
-            self._since = perf_counter()
+            self._since, self._waited = perf_counter(), waited_here("loader")
         else:
             self._seconds = perf_counter() - self._since
+            self._waited = waited_here("loader") - self._waited
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Write what was seen."""
         if not trainer.is_global_zero or not self._seconds:
             return
+        on_gpu = module.device.type == "cuda"
         measured = {
             "what": measuring(self.settings, trainer).model_dump(mode="json"),
             "rate": self._samples * trainer.world_size / self._seconds,
+            "waited": self._waited / self._seconds,
+            "memory": torch.cuda.max_memory_allocated(module.device) if on_gpu else peak_memory(),
             "reference": self._reference,
         }
         replace_file(self._out, json_bytes(measured))

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import joblib
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from ocr.errors import CheckpointError
-from ocr.inference.pages import Page, found_in, map_of
+from ocr.inference.pages import map_of
 from ocr.inference.postprocess import Detections, PostProcess
-from ocr.lightning_modules.schedule import WarmupPolynomialLR, parameter_groups, settings_of
+from ocr.lightning_modules.averaging import AveragedWeights
+from ocr.lightning_modules.evaluation import (
+    Beside,
+    Maps,
+    evaluated,
+    predicted,
+    predicted_page,
+    rows,
+)
+from ocr.lightning_modules.schedule import WarmupPolynomialLR, fuse, parameter_groups, settings_of
 from ocr.metrics.hmean import DetectionHmean
-from ocr.metrics.icdar import match_polygons
+from ocr.metrics.icdar import MatchCounts
 from ocr.metrics.outcomes import Judged, Outcomes
 from ocr.models import DBLoss, DBNet
 from ocr.models.checkpoint import NETWORK, POSTPROCESS, check_weights, read_checkpoint
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
+from ocr.models.compiling import compile_network
 from ocr.models.dbnet import Norm
-from ocr_precompute.images.decoding import scaled_size
 from ocr_precompute.runtime.stages import stage, waiting
 
 Batch = dict[str, Any]
@@ -41,6 +52,33 @@ class TextDetector(lightning.LightningModule):
     """Trains, validates and predicts with a DBNet.
 
     Logs train/loss and its parts, and val/hmean, val/precision, val/recall.
+
+    Args:
+        backbone: resnet-18, resnet-34, resnet-50, or what transformers' AutoBackbone takes: a
+            folder, or a name on its hub.
+        pretrained: Load the backbone's weights; a name is then asked from the hub.
+        backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
+        backbone_config: Configuration of the backbone, in place of that of a folder or the hub;
+            a checkpoint brings it along.
+        channels: Channels of the neck, a multiple of 16; the paper has 256.
+        norm: batch; group, the same for any number of processes; or frozen batch statistics.
+        loss: Weights and constants of the loss.
+        postprocess: How probability maps become polygons.
+        optimizer: An optimiser of torch, or any like it.
+        lr_scheduler: Moves the learning rate after every step, or for one that watches a metric
+            after every validation.
+        decay_norms: Let the weight decay apply to norms and biases too.
+        weights: Checkpoint whose weights to start from, without its progress.
+        activation_checkpointing: none, selective, full, auto, or a mode for each stage by name.
+        memory_budget: For auto: GB that a process may keep as activations.
+        channels_last: Memory layout of weights and activations, which images come in too.
+        offload_activations: Keep activations in the host's memory until they are needed.
+        compile: Have torch.compile make the training step's network; where that cannot be done
+            the training goes on without, and says so.
+        ema: Validate with, and keep in checkpoints, an average of the weights over the steps,
+            in which each step leaves this share of what was; 0.999, or null for none.
+        evaluation_threads: Threads that post-process and match while the network goes on; the
+            machine's cores by default, and 0 for none, so that the network waits.
     """
 
     def __init__(
@@ -60,32 +98,13 @@ class TextDetector(lightning.LightningModule):
         activation_checkpointing: Literal["none", "selective", "full", "auto"]
         | dict[str, Literal["none", "selective", "full"]] = "none",
         memory_budget: float | None = None,
-        channels_last: bool = False,
+        channels_last: bool = True,
         offload_activations: bool = False,
+        compile: bool = False,
+        ema: float | None = None,
+        evaluation_threads: int | None = None,
     ) -> None:
-        """Settings of model and optimiser.
-
-        Args:
-            backbone: resnet-18, resnet-34, resnet-50, or what transformers' AutoBackbone takes: a
-                folder, or a name on its hub.
-            pretrained: Load the backbone's weights; a name is then asked from the hub.
-            backbone_weights: File of a ResNet's weights, of torchvision or timm, to start from.
-            backbone_config: Configuration of the backbone, in place of that of a folder or the hub;
-                a checkpoint brings it along.
-            channels: Channels of the neck, a multiple of 16; the paper has 256.
-            norm: batch; group, the same for any number of processes; or frozen batch statistics.
-            loss: Weights and constants of the loss.
-            postprocess: How probability maps become polygons.
-            optimizer: An optimiser of torch, or any like it.
-            lr_scheduler: Moves the learning rate after every step, or for one that watches a metric
-                after every validation.
-            decay_norms: Let the weight decay apply to norms and biases too.
-            weights: Checkpoint whose weights to start from, without its progress.
-            activation_checkpointing: none, selective, full, auto, or a mode for each stage by name.
-            memory_budget: For auto: GB that a process may keep as activations.
-            channels_last: Memory layout of the weights.
-            offload_activations: Keep activations in the host's memory until they are needed.
-        """
+        """Take the settings. Raises ValueError for one that makes no sense."""
         super().__init__()
         self._architecture: dict[str, Any] = {
             "backbone": backbone,
@@ -98,11 +117,24 @@ class TextDetector(lightning.LightningModule):
         self._optimizer, self._lr_scheduler = optimizer, lr_scheduler
         self._decay_norms, self._offload = decay_norms, offload_activations
         self._optimizer_settings = settings_of(optimizer, lr_scheduler, decay_norms)
-        self._pool: ThreadPoolExecutor | None = None
-        self._pending: deque[Future[Judged]] = deque()
+        self._compiled, self._average = compile, None if ema is None else AveragedWeights(ema)
+        self._beside = Beside(evaluation_threads)
+        self._pending: deque[tuple[Maps, Future[Judged]]] = deque()
+        self._counted = MatchCounts(0, 0, 0)  # of what is validated in this process
         self.outcomes: Outcomes | None = None  # where each validated image goes, if anybody asks
         if weights is not None:
             self._load_weights(Path(weights))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextDetector:
+        """As of any module, but what makes optimiser and schedule is shared: it may hold a parser,
+        which cannot be copied.
+        """
+        for shared in (self._optimizer, self._lr_scheduler):
+            memo[id(shared)] = shared
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))  # type: ignore[no-untyped-call]
+        return made
 
     def _network(
         self,
@@ -124,26 +156,57 @@ class TextDetector(lightning.LightningModule):
             apply_checkpointing(model, self._checkpointing)
         if channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.channels_last = channels_last
         return model
 
     # ------------------------------------------------------------------------------- training
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What averages the weights, if anything does."""
+        training = self.trainer.state.fn == TrainerFn.FITTING
+        return [self._average] if self._average is not None and training else []
+
     def setup(self, stage: str) -> None:
-        """Choose what is checkpointed."""
-        if stage != "fit" or isinstance(self._checkpointing, dict):
+        """Choose what is checkpointed, and compile the network."""
+        if stage != "fit":
             return
-        stages = self.model.stages()
-        if self._checkpointing in MODES:
-            apply_checkpointing(self.model, dict.fromkeys(stages, self._checkpointing))
+        modes = self._modes()
+        apply_checkpointing(self.model, modes)
+        if not self._compiled:
             return
+        in_the_way = compile_network(
+            self.model.to(self.trainer.strategy.root_device),
+            modes,
+            self._like_a_batch(),
+            self.trainer.precision_plugin.train_step_context(),
+        )
+        if in_the_way:
+            rank_zero_warn(
+                f"model.compile: the network cannot be compiled here ({in_the_way}); the training "
+                "goes on without"
+            )
+        elif self.trainer.world_size > 1:
+            torch.compiler.reset()  # what several processes run is cut where gradients are shared
+
+    def _modes(self) -> dict[str, Mode]:
+        """What of each stage is kept for the backward pass."""
+        asked = self._checkpointing
+        if isinstance(asked, dict):
+            return dict(asked)
+        if asked in MODES:
+            return dict.fromkeys(self.model.stages(), asked)
+        budget = (self._memory_budget or 0) * 1e9
+        model = self.model.to(self.trainer.strategy.root_device)
+        with self.trainer.precision_plugin.train_step_context():
+            modes = fitting_modes(model, self._like_a_batch(), budget)
+        self.print(f"activation checkpointing within {self._memory_budget:g} GB: {modes}")
+        return modes
+
+    def _like_a_batch(self) -> Tensor:
+        """Images of the size of a training batch, uint8 (B, H, W, 3), on the device."""
         size, samples = self.trainer.datamodule.train_shape  # type: ignore[attr-defined]
         device = self.trainer.strategy.root_device
-        images = torch.zeros((samples, *size, 3), dtype=torch.uint8, device=device)
-        budget = (self._memory_budget or 0) * 1e9
-        with self.trainer.precision_plugin.train_step_context():
-            modes: dict[str, Mode] = fitting_modes(self.model.to(device), images, budget)
-        apply_checkpointing(self.model, modes)
-        self.print(f"activation checkpointing within {self._memory_budget:g} GB: {modes}")
+        return torch.zeros((samples, *size, 3), dtype=torch.uint8, device=device)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of a batch."""
@@ -175,6 +238,7 @@ class TextDetector(lightning.LightningModule):
         """Optimiser and schedule. Norms and biases do not decay, unless decay_norms is set."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = self._optimizer(parameter_groups(parameters, self._decay_norms))
+        fuse(optimizer)
         scheduler = self._lr_scheduler(optimizer)
         plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, WarmupPolynomialLR):
@@ -188,10 +252,11 @@ class TextDetector(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Start to find and match the polygons of a batch, on threads."""
+        maps = Maps.of(self._probabilities(batch))
         images = batch["image"] if self.outcomes is not None else [None] * len(batch["image"])
-        for prob, row, image in zip(self._probabilities(batch), _rows(batch), images, strict=True):
-            arguments = self.postprocess, prob, row, image, self.outcomes
-            self._pending.append(self._threads.submit(_evaluate, *arguments))
+        for number, (row, image) in enumerate(zip(rows(batch), images, strict=True)):
+            arguments = self.postprocess, maps, number, row, image, self.outcomes
+            self._pending.append((maps, self._beside.begin(evaluated, *arguments)))
         while len(self._pending) > _PENDING:
             self._add_evaluated()
 
@@ -209,54 +274,55 @@ class TextDetector(lightning.LightningModule):
         """Polygons, in pixels of the original image, of each image of a batch; None for one that
         could not be read.
         """
+        maps = Maps.of(self._probabilities(batch))
         return [
-            None if row.get("problem") else self._found(prob, row)
-            for prob, row in zip(self._probabilities(batch), _rows(batch), strict=True)
+            None if row.get("problem") else self._found(maps, number, row)
+            for number, row in enumerate(rows(batch))
         ]
 
-    def _found(self, prob: np.ndarray, row: Batch) -> Future[Detections]:
+    def _found(self, maps: Maps, number: int, row: Batch) -> Future[Detections]:
         if row.get("page") is None:
-            return self._threads.submit(_predict, self.postprocess, prob, row)
+            return self._beside.begin(predicted, self.postprocess, maps, number, row)
         page = row["page"]()
         prob = map_of(page, self._tile_probabilities)
-        return self._threads.submit(_predict_page, self.postprocess, prob, page)
+        return self._beside.begin(predicted_page, self.postprocess, prob, page)
 
     def _tile_probabilities(self, images: np.ndarray) -> np.ndarray:
-        return self._probabilities({"image": torch.from_numpy(images).to(self.device)})
+        tiles = {"image": torch.from_numpy(images).to(self.device)}
+        found: np.ndarray = self._probabilities(tiles).cpu().numpy()
+        return found
 
     def teardown(self, stage: str) -> None:
         """Let the threads go."""
         self._pending.clear()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self._beside.close()
 
     def _log_metric(self, role: str) -> None:
         while self._pending:
             self._add_evaluated()
         with stage("metric"):
+            self.hmean.update(self._counted)  # once, for a GPU is waited for
+            self._counted = MatchCounts(0, 0, 0)
             for name, value in self.hmean.compute().items():  # summed over processes by the metric
                 self.log(f"{role}/{name}", value, prog_bar=name == "hmean")
             self.hmean.reset()
 
     def _add_evaluated(self) -> None:
+        maps, future = self._pending.popleft()
+        if maps.arrived is not None:  # on a GPU the network may not have come so far
+            with stage("inference"):
+                maps.wait()
         with waiting("postprocess"):
-            judged = self._pending.popleft().result()
-        self.hmean.update(judged.matching.counts)
+            judged = future.result()
+        both = zip(self._counted, judged.matching.counts, strict=True)
+        self._counted = MatchCounts(*map(sum, both))
         if self.outcomes is not None:
             self.outcomes.add(judged)
 
-    def _probabilities(self, batch: Batch) -> np.ndarray:
-        """Probability maps of a batch, float32 (B, H, W)."""
+    def _probabilities(self, batch: Batch) -> Tensor:
+        """Probability maps of a batch, float32 (B, H, W); not compiled, for sizes differ."""
         with stage("inference"):
-            prob = torch.sigmoid(self.model(batch["image"]).prob.float())
-            return prob.cpu().numpy()
-
-    @property
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="postprocess")
-        return self._pool
+            return torch.sigmoid(self.model.forward(batch["image"]).prob.float())
 
     # ---------------------------------------------------------------------------- checkpoints
 
@@ -270,6 +336,14 @@ class TextDetector(lightning.LightningModule):
         self._check(checkpoint, "the checkpoint")
         if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return
+        beside = checkpoint.get("current_model_state")
+        if beside is not None and self._average is None:
+            raise CheckpointError(
+                "the checkpoint is of a training that averages its weights; set model.ema as it "
+                "was, or start anew from the average with --model.weights"
+            )
+        if beside is not None:
+            check_weights(beside, self.state_dict(), "the checkpoint's own weights")
         for state in checkpoint.get("optimizer_states", []):
             lacking = [self._optimizer_settings - set(group) for group in state["param_groups"]]
             if any(lacking):
@@ -295,48 +369,3 @@ class TextDetector(lightning.LightningModule):
         checkpoint = read_checkpoint(path)
         self._check(checkpoint, str(path))
         self.load_state_dict(checkpoint["state_dict"])
-
-
-def _rows(batch: Batch) -> list[Batch]:
-    """The annotations of each image of a batch."""
-    wanted = ("name", "polygons", "ignore", "matrix", "original_size", "problem", "page")
-    given = [field for field in wanted if field in batch]
-    columns = [
-        batch[field].cpu().numpy() if isinstance(batch[field], Tensor) else batch[field]
-        for field in given
-    ]
-    return [dict(zip(given, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _evaluate(
-    postprocess: PostProcess,
-    prob: np.ndarray,
-    row: Batch,
-    image: Tensor | None,
-    outcomes: Outcomes | None,
-) -> Judged:
-    size = _content(row)
-    with stage("postprocess"):
-        found = postprocess(prob, size)
-    with stage("match"):
-        matching = match_polygons(found.polygons, row["polygons"], row["ignore"])
-    judged = Judged(row.get("name", ""), size, found, row["polygons"], matching)
-    if image is None or outcomes is None or not outcomes.wants(judged):
-        return judged
-    with stage("record"):
-        return judged.pictured(image.cpu().numpy())
-
-
-def _predict(postprocess: PostProcess, prob: np.ndarray, row: Batch) -> Detections:
-    with stage("postprocess"):
-        return postprocess(prob, _content(row)).mapped(row["matrix"])
-
-
-def _predict_page(postprocess: PostProcess, prob: np.ndarray, page: Page) -> Detections:
-    with stage("postprocess"):
-        return found_in(page, prob, postprocess)
-
-
-def _content(row: Batch) -> tuple[int, int]:
-    """Height and width of the canonical image without its padding."""
-    return scaled_size(row["original_size"].tolist(), 1 / row["matrix"][0, 0])

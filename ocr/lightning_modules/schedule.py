@@ -89,6 +89,23 @@ def parameter_groups(parameters: Iterable[Tensor], decay_norms: bool) -> list[di
     return [{"params": decaying}, *apart]
 
 
+def fuse(optimizer: Optimizer) -> None:
+    """Let an optimiser take its step in one pass over weights, gradients and state, where it can.
+
+    That is Adam, AdamW or SGD of float32 weights on a CPU or a CUDA device, unless its settings
+    `fused` or `foreach` say otherwise. Unlike one that is made with `fused`, it goes with clipped
+    gradients in mixed precision.
+    """
+    if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW | torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        places = {(weights.device.type, weights.dtype) for weights in group["params"]}
+        automatic = group["fused"] is None and group["foreach"] is None
+        plain = not group["differentiable"] and not group.get("capturable")
+        if automatic and plain and places <= {("cpu", torch.float32), ("cuda", torch.float32)}:
+            group["fused"] = True
+
+
 def settings_of(
     optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable, decay_norms: bool
 ) -> set[str]:

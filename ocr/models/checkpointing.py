@@ -42,10 +42,11 @@ _COSTLY = {
 }
 
 
-def apply_checkpointing(model: DBNet, modes: Mapping[str, Mode]) -> None:
+def apply_checkpointing(model: DBNet, modes: Mapping[str, Mode], *, compiled: bool = False) -> None:
     """Checkpoint stages of a model, in place; names in its state dict stay as they are.
 
-    modes: for each stage (a name of `model.stages()`) its mode, `none` where not given.
+    modes: for each stage (a name of `model.stages()`) its mode, `none` where not given. compiled:
+    for a model that torch.compile traces, and otherwise not to be run.
     Gradients and running statistics are those of the model without checkpointing. Works under
     DistributedDataParallel.
     Raises ValueError for an unknown stage or mode.
@@ -63,15 +64,16 @@ def apply_checkpointing(model: DBNet, modes: Mapping[str, Mode]) -> None:
             stage: Any = child._checkpoint_wrapped_module if wrapped else child
             if id(stage) in names:
                 mode = modes.get(names[id(stage)], "none")
-                setattr(parent, attribute, stage if mode == "none" else _checkpointed(stage, mode))
+                made = stage if mode == "none" else _checkpointed(stage, mode, compiled)
+                setattr(parent, attribute, made)
 
 
-def _checkpointed(stage: nn.Module, mode: Mode) -> nn.Module:
-    return checkpoint_wrapper(
-        stage,
-        checkpoint_impl=CheckpointImpl.NO_REENTRANT,
-        context_fn=partial(_contexts, stage, mode),
-    )
+def _checkpointed(stage: nn.Module, mode: Mode, compiled: bool) -> nn.Module:
+    contexts: dict[str, Any] = {"context_fn": partial(_contexts, stage, mode)}
+    if compiled:  # which computes a second time, but never writes running statistics then
+        selective = partial(create_selective_checkpoint_contexts, _policy)
+        contexts = {"context_fn": selective} if mode == "selective" else {}
+    return checkpoint_wrapper(stage, checkpoint_impl=CheckpointImpl.NO_REENTRANT, **contexts)
 
 
 def _contexts(

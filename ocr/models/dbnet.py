@@ -85,6 +85,9 @@ class DBNet(nn.Module):
         for part in (self.neck, self.prob_head, self.thresh_head):
             part.apply(_initialise)
         self.norm = norm
+        self.channels_last = True
+        """Whether `forward` leaves pixels in the layout that they come in. Convolutions then go on
+        in it, whatever that of their weights is."""
         if norm == "group":
             _replace_batch_norm(self)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1) * 255, persistent=False)
@@ -107,6 +110,8 @@ class DBNet(nn.Module):
         pixels = functional.pad(
             self._normalised(images), (0, -width % _STRIDE, 0, -height % _STRIDE)
         )
+        if not self.channels_last:
+            pixels = pixels.contiguous()
         merged = self.neck(self.backbone(pixels).feature_maps)
         prob, thresh = self.prob_head(merged), self.thresh_head(merged)
         return DBOutput(prob[:, 0, :height, :width], thresh[:, 0, :height, :width])

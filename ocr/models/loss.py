@@ -12,8 +12,10 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from ocr.models.dbnet import DBOutput
+from ocr.models.mining import by_sorting, by_threshold
 
 _EPSILON = 1e-6  # the release's
+_MINING = {"threshold": by_threshold, "sort": by_sorting}
 
 
 class Losses(NamedTuple):
@@ -41,6 +43,9 @@ class DBLoss:
     The weights are the release's: 5 for prob, 10 for thresh, 1 for binary. negative_ratio: hard
     negative pixels for each pixel of text. fallback_negatives: how many a sample without text has;
     in `batch`, a batch without text has none. k: steepness of the approximate step function.
+    mining: how the hard negatives are found: `threshold` by the smallest of their losses, without
+    waiting for a GPU; `sort` by sorting, as the release does. They take the same pixels, but of
+    some that are equal `threshold` takes the first, and `sort` any.
     """
 
     prob_weight: float = 5.0
@@ -50,13 +55,15 @@ class DBLoss:
     negative_ratio: float = 3.0
     fallback_negatives: int = 1000
     k: float = 50.0
+    mining: Literal["threshold", "sort"] = "threshold"
 
     def __post_init__(self) -> None:
-        if self.reduction not in ("sample", "batch"):
-            raise ValueError(f"reduction is {self.reduction!r}; one of sample, batch")
+        choices = {"reduction": ("sample", "batch"), "mining": tuple(_MINING)}
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "reduction" and not 0 <= value < math.inf:
+            value, known = getattr(self, field.name), choices.get(field.name)
+            if known is not None and value not in known:
+                raise ValueError(f"{field.name} is {value!r}; one of {', '.join(known)}")
+            if known is None and not 0 <= value < math.inf:
                 raise ValueError(f"{field.name} is {value}; it must be 0 or more")
 
     def __call__(self, output: DBOutput, labels: Mapping[str, Tensor]) -> Losses:
@@ -107,11 +114,10 @@ class DBLoss:
         if self.reduction == "sample":
             wanted = torch.where(positives > 0, wanted, int(self.fallback_negatives))
         negatives = torch.minimum(wanted, others.sum(1, dtype=torch.int64))
-        most = int(negatives.max())
-        hardest = (losses * others).topk(most, dim=1).values
-        taken = torch.arange(most, device=logits.device) < negatives[:, None]
+        possible = torch.where(others > 0, losses.detach(), -1.0)
+        looked_at = text + _MINING[self.mining](possible, negatives)
         pixels = (positives + negatives).float()
-        return (losses * text).sum(1) + (hardest * taken).sum(1), pixels, pixels > 0
+        return (losses * looked_at).sum(1), pixels, pixels > 0
 
     @staticmethod
     def _distance(thresh: Tensor, wanted: Tensor, inside: Tensor) -> tuple[Tensor, ...]:

@@ -47,6 +47,7 @@ TRY = {
     ),
     "compute": (
         "--trainer.precision bf16-mixed, where the device has it",
+        "--model.compile true, which takes a compiler, and minutes at the start",
         "a smaller network (model.channels, model.backbone) or smaller crops",
         "--data.trim 64 for whole pages; a GPU, or more of them (--trainer.devices)",
     ),
