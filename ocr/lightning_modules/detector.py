@@ -30,6 +30,7 @@ from ocr.models import DBLoss, DBNet
 from ocr.models.checkpoint import NETWORK, POSTPROCESS, check_weights, read_checkpoint
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.dbnet import Norm
+from ocr.tuning.maps import Annotated, Maps
 from ocr_precompute.images.decoding import scaled_size
 from ocr_precompute.runtime.stages import stage, waiting
 
@@ -101,6 +102,7 @@ class TextDetector(lightning.LightningModule):
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[Future[Judged]] = deque()
         self.outcomes: Outcomes | None = None  # where each validated image goes, if anybody asks
+        self.maps: Maps | None = None  # where each validated map goes, if anybody asks
         if weights is not None:
             self._load_weights(Path(weights))
 
@@ -190,6 +192,10 @@ class TextDetector(lightning.LightningModule):
         """Start to find and match the polygons of a batch, on threads."""
         images = batch["image"] if self.outcomes is not None else [None] * len(batch["image"])
         for prob, row, image in zip(self._probabilities(batch), _rows(batch), images, strict=True):
+            if self.maps is not None:
+                polygons, ignored = row["polygons"], np.asarray(row["ignore"], bool)
+                page = Annotated(row["name"], _content(row), polygons, ignored)
+                self.maps.add(prob, page)
             arguments = self.postprocess, prob, row, image, self.outcomes
             self._pending.append(self._threads.submit(_evaluate, *arguments))
         while len(self._pending) > _PENDING:

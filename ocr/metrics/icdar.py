@@ -5,13 +5,13 @@ Source: Karatzas et al. 2015, ICDAR 2015 Competition on Robust Reading, task 4.1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ocr.metrics.overlap import overlap, shapes
+from ocr.metrics.overlap import Overlap, overlap, shapes
 from ocr.metrics.tally import Tally
 
 _HALF = 0.5
@@ -60,23 +60,46 @@ def match_polygons(
     annotation, where the intersection is more than half of the union.
     """
     ignored = np.asarray(ignore, bool)
-    pairs = overlap(shapes(annotated), shapes(detected))
+    fitting = fits(overlap(shapes(annotated), shapes(detected)), ignored)
+    matched = np.zeros(len(detected), bool), np.zeros(len(annotated), bool)
+    for row, column in one_to_one(fitting.pairs):
+        matched[0][column] = matched[1][row] = True
+    return Matching(*matched, fitting.left_out, ignored)
+
+
+class Fits(NamedTuple):
+    """Which detections may match which texts: pairs of an annotated and a detected one, in order.
+
+    left_out: bool, detections that lie in don't-care.
+    """
+
+    pairs: list[tuple[int, int]]
+    left_out: np.ndarray
+
+
+def fits(pairs: Overlap, ignored: np.ndarray) -> Fits:
+    """What of one image's overlaps is enough. ignored: bool of each annotated polygon."""
     rows, columns, common = pairs.rows, pairs.columns, pairs.common
-    dont_care = np.zeros(len(detected), bool)
+    dont_care = np.zeros(len(pairs.detected), bool)
     lost = ignored[rows] & (common > _HALF * pairs.detected[columns])
     dont_care[columns[lost]] = True
     union = pairs.annotated[rows] + pairs.detected[columns] - common
-    fits = (common > _HALF * union) & ~ignored[rows] & ~dont_care[columns]
+    enough = (common > _HALF * union) & ~ignored[rows] & ~dont_care[columns]
+    found = zip(rows[enough].tolist(), columns[enough].tolist(), strict=True)
+    return Fits(sorted(found), dont_care)
+
+
+def one_to_one(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pairs of which neither part is in one that was taken before."""
+    taken: list[tuple[int, int]] = []
     taken_rows: set[int] = set()
     taken_columns: set[int] = set()
-    for row, column in sorted(zip(rows[fits].tolist(), columns[fits].tolist(), strict=True)):
+    for row, column in pairs:
         if row not in taken_rows and column not in taken_columns:
             taken_rows.add(row)
             taken_columns.add(column)
-    matched = np.zeros(len(detected), bool), np.zeros(len(annotated), bool)
-    matched[0][list(taken_columns)] = True
-    matched[1][list(taken_rows)] = True
-    return Matching(*matched, dont_care, ignored)
+            taken.append((row, column))
+    return taken
 
 
 def icdar(

@@ -10,14 +10,18 @@ from hashlib import sha256
 import numpy as np
 
 from ocr.inference.postprocess import Detections
+from ocr.metrics.groups import grouped
 from ocr.metrics.icdar import Matching
 from ocr.reports.validation import (
+    ASPECTS,
     BINS,
     MOST_IMAGES,
     MOST_POLYGONS,
     MOST_SIDE,
     MOST_VERTICES,
+    SIDES,
     Counts,
+    Groups,
     Kind,
     Outcome,
     Shape,
@@ -100,6 +104,7 @@ class Outcomes:
         self.images = 0
         self._annotated = 0
         self._detected, self._matched = (np.zeros(BINS, np.int64) for _ in range(2))
+        self.sides, self.aspects = Groups.none(SIDES), Groups.none(ASPECTS)
         self._worst: list[Judged] = []
 
     def wants(self, judged: Judged) -> bool:
@@ -116,6 +121,8 @@ class Outcomes:
         self._annotated += matching.counts.annotated
         self._detected += np.bincount(bins[~matching.left_out], minlength=BINS)
         self._matched += np.bincount(bins[matching.detected], minlength=BINS)
+        sides, aspects = grouped(matching, judged.annotated, judged.found.polygons)
+        self.sides, self.aspects = self.sides + sides, self.aspects + aspects
         if self.wants(judged):
             insort(self._worst, judged, key=lambda each: each.order)
             del self._worst[MOST_IMAGES:]

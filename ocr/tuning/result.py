@@ -1,0 +1,180 @@
+"""What a search came to: in numbers, for JSON, for a screen, and as a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ocr.errors import ModelError
+from ocr.inference.postprocess import PostProcess
+from ocr.metrics.icdar import MatchCounts
+from ocr.reports.validation import BINS, GROUP_HEAD, Counts, Groups
+from ocr.tuning.maps import Maps
+from ocr.tuning.search import judged, search
+from ocr_precompute.errors import PrecomputeError, printable
+
+SEARCHED = ("threshold", "min_score", "unclip_ratio", "min_size")
+"""Settings of post-processing that are searched for."""
+
+_MARK = "# Written by ocr-train tune"
+_FEW = 30  # images, of which a handful decides
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What settings of post-processing find on a split.
+
+    counts: of texts. by_score: of the detections that `min_score` 0 leaves. sides, aspects: as of
+    `Validated`.
+    """
+
+    settings: PostProcess
+    counts: MatchCounts
+    by_score: Counts
+    sides: Groups
+    aspects: Groups
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """H-mean, precision, recall and average precision."""
+        tally = self.counts.tally
+        return {
+            "hmean": tally.hmean,
+            "precision": tally.precision,
+            "recall": tally.recall,
+            "average_precision": self.by_score.average_precision,
+        }
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found. split: in words. points: pairs of threshold and unclip ratio tried."""
+
+    split: str
+    images: int
+    points: int
+    default: Reading
+    tuned: Reading
+
+    @property
+    def warning(self) -> str:
+        """What to keep in mind, in a sentence."""
+        few = f"only {self.images} images, and " if self.images < _FEW else ""
+        return (
+            f"these settings were chosen on {few}{printable(self.split)}, where their H-mean is "
+            "better than it will be elsewhere; take figures that you report from a split on which "
+            "nothing was chosen, with --config and the YAML file"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": 1,
+            **{name: getattr(self, name) for name in ("split", "images", "points", "warning")},
+            "default": _as_dict(self.default),
+            "tuned": _as_dict(self.tuned),
+        }
+
+
+def tuned(maps: Maps, base: PostProcess, split: str) -> Tuned:
+    """The best settings by the maps of a split, beside `base`.
+
+    Raises PrecomputeError if there is no text to find.
+    """
+    if not any((~page.ignored).any() for page in maps.pages):
+        reason = (
+            "holds no text to find, so nothing can be tuned on it; name another with --data.val"
+        )
+        raise PrecomputeError(f"{split} {reason}")
+    best = search(maps, base)
+    default, found = (_reading(maps, each) for each in (base, best.settings))
+    return Tuned(split, len(maps.pages), best.points, default, found)
+
+
+def _reading(maps: Maps, settings: PostProcess) -> Reading:
+    outcomes = judged(maps, settings)
+    counts, of_any_score = outcomes.counts, judged(maps, replace(settings, min_score=0.0)).counts
+    total = MatchCounts(sum(counts.matched), counts.annotated, sum(counts.detected))
+    return Reading(settings, total, of_any_score, outcomes.sides, outcomes.aspects)
+
+
+def check_configuration(path: Path | None) -> None:
+    """Raises ModelError if a configuration there would take the place of another file."""
+    if path is None:
+        return
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MARK)) == _MARK.encode():
+                return
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        pass
+    raise ModelError(f"{path}: is not what tune wrote; give another --yaml, or move it away")
+
+
+def configuration(found: Tuned, checkpoint: str) -> str:
+    """The settings as YAML that lies over any other configuration."""
+    before, after = (each.figures["hmean"] for each in (found.default, found.tuned))
+    about = (
+        f"{_MARK} for {checkpoint}, chosen on {found.split} ({found.images} images):",
+        f"# H-mean there {before:.4f} before, {after:.4f} with these. Give it as last --config.",
+    )
+    settings = {"model": {"postprocess": asdict(found.tuned.settings)}}
+    return "\n".join([*map(printable, about), yaml.safe_dump(settings, sort_keys=False)])
+
+
+def summary(found: Tuned) -> str:
+    """For a screen: figures and settings side by side, what to paste, and groups of texts."""
+    default, tuned = found.default, found.tuned
+    lines = [
+        f"{printable(found.split)}: {found.images} images, {default.counts.annotated} texts; "
+        f"{found.points} pairs of threshold and unclip_ratio tried, each with all values of "
+        "min_score and min_size",
+        f"{'':<19}{'default':>9}{'tuned':>9}",
+    ]
+    names = {"hmean": "H-mean", "average_precision": "average precision"}
+    for name, before in default.figures.items():
+        after = tuned.figures[name]
+        change = f"{after - before:>+10.4f}" if round(after - before, 4) else ""
+        lines.append(f"{names.get(name, name):<19}{before:>9.4f}{after:>9.4f}{change}")
+    before, after = _values(default.settings), _values(tuned.settings)
+    lines += [f"{name:<19}{before[name]:>9.4g}{after[name]:>9.4g}" for name in SEARCHED]
+    changed = [name for name in SEARCHED if before[name] != after[name]]
+    if changed:
+        flags = " ".join(f"--model.postprocess.{name} {after[name]:.6g}" for name in changed)
+        lines.append(f"settings: {flags}")
+    else:
+        lines.append("settings: no others find more; the default ones stay")
+    for head, groups in (
+        ("shorter side, px", tuned.sides),
+        ("longer / shorter", tuned.aspects),
+    ):
+        lines += ["", f"{head:<19}" + "".join(f"{name:>12}" for name in GROUP_HEAD)]
+        lines += [f"{row[0]:<19}" + "".join(f"{c:>12}" for c in row[1:]) for row in groups.rows()]
+    return "\n".join(lines)
+
+
+def _values(settings: PostProcess) -> Mapping[str, float]:
+    """What was searched, as numbers."""
+    told = {name: getattr(settings, name) for name in SEARCHED}
+    return {**told, "unclip_ratio": settings.ratio}
+
+
+def _as_dict(reading: Reading) -> dict[str, Any]:
+    curve = [
+        dict(zip(("min_score", "precision", "recall", "hmean"), (n / BINS, *point), strict=True))
+        for n, point in enumerate(reading.by_score.rising(0))
+    ]
+    return {
+        "settings": asdict(reading.settings),
+        **reading.figures,
+        "counts": reading.counts._asdict(),
+        "curve": curve,
+        "by_shorter_side": asdict(reading.sides),
+        "by_aspect": asdict(reading.aspects),
+    }
