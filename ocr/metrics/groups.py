@@ -1,4 +1,4 @@
-"""The counts of an image by the size and the shape of its texts."""
+"""The counts of an image by score, and by the size and the shape of its texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import cv2
 import numpy as np
 
 from ocr.metrics.icdar import Matching
-from ocr.reports.validation import ASPECTS, SIDES, Groups
+from ocr.reports.validation import ASPECTS, BINS, SIDES, Counts, Groups
+
+
+def by_score(matching: Matching, scores: np.ndarray) -> Counts:
+    """One image's counts by hundredths of the score, float (N,) in 0 to 1 of each detection."""
+    bins = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
+    detected = np.bincount(bins[~matching.left_out], minlength=BINS)
+    matched = np.bincount(bins[matching.detected], minlength=BINS)
+    return Counts(matching.counts.annotated, tuple(detected.tolist()), tuple(matched.tolist()))
 
 
 def grouped(

@@ -63,6 +63,14 @@ class Counts:
         """Precision, recall and H-mean of all, then of those from each hundredth after `first`."""
         return [self.at(0), *(self.at(number) for number in range(first + 1, BINS))]
 
+    def curve(self) -> list[dict[str, float]]:
+        """What each hundredth of the score that is asked for gives, for JSON."""
+        names = ("min_score", "precision", "recall", "hmean")
+        return [
+            dict(zip(names, (number / BINS, *point), strict=True))
+            for number, point in enumerate(self.rising(0))
+        ]
+
     @property
     def average_precision(self) -> float:
         """Area under precision over recall, as the score that is asked for falls.
@@ -120,6 +128,15 @@ class Groups:
 
 GROUP_HEAD = ("texts", "detections", "precision", "recall", "H-mean")
 """What the cells of `Groups.rows` are, after the group's name."""
+
+
+def group_lines(sides: Groups, aspects: Groups) -> list[str]:
+    """Both as tables for a screen, each after an empty line."""
+    lines = []
+    for head, groups in (("shorter side, px", sides), ("longer / shorter", aspects)):
+        rows = [(head, *GROUP_HEAD), *groups.rows()]
+        lines += ["", *(f"{row[0]:<18}" + "".join(f"{c:>12}" for c in row[1:]) for row in rows)]
+    return lines
 
 
 def _ratios(annotated: int, detected: int, matched: int) -> tuple[float, float, float]:

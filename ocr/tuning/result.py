@@ -12,7 +12,7 @@ import yaml
 from ocr.errors import ModelError
 from ocr.inference.postprocess import PostProcess
 from ocr.metrics.icdar import MatchCounts
-from ocr.reports.validation import BINS, GROUP_HEAD, Counts, Groups
+from ocr.reports.validation import Counts, Groups, group_lines
 from ocr.tuning.maps import Maps
 from ocr.tuning.search import judged, search
 from ocr_precompute.errors import PrecomputeError, printable
@@ -150,13 +150,7 @@ def summary(found: Tuned) -> str:
         lines.append(f"settings: {flags}")
     else:
         lines.append("settings: no others find more; the default ones stay")
-    for head, groups in (
-        ("shorter side, px", tuned.sides),
-        ("longer / shorter", tuned.aspects),
-    ):
-        lines += ["", f"{head:<19}" + "".join(f"{name:>12}" for name in GROUP_HEAD)]
-        lines += [f"{row[0]:<19}" + "".join(f"{c:>12}" for c in row[1:]) for row in groups.rows()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *group_lines(tuned.sides, tuned.aspects)])
 
 
 def _values(settings: PostProcess) -> Mapping[str, float]:
@@ -166,15 +160,11 @@ def _values(settings: PostProcess) -> Mapping[str, float]:
 
 
 def _as_dict(reading: Reading) -> dict[str, Any]:
-    curve = [
-        dict(zip(("min_score", "precision", "recall", "hmean"), (n / BINS, *point), strict=True))
-        for n, point in enumerate(reading.by_score.rising(0))
-    ]
     return {
         "settings": asdict(reading.settings),
         **reading.figures,
         "counts": reading.counts._asdict(),
-        "curve": curve,
+        "curve": reading.by_score.curve(),
         "by_shorter_side": asdict(reading.sides),
         "by_aspect": asdict(reading.aspects),
     }
