@@ -171,7 +171,7 @@ def noisy(maps: Maps, seed: int) -> None:
     random = np.random.default_rng(seed)
     size = (int(random.integers(60, 120)), int(random.integers(60, 120)))
     prob = cv2.GaussianBlur(random.random(size).astype(np.float32), (0, 0), 1.2)
-    prob = np.clip((prob - 0.5) * 3 + 0.4, 0, 1)
+    prob = np.clip((prob - 0.5) * 3, 0, 1)
     polygons = []
     for _ in range(12):
         x, y = random.integers(0, size[1] - 30), random.integers(0, size[0] - 14)
@@ -193,31 +193,21 @@ def one_by_one(maps: Maps, read: PostProcess) -> MatchCounts:
 @pytest.mark.parametrize("base", [DEFAULT, PostProcess(mode="polygon", score="box", min_score=0.3)])
 def test_counts_are_those_of_the_settings_and_never_fewer(base: PostProcess) -> None:
     with Maps() as maps:
-        for seed in range(6):
+        for seed in range(4):
             noisy(maps, seed)
         found = search(maps, base)
         assert found.counts == one_by_one(maps, found.settings)
         assert hmean(found.counts) > hmean(one_by_one(maps, base)) > 0
-        for score, size in product((0.05, 0.4, 0.77), (2.0, 6.0)):
+        for score, size, ratio in product((0.05, 0.4, 0.77), (2.0, 6.0), (1.0, 1.8)):
             other = replace(found.settings, min_score=score, min_size=size)
             assert hmean(one_by_one(maps, other)) <= hmean(found.counts)
-        for changed in ({"threshold": 0.4}, {"unclip_ratio": 1.8}):
-            other = replace(found.settings, **changed)
-            assert hmean(one_by_one(maps, other)) <= hmean(found.counts)
-
-
-def test_a_lone_setting_that_is_best_already_is_kept_and_found_again() -> None:
-    with Maps() as maps:
-        for seed in range(4):
-            noisy(maps, seed)
-        found = search(maps, DEFAULT)
-        again = search(maps, found.settings)
-        assert hmean(again.counts) >= hmean(found.counts)
+            coarse = replace(other, threshold=0.4, unclip_ratio=ratio)
+            assert hmean(one_by_one(maps, coarse)) <= hmean(found.counts)
 
 
 def test_it_is_the_same_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     with Maps() as maps:
-        for seed in range(5):
+        for seed in range(2):
             noisy(maps, seed)
         several = [search(maps, DEFAULT) for _ in range(2)]
         monkeypatch.setattr(joblib, "cpu_count", lambda: 1)

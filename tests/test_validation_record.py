@@ -440,7 +440,8 @@ def test_precision_against_recall(tmp_path: Path) -> None:
     assert [mark["text"] for mark in chart["marks"]] == ["0.2", "0.26"]
     assert chart["curves"][0]["points"][0] == [0.8, 0.666667]
     assert "min_score of post-processing" in chart["about"]
-    assert chart["said"] == "At min_score 0.2: H-mean 0.7273. Best here at 0.26: 0.8889."
+    said = "At min_score 0.2: H-mean 0.7273. Best here at 0.26: 0.8889."
+    assert chart["said"] == f"{said} Average precision, the area under the curve: 0.8000."
 
 
 def test_where_nothing_matches_there_is_no_curve(tmp_path: Path) -> None:

@@ -58,4 +58,6 @@ def _sides(polygons: Sequence[np.ndarray]) -> np.ndarray:
 def _aspects(sides: np.ndarray) -> np.ndarray:
     """How many times as long as high, float64 (N,); infinite for a line."""
     shorter, longer = sides.T
-    return np.divide(longer, shorter, out=np.full(len(sides), np.inf), where=shorter > 0)
+    aspects = np.full(len(sides), np.inf)
+    np.divide(longer, shorter, out=aspects, where=shorter > 0)
+    return aspects

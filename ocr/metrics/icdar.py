@@ -35,13 +35,15 @@ class Matching:
     """What became of each of one image's polygons, bool (N,) each.
 
     detected, annotated: whether it is one of a matched pair. left_out: detections that lie in
-    don't-care. ignored: annotated polygons that are don't-care.
+    don't-care. ignored: annotated polygons that are don't-care. ious: of each matched pair, in the
+    order of the annotation, float64.
     """
 
     detected: np.ndarray
     annotated: np.ndarray
     left_out: np.ndarray
     ignored: np.ndarray
+    ious: np.ndarray
 
     @property
     def counts(self) -> MatchCounts:
@@ -60,11 +62,17 @@ def match_polygons(
     annotation, where the intersection is more than half of the union.
     """
     ignored = np.asarray(ignore, bool)
-    fitting = fits(overlap(shapes(annotated), shapes(detected)), ignored)
+    pairs = overlap(shapes(annotated), shapes(detected))
+    fitting = fits(pairs, ignored)
+    taken = one_to_one(fitting.pairs)
     matched = np.zeros(len(detected), bool), np.zeros(len(annotated), bool)
-    for row, column in one_to_one(fitting.pairs):
+    for row, column in taken:
         matched[0][column] = matched[1][row] = True
-    return Matching(*matched, fitting.left_out, ignored)
+    ious = dict(
+        zip(zip(pairs.rows.tolist(), pairs.columns.tolist(), strict=True), pairs.iou, strict=True)
+    )
+    of_taken = np.array([ious[pair] for pair in taken], float)
+    return Matching(*matched, fitting.left_out, ignored, of_taken)
 
 
 class Fits(NamedTuple):

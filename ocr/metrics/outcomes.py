@@ -102,6 +102,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.images = 0
         self.counts = Counts()
+        self.iou = 0.0  # sum over all matched pairs
         self.sides, self.aspects = Groups.none(SIDES), Groups.none(ASPECTS)
         self._worst: list[Judged] = []
 
@@ -115,6 +116,7 @@ class Outcomes:
         """Add an image; with its picture, if it is wanted."""
         matching = judged.matching
         self.images += 1
+        self.iou += float(matching.ious.sum())
         self.counts += by_score(matching, judged.found.scores)
         sides, aspects = grouped(matching, judged.annotated, judged.found.polygons)
         self.sides, self.aspects = self.sides + sides, self.aspects + aspects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,8 @@ def main(arguments: Sequence[str]) -> int:
         for name in ("out", "yaml", "ckpt_path"):
             check_local(getattr(chosen, name) or Path(), f"--{name}")
         check_configuration(chosen.yaml)
+        # Lightning wonders why they are not those of the command line, which are.
+        warnings.filterwarnings("ignore", ".*LightningCLI's args parameter is intended.*")
         with Maps() as maps:
             keep = Keep(maps)
             train(["validate", *settings, *_ALONE], partial(KeepingCLI, keep=keep))
@@ -112,7 +115,8 @@ def main(arguments: Sequence[str]) -> int:
         print(error_lines(error), file=sys.stderr)
         return 2
     print(summary(found))
-    print(f"warning: {found.warning}", file=sys.stderr)
+    for line in found.warnings:
+        print(f"warning: {line}", file=sys.stderr)
     return 0
 
 

@@ -22,31 +22,34 @@ SEARCHED = ("threshold", "min_score", "unclip_ratio", "min_size")
 
 _MARK = "# Written by ocr-train tune"
 _FEW = 30  # images, of which a handful decides
+_LOOSER = 0.01  # by how much the mean IoU of matches may fall without a word
 
 
 @dataclass(frozen=True)
 class Reading:
     """What settings of post-processing find on a split.
 
-    counts: of texts. by_score: of the detections that `min_score` 0 leaves. sides, aspects: as of
-    `Validated`.
+    counts: of texts. iou: mean IoU of the pairs that match. by_score: of the detections that
+    `min_score` 0 leaves. sides, aspects: as of `Validated`.
     """
 
     settings: PostProcess
     counts: MatchCounts
+    iou: float
     by_score: Counts
     sides: Groups
     aspects: Groups
 
     @property
     def figures(self) -> dict[str, float]:
-        """H-mean, precision, recall and average precision."""
+        """H-mean, precision, recall, average precision, and the mean IoU of what matches."""
         tally = self.counts.tally
         return {
             "hmean": tally.hmean,
             "precision": tally.precision,
             "recall": tally.recall,
             "average_precision": self.by_score.average_precision,
+            "mean_iou": self.iou,
         }
 
 
@@ -61,20 +64,28 @@ class Tuned:
     tuned: Reading
 
     @property
-    def warning(self) -> str:
-        """What to keep in mind, in a sentence."""
+    def warnings(self) -> list[str]:
+        """What to keep in mind, a sentence each."""
         few = f"only {self.images} images, and " if self.images < _FEW else ""
-        return (
+        warnings = [
             f"these settings were chosen on {few}{printable(self.split)}, where their H-mean is "
             "better than it will be elsewhere; take figures that you report from a split on which "
             "nothing was chosen, with --config and the YAML file"
-        )
+        ]
+        before, after = self.default.iou, self.tuned.iou
+        if after < before - _LOOSER:
+            warnings.append(
+                f"polygons that match fit less well, with a mean IoU of {after:.3f}, before "
+                f"{before:.3f}: H-mean asks for 0.5 and no more; look at some before they are cut "
+                "out and read"
+            )
+        return warnings
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "format": 1,
-            **{name: getattr(self, name) for name in ("split", "images", "points", "warning")},
+            **{name: getattr(self, name) for name in ("split", "images", "points", "warnings")},
             "default": _as_dict(self.default),
             "tuned": _as_dict(self.tuned),
         }
@@ -99,7 +110,8 @@ def _reading(maps: Maps, settings: PostProcess) -> Reading:
     outcomes = judged(maps, settings)
     counts, of_any_score = outcomes.counts, judged(maps, replace(settings, min_score=0.0)).counts
     total = MatchCounts(sum(counts.matched), counts.annotated, sum(counts.detected))
-    return Reading(settings, total, of_any_score, outcomes.sides, outcomes.aspects)
+    iou = outcomes.iou / max(total.matched, 1)
+    return Reading(settings, total, iou, of_any_score, outcomes.sides, outcomes.aspects)
 
 
 def check_configuration(path: Path | None) -> None:
@@ -135,18 +147,19 @@ def summary(found: Tuned) -> str:
         f"{printable(found.split)}: {found.images} images, {default.counts.annotated} texts; "
         f"{found.points} pairs of threshold and unclip_ratio tried, each with all values of "
         "min_score and min_size",
-        f"{'':<19}{'default':>9}{'tuned':>9}",
+        f"{'':<20}{'default':>9}{'tuned':>9}",
     ]
     names = {"hmean": "H-mean", "average_precision": "average precision"}
+    names["mean_iou"] = "mean IoU of matches"
     for name, before in default.figures.items():
         after = tuned.figures[name]
         change = f"{after - before:>+10.4f}" if round(after - before, 4) else ""
-        lines.append(f"{names.get(name, name):<19}{before:>9.4f}{after:>9.4f}{change}")
-    before, after = _values(default.settings), _values(tuned.settings)
-    lines += [f"{name:<19}{before[name]:>9.4g}{after[name]:>9.4g}" for name in SEARCHED]
-    changed = [name for name in SEARCHED if before[name] != after[name]]
+        lines.append(f"{names.get(name, name):<20}{before:>9.4f}{after:>9.4f}{change}")
+    at_first, at_last = _values(default.settings), _values(tuned.settings)
+    lines += [f"{name:<20}{at_first[name]:>9.4g}{at_last[name]:>9.4g}" for name in SEARCHED]
+    changed = [name for name in SEARCHED if at_first[name] != at_last[name]]
     if changed:
-        flags = " ".join(f"--model.postprocess.{name} {after[name]:.6g}" for name in changed)
+        flags = " ".join(f"--model.postprocess.{name} {at_last[name]:.6g}" for name in changed)
         lines.append(f"settings: {flags}")
     else:
         lines.append("settings: no others find more; the default ones stay")

@@ -26,7 +26,7 @@ _THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _RATIOS = (1.0, 1.4, 1.8, 2.2, 2.6)
 _STEPS = ((0.05, 0.2), (0.02, 0.1), (0.01, 0.05))  # of both, around the best so far
 _MOVES = 4  # at most, of each step
-_BOUNDS = ((0.02, 0.98), (0.2, 6.0))
+_BOUNDS = ((0.02, 0.98), (1.0, 6.0))  # below, polygons would cut what they match at an IoU of 0.5
 _SCORES = tuple(number / 100 for number in range(1, 100))
 _SIZES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 _FAR = {"ratio": 2.0, "min_size": 10.0}  # counts as much as 1 of the threshold, or of min_score
@@ -143,9 +143,9 @@ def _counts(
 ) -> np.ndarray:
     """Of one image, int64 (points, 2, sizes, scores). ratios: of each threshold."""
     annotated, found = shapes(page.polygons), []
-    least = {"min_score": float(filters.scores[0]), "min_size": filters.sizes[0]}
+    open_to = replace(base, min_score=float(filters.scores[0]), min_size=filters.sizes[0])
     for threshold, wanted in ratios.items():
-        read = replace(base, threshold=threshold, **least)
+        read = replace(open_to, threshold=threshold)
         regions = read.regions(prob)
         for ratio in wanted:
             dilate = replace(read, unclip_ratio=ratio).dilated
