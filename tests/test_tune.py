@@ -25,7 +25,7 @@ from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.metrics.icdar import MatchCounts, match_polygons
 from ocr.tuning.maps import Annotated, Maps
-from ocr.tuning.result import tuned
+from ocr.tuning.result import summary, tuned
 from ocr.tuning.search import Settled, judged, search
 from ocr_precompute.errors import PrecomputeError
 from ocr_precompute.pipeline.build import build
@@ -260,6 +260,20 @@ def test_a_split_without_text_is_an_error() -> None:
     drawing.text(10, 10, 0.9, ignored=True)
     with drawing.maps() as maps, pytest.raises(PrecomputeError, match="holds no text to find"):
         tuned(maps, DEFAULT, "data/store: split 'val'")
+
+
+def test_what_is_said_of_settings_that_stay_and_of_looser_polygons() -> None:
+    drawing = Drawing()
+    drawing.text(10, 10, 0.9)
+    with drawing.maps() as maps:
+        found = tuned(maps, DEFAULT, "data/store: split 'val'")
+    assert "settings: no others find more; the default ones stay" in summary(found)
+    assert len(found.warnings) == 1
+    assert found.default == found.tuned
+    assert 0.5 < found.default.iou < 1
+    assert found.default.figures["mean_iou"] == found.default.iou
+    looser = replace(found, tuned=replace(found.tuned, iou=found.default.iou - 0.1))
+    assert "fit less well" in looser.warnings[1]
 
 
 # -------------------------------------------------------------------------------- the command

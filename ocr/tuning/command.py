@@ -110,13 +110,13 @@ def main(arguments: Sequence[str]) -> int:
             keep = Keep(maps)
             train(["validate", *settings, *_ALONE], partial(KeepingCLI, keep=keep))
             found = tuned(maps, keep.base, keep.split)
+        print(summary(found))
+        for line in found.warnings:
+            print(f"warning: {line}", file=sys.stderr)
         _write(found, chosen.out, chosen.yaml, str(chosen.ckpt_path or "the weights at hand"))
     except PrecomputeError as error:
         print(error_lines(error), file=sys.stderr)
         return 2
-    print(summary(found))
-    for line in found.warnings:
-        print(f"warning: {line}", file=sys.stderr)
     return 0
 
 
