@@ -44,6 +44,8 @@ class TextDetector(lightning.LightningModule):
     Logs train/loss and its parts, and val/hmean, val/precision, val/recall.
     """
 
+    maps: Maps | None = None  # where each validated map goes, if anybody asks
+
     def __init__(
         self,
         backbone: str = "resnet-18",
@@ -102,7 +104,6 @@ class TextDetector(lightning.LightningModule):
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[Future[Judged]] = deque()
         self.outcomes: Outcomes | None = None  # where each validated image goes, if anybody asks
-        self.maps: Maps | None = None  # where each validated map goes, if anybody asks
         if weights is not None:
             self._load_weights(Path(weights))
 
