@@ -12,6 +12,7 @@ _MODULES = {
     "export": "ocr.export.command",
     "init": "ocr.init",
     "report": "ocr.reports.command",
+    "tune": "ocr.tuning.command",
 }
 """What does the commands that are not Lightning's."""
 

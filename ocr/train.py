@@ -92,6 +92,8 @@ class TrainCLI(LightningCLI):
     default.
     """
 
+    name = ""  # of the command, where it is not that of the subcommand
+
     def __init__(
         self, args: ArgsType = None, *, run: bool = True, relay: FailureRelay | None = None
     ) -> None:
@@ -105,10 +107,10 @@ class TrainCLI(LightningCLI):
             parser_kwargs={
                 "prog": "ocr-train",
                 "description": "Train a DBNet text detector from a store. `ocr-train init` writes "
-                "configurations to start from, `export` writes a checkpoint as ONNX, `evaluate` "
-                "compares predictions with annotations, `report RUN_DIR` writes a page about a "
-                "training, and `baseline` says whether one has become slower; each has a --help of "
-                "its own.",
+                "configurations to start from, `tune` finds settings of post-processing, `export` "
+                "writes a checkpoint as ONNX, `evaluate` compares predictions with annotations, "
+                "`report RUN_DIR` writes a page about a training, and `baseline` says whether one "
+                "has become slower; each has a --help of its own.",
             },
             trainer_defaults={"callbacks": callbacks + ([relay] if relay is not None else [])},
             args=args,
@@ -147,7 +149,8 @@ class TrainCLI(LightningCLI):
                 super().parse_arguments(parser, args)
         chosen = self.config.get(subcommand, {})
         if subcommand in _EVALUATIONS and not (path or chosen.model.weights):
-            raise PrecomputeError(f"{subcommand} needs a trained model; name one with --ckpt_path")
+            name = self.name or subcommand
+            raise PrecomputeError(f"{name} needs a trained model; name one with --ckpt_path")
         _check_monitoring(chosen)
         if "ckpt_path" in chosen:
             chosen["weights_only"] = True  # a checkpoint holds plain data and runs no code

@@ -450,7 +450,7 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> Settings:
     check_local(file, "--config")
     values: Any = {}
     if path is not None or file.exists():
-        values = _read_yaml(file)
+        values = read_yaml(file)
         if not isinstance(values, dict):
             raise InputError([Problem("config", str(file), "", _NO_MAPPING)])
     given = {key: value for key, value in overrides.items() if value is not None}
@@ -479,7 +479,7 @@ def check_local(path: Path, entry: str) -> None:
         raise InputError([Problem("config", "command line", entry, url_refusal(path))])
 
 
-def _read_yaml(file: Path) -> Any:
+def read_yaml(file: Path) -> Any:
     """What the file holds; an empty file holds no settings."""
     try:
         text = file.read_bytes().decode("utf-8-sig")

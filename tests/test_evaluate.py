@@ -109,6 +109,38 @@ def test_for_people(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["metric", "icdar"]
 
 
+def test_parts_by_hand(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of three texts one is found with 0.6, one with 0.9, over which lies a wrong one with 0.8."""
+    case.predicted = {"a.jpg": words(BOTH, FAR), "b.jpg": words(LEFT, [[0, 70], [9, 70], [9, 79]])}
+    for name, scores in (("a.jpg", (0.6, 0.99)), ("b.jpg", (0.9, 0.8))):
+        for number, score in enumerate(scores):
+            case.predicted[name]["words"][str(number)]["score"] = score
+    found = evaluated(case, capsys, "--parts")
+    assert found["metrics"]["icdar"]["detected"] == 3
+    parts = found["parts"]
+    assert parts["average_precision"] == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3)
+    assert parts["curve"][85] == pytest.approx(
+        {"min_score": 0.85, "precision": 1, "recall": 1 / 3, "hmean": 1 / 2}
+    )
+    sides = parts["by_shorter_side"]
+    assert sides["bounds"][:2] == [8, 12]
+    assert sides["annotated"] == [0, 3, 0, 0, 0, 0, 0]
+    assert sides["matched"] == [0, 2, 0, 0, 0, 0, 0]
+    assert sum(sides["detected"]) == 3
+    aspects = parts["by_aspect"]  # 20 x 10, which begins the second group, and twice 40 x 10
+    assert aspects["annotated"] == [0, 1, 2, 0, 0]
+    assert aspects["matched"] == [0, 0, 2, 0, 0]
+    assert main(case.arguments("--parts")) == 0
+    shown = capsys.readouterr().out
+    assert "ICDAR's average precision: 0.5556\n" in shown
+    assert re.search(r"\n4 to 8 +2 +2 +1.0000 +1.0000 +1.0000", shown)
+    del case.predicted["b.jpg"]["words"]["1"]["score"]
+    assert evaluated(case, capsys, "--parts")["parts"]["average_precision"] is None
+    assert main(case.arguments("--parts")) == 0
+    assert "average precision: unknown: predictions lack scores" in capsys.readouterr().out
+    assert "parts" not in evaluated(case, capsys)
+
+
 def test_images_without_predictions_count(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     case.predicted = {"b.jpg": words(LEFT), "c.jpg": words(LEFT, RIGHT)}
     found = evaluated(case, capsys)

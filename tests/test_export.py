@@ -206,6 +206,52 @@ def test_what_the_file_says_is_how_it_is_used(folder: Path, model: Path) -> None
         load(folder / "best.ckpt", size=7)
 
 
+def test_another_way_to_read_maps_goes_into_the_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = tmp_path / "tuned.yaml", tmp_path / "model.st"
+    config.write_text("data: {val: x}\nmodel: {postprocess: {min_score: 0.62, min_size: 2.0}}\n")
+    given = ("--ckpt_path", folder / "best.ckpt", "--format", "safetensors", "--out", out)
+    assert exported(monkeypatch, *given, "--config", config) == 0
+    before = load(folder / "best.ckpt").postprocess
+    assert before.min_score != 0.62
+    assert load(out).postprocess == replace(before, min_score=0.62, min_size=2.0)
+    assert "| min_score | 0.62 |" in out.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("model: [", "is not valid YAML"),
+        ("", "says nothing of model.postprocess; name what `ocr-train tune --yaml` wrote"),
+        ("model: {postprocess: 7}", "says nothing of model.postprocess"),
+        ("model: {postprocess: {min_score: 7}}", "min_score is 7; it must be from 0 to 1; correct"),
+        ("model: {postprocess: {min_score: a}}", "these are no values of its settings; correct it"),
+        ("model: {postprocess: {depth: 7}}", "unexpected keyword argument 'depth'; correct it"),
+    ],
+)
+def test_what_says_nothing_of_how_to_read_maps(
+    text: str | None,
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "c.yaml"
+    if text is not None:
+        config.write_text(text)
+    given = ("--ckpt_path", folder / "best.ckpt", "--out", tmp_path / "m", "--config", config)
+    assert exported(monkeypatch, *given) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert str(config) in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [

@@ -51,6 +51,13 @@ def test_by_hand(detected: list, annotated: list, ignore: list, counts: tuple) -
     assert match_polygons(detected, annotated, ignore).counts == counts
 
 
+def test_ious_of_pairs() -> None:
+    found = match_polygons([B, box(0, 0, 8, 10), A], [A, B, C], [False] * 3)
+    assert found.counts == (2, 3, 3)
+    assert found.ious.tolist() == pytest.approx([0.8, 1.0])
+    assert match_polygons([], [A], [False]).ious.shape == (0,)
+
+
 def brute_force(detected: list, annotated: list, ignore: list) -> tuple[int, int, int]:
     """Every pair, one after the other, as the competition's rules are worded."""
     found, wanted = [

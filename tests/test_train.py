@@ -893,13 +893,19 @@ LINES = sorted(
 
 @pytest.mark.parametrize("line", LINES)
 def test_commands_in_the_documents_are_real(
-    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
     # a checkpoint that a document names is there only after a training
     monkeypatch.setattr(command, "read_checkpoint", lambda path: {})
     monkeypatch.setattr(command, "check_resumable", lambda checkpoint, path: None)
-    arguments = shlex.split(line.split("`")[0].replace("...", "some.ckpt"), comments=True)
+    tuned = tmp_path / "tuned.yaml"  # what a document has another command write first
+    tuned.write_text("model: {postprocess: {threshold: 0.4}}\n")
+    line = line.split("`")[0].replace("...", "some.ckpt").replace("tuned.yaml", str(tuned))
+    arguments = shlex.split(line, comments=True)
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, *arguments, "--print_config")
     assert caught.value.code == 0, capsys.readouterr().err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -26,6 +28,7 @@ from ocr.inference.postprocess import Detections, PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.lightning_modules.callbacks import RunReport, ValidationRecord
 from ocr.lightning_modules.callbacks import report as reporting
+from ocr.metrics.groups import grouped
 from ocr.metrics.icdar import match_polygons
 from ocr.metrics.outcomes import Judged, Outcomes
 from ocr.reports.metrics import read_curves
@@ -34,6 +37,7 @@ from ocr.reports.validation import (
     MOST_IMAGES,
     MOST_POLYGONS,
     MOST_VERTICES,
+    Counts,
     Validated,
     file_name,
     merged,
@@ -222,7 +226,8 @@ def gathered(images: list[Judged]) -> Outcomes:
 
 def written(outcomes: Outcomes, process: int = 0, step: int = 7) -> Validated:
     worst = tuple(each.outcome(process) for each in outcomes.worst)
-    return Validated(0, step, outcomes.images, 0.2, outcomes.counts, None, worst)
+    groups = outcomes.sides, outcomes.aspects
+    return Validated(0, step, outcomes.images, 0.2, outcomes.counts, None, worst, *groups)
 
 
 def test_the_worst_are_kept_whatever_their_order() -> None:
@@ -243,6 +248,108 @@ def test_counts_by_score() -> None:
     assert counts.at(25) == counts.at(0)  # what has just that score is in
     assert counts.at(26) == pytest.approx((1, 4 / 5, 8 / 9))
     assert counts.at(91) == (0, 0, 0)
+
+
+def test_average_precision_by_hand() -> None:
+    """Of four texts: one found at 0.9, a wrong detection at 0.8, another text at 0.7, wrong at 0.2.
+
+    Recall rises to 1/4 at precision 1, and to 2/4 at 2/3, which is also the best precision at 1/2.
+    """
+    detected, matched = [0] * 100, [0] * 100
+    for place in (90, 80, 70, 20):
+        detected[place] = 1
+    for place in (90, 70):
+        matched[place] = 1
+    counts = Counts(4, tuple(detected), tuple(matched))
+    assert counts.average_precision == pytest.approx(1 / 4 + 1 / 4 * 2 / 3)
+    assert Counts().average_precision == 0
+    assert Counts(3).average_precision == 0
+    assert gathered([judged("a", 0, 0, 3)]).counts.average_precision == 1
+    # a wrong detection that scores higher than all costs at every recall
+    detected[95] = 1
+    lower = Counts(4, tuple(detected), tuple(matched))
+    assert lower.average_precision == pytest.approx(1 / 2 * 2 / 4)
+    points = counts.rising(0)
+    assert points[0] == pytest.approx((2 / 4, 2 / 4, 1 / 2))
+    assert points[80] == pytest.approx((1 / 2, 1 / 4, 1 / 3))
+    assert len(points) == 100
+
+
+def rectangle(x: float, y: float, width: float, height: float) -> np.ndarray:
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float32)
+
+
+def test_groups_by_hand() -> None:
+    """Texts of 6 x 30 and 10 x 10 that are found, of 20 x 200 that is not; another is don't-care.
+
+    The first is found as 9 x 30, which is in another group by itself. What is wrong is 40 x 100.
+    """
+    annotated = [
+        *(rectangle(0, 0, 30, 6), rectangle(50, 0, 10, 10)),
+        *(rectangle(0, 50, 200, 20), rectangle(0, 90, 300, 30)),
+    ]
+    found = [rectangle(0, 0, 30, 9), rectangle(50, 0, 10, 10), rectangle(0, 200, 100, 40)]
+    found.append(rectangle(0, 92, 200, 20))  # in don't-care
+    matching = match_polygons(found, annotated, [False, False, False, True])
+    assert matching.counts == (2, 3, 3)
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]], np.float32)  # which changes no side
+    for turned in (np.eye(2, dtype=np.float32), turn):
+        sides, aspects = grouped(
+            matching, [each @ turned for each in annotated], [each @ turned for each in found]
+        )
+        assert sides.bounds == (8, 12, 16, 24, 32, 64)
+        assert sides.annotated == (1, 1, 0, 1, 0, 0, 0)
+        assert sides.matched == (1, 1, 0, 0, 0, 0, 0)
+        assert sides.detected == (1, 1, 0, 0, 0, 1, 0)
+        assert aspects.bounds == (2, 4, 8, 16)
+        assert aspects.annotated == (1, 0, 1, 1, 0)
+        assert aspects.matched == (1, 0, 1, 0, 0)
+        assert aspects.detected == (1, 1, 1, 0, 0)
+    assert sides.rows() == [
+        ("under 8", "1", "1", "1.0000", "1.0000", "1.0000"),
+        ("8 to 12", "1", "1", "1.0000", "1.0000", "1.0000"),
+        ("16 to 24", "1", "0", "0.0000", "0.0000", "0.0000"),
+        ("32 to 64", "0", "1", "0.0000", "0.0000", "0.0000"),
+    ]
+    assert (sides + sides).annotated == (2, 2, 0, 2, 0, 0, 0)
+
+
+def test_what_has_no_side_is_in_a_group_too() -> None:
+    line = np.array([[0, 0], [50, 0], [50, 0], [0, 0]], np.float32)
+    matching = match_polygons([line], [], [])
+    sides, aspects = grouped(matching, [], [line])
+    assert sides.detected[0] == aspects.detected[-1] == 1
+    assert sides.annotated == (0,) * 7
+
+
+def test_groups_of_a_record() -> None:
+    """Processes' are added up; older records have none, and damaged ones are none."""
+    record = written(gathered([judged("a", 1, 2, 3)]))
+    assert record.sides is not None
+    shares = [replace(record), replace(record, images=5)]
+    assert merged(shares).sides == record.sides + record.sides
+    assert merged([record, replace(record, sides=None)]).sides is None
+    said = json.loads(json.dumps(record.as_dict()))
+    for groups in (
+        None,
+        7,
+        {},
+        {**said["sides"], "bounds": [8, 12]},
+        {**said["sides"], "matched": [1]},
+    ):
+        changed = record.as_dict() | {"sides": groups}
+        assert read_back(changed).sides is None
+        assert read_back(changed).aspects == record.aspects
+
+
+def read_back(document: dict[str, Any]) -> Validated:
+    """A record as a report reads it."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "validation.json").write_text(json.dumps(document))
+        validated, notes = read_validations(Path(folder))
+    assert notes == []
+    assert validated is not None
+    return validated
 
 
 def test_very_many_polygons_and_vertices_are_bounded() -> None:
@@ -334,7 +441,8 @@ def test_precision_against_recall(tmp_path: Path) -> None:
     assert [mark["text"] for mark in chart["marks"]] == ["0.2", "0.26"]
     assert chart["curves"][0]["points"][0] == [0.8, 0.666667]
     assert "min_score of post-processing" in chart["about"]
-    assert chart["said"] == "At min_score 0.2: H-mean 0.7273. Best here at 0.26: 0.8889."
+    said = "At min_score 0.2: H-mean 0.7273. Best here at 0.26: 0.8889."
+    assert chart["said"] == f"{said} Average precision, the area under the curve: 0.8000."
 
 
 def test_where_nothing_matches_there_is_no_curve(tmp_path: Path) -> None:
@@ -477,6 +585,13 @@ def test_a_training_ends_with_a_report_of_the_right_numbers(
     first = part(data, "scores", "Precision against recall")["rows"][0]
     assert float(first[1]) == pytest.approx(curves.points["val/precision"][-1][1], abs=1e-4)
     assert float(first[3]) == pytest.approx(curves.points["val/hmean"][-1][1], abs=1e-4)
+    shown_words = part(data, "scores", "Precision against recall")["said"]
+    assert re.search(r"Average precision, the area under the curve: 0\.\d{4}\.", shown_words)
+    (parts,) = (each["parts"] for each in data["sections"] if each["id"] == "scores")
+    tables = [each for each in parts if each["kind"] == "table"]
+    assert [table["head"][0] for table in tables] == ["shorter side, px", "longer / shorter side"]
+    for table in tables:
+        assert sum(int(row[1]) for row in table["rows"]) == 35
     lines = page.with_name("performance.jsonl").read_text().splitlines()
     rates = [json.loads(line)["figures"]["samples_per_second"] for line in lines]
     plotted = part(data, "speed", "Samples per second")["curves"][0]["points"]

@@ -23,6 +23,7 @@ examples:
   ocr-train export --ckpt_path runs/train/version_0/checkpoints/best.ckpt --out model.onnx
   ocr-train export --ckpt_path best.ckpt --format safetensors --out model.safetensors
   ocr-train export --ckpt_path best.ckpt --out model.onnx --images photos
+  ocr-train export --ckpt_path best.ckpt --out model.onnx --config tuned.yaml
 
 Needs: pip install 'ocr-precompute[train,export]'. Exit status: 0 done, 2 bad input or usage.
 """
@@ -48,12 +49,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="compare on images of this folder too"
     )
+    parser.add_argument(
+        *("--config",),
+        type=Path,
+        metavar="FILE",
+        help="how maps are read: model.postprocess of this YAML, as ocr-train tune writes it",
+    )
     chosen = parser.parse_args(arguments)
     try:
-        for name in ("ckpt_path", "out", "images"):
+        for name in ("ckpt_path", "out", "images", "config"):
             check_local(getattr(chosen, name) or Path(), f"--{name}")
         exporting = imported("ocr.export.exporting", "'ocr-precompute[train,export]'")
-        done = exporting.export(chosen.ckpt_path, chosen.format, chosen.out, chosen.images)
+        paths = chosen.out, chosen.images, chosen.config
+        done = exporting.export(chosen.ckpt_path, chosen.format, *paths)
     except PrecomputeError as error:
         print(error_lines(error), file=sys.stderr)
         return 2

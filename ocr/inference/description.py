@@ -105,7 +105,7 @@ def _is_size(value: object) -> bool:
     return pair and all(_is_count(side) and side in _SIDES for side in value)  # type: ignore[attr-defined]
 
 
-def _is_postprocess(value: object) -> bool:
+def is_postprocess(value: object) -> bool:
     """Whether all have the types of PostProcess's fields, whose bounds it looks at itself."""
     return isinstance(value, dict) and all(
         isinstance(each, str)
@@ -134,7 +134,7 @@ def _are_metrics(value: object) -> bool:
 _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "size": _is_size,
     "decode": lambda value: value in ("exact", "reduced"),
-    "postprocess": _is_postprocess,
+    "postprocess": is_postprocess,
     "network": _is_plain,
     "data_hash": lambda value: isinstance(value, str),
     "epoch": _is_count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -32,6 +33,28 @@ class Detections(NamedTuple):
             for polygon in self.polygons
         ]
         return Detections(moved, self.scores)
+
+
+class Region(NamedTuple):
+    """What may be text in a map, before it is dilated.
+
+    outline: float32 (V, 2), xy in pixels; area and perimeter are its. score: mean probability, 0 to
+    1. size: the largest `min_size` that keeps it.
+    """
+
+    outline: np.ndarray
+    area: float
+    perimeter: float
+    score: float
+    size: float
+
+
+class Text(NamedTuple):
+    """A region dilated: polygon, float32 (V, 2) xy in pixels; score and size as of `Region`."""
+
+    polygon: np.ndarray
+    score: float
+    size: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,20 @@ class PostProcess:
         Never raises for what a map holds: what cannot be made a polygon is dropped.
         """
         height, width = content or prob.shape
+        found = [
+            text
+            for region in self.regions(prob, content)
+            if (text := self.dilated(region, (height, width))) is not None
+        ]
+        scores = np.array([text.score for text in found], np.float32)
+        return Detections([text.polygon for text in found], scores)
+
+    def regions(self, prob: np.ndarray, content: tuple[int, int] | None = None) -> list[Region]:
+        """What is above the threshold, large enough before it is dilated, and scores enough.
+
+        prob, content: as of a call.
+        """
+        height, width = content or prob.shape
         prob = prob[:height, :width]
         one = 255 if prob.dtype == np.uint8 else 1
         if one == 1:
@@ -87,24 +124,17 @@ class PostProcess:
         contours, levels = cv2.findContours(bitmap, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         # Outer borders only: the hole of a letter is no text, an island in a hole is.
         outer = [c for c, level in zip(contours, _hierarchy(levels), strict=True) if level[3] < 0]
-        polygons, scores = [], []
-        for contour in outer[: self.max_candidates]:
-            found = self._region(contour[:, 0].astype(np.float32), prob, one)
-            if found is not None:
-                polygon, score = found
-                polygons.append(np.clip(polygon, 0, [width, height]).astype(np.float32))
-                scores.append(score)
-        return Detections(polygons, np.array(scores, np.float32))
+        found = (
+            self._region(contour[:, 0].astype(np.float32), prob, one)
+            for contour in outer[: self.max_candidates]
+        )
+        return [region for region in found if region is not None]
 
-    def _region(
-        self, contour: np.ndarray, prob: np.ndarray, one: int
-    ) -> tuple[np.ndarray, float] | None:
-        """The dilated polygon of one region, and its score; None if there is none.
-
-        one: what stands in the map for certain text.
-        """
+    def _region(self, contour: np.ndarray, prob: np.ndarray, one: int) -> Region | None:
+        """one: what stands in the map for certain text."""
         rectangle = cv2.minAreaRect(contour)
-        if self.mode == "box" and min(rectangle[1]) < self.min_size:
+        size = min(rectangle[1]) if self.mode == "box" else math.inf
+        if size < self.min_size:
             return None
         outline = self._outline(contour)
         area, perimeter = cv2.contourArea(outline), cv2.arcLength(outline, True)
@@ -112,13 +142,27 @@ class PostProcess:
             return None
         scored = contour if self.score == "region" else cv2.boxPoints(rectangle)
         score = _mean_inside(prob, scored) / one
-        if score < self.min_score:
+        return None if score < self.min_score else Region(outline, area, perimeter, score, size)
+
+    def dilated(self, region: Region, content: tuple[int, int]) -> Text | None:
+        """A region as text; None if it becomes none, or one too small.
+
+        content: height and width of the image, beyond which no polygon goes.
+        """
+        parts = _dilate(region.outline, region.area * self.ratio / region.perimeter)
+        if len(parts) != 1:
             return None
-        parts = _dilate(outline, area * (self.unclip_ratio or _UNCLIP[self.mode]) / perimeter)
-        if len(parts) != 1 or min(cv2.minAreaRect(parts[0])[1]) < self.min_size + _GROWTH:
+        size = min(region.size, min(cv2.minAreaRect(parts[0])[1]) - _GROWTH)
+        polygon = self._outline(parts[0])
+        if size < self.min_size or len(polygon) < 4:
             return None
-        dilated = self._outline(parts[0])
-        return (dilated, score) if len(dilated) >= 4 else None
+        inside = np.clip(polygon, 0, content[::-1]).astype(np.float32)
+        return Text(inside, region.score, size)
+
+    @property
+    def ratio(self) -> float:
+        """The unclip ratio, which depends on the mode where none is given."""
+        return self.unclip_ratio or _UNCLIP[self.mode]
 
     def _outline(self, contour: np.ndarray) -> np.ndarray:
         """A region's border as the mode has it, float32 (V, 2)."""

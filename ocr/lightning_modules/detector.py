@@ -28,6 +28,7 @@ from ocr.lightning_modules.averaging import AveragedWeights
 from ocr.lightning_modules.evaluation import (
     Beside,
     Maps,
+    annotated,
     evaluated,
     predicted,
     predicted_page,
@@ -42,6 +43,7 @@ from ocr.models.checkpoint import NETWORK, POSTPROCESS, check_weights, read_chec
 from ocr.models.checkpointing import MODES, Mode, apply_checkpointing, fitting_modes
 from ocr.models.compiling import compile_network
 from ocr.models.dbnet import Norm
+from ocr.tuning.maps import KeptMaps
 from ocr_precompute.runtime.stages import stage, waiting
 
 Batch = dict[str, Any]
@@ -80,6 +82,8 @@ class TextDetector(lightning.LightningModule):
         evaluation_threads: Threads that post-process and match while the network goes on; the
             machine's cores by default, and 0 for none, so that the network waits.
     """
+
+    kept: KeptMaps | None = None  # where each validated map goes, if anybody asks
 
     def __init__(
         self,
@@ -255,6 +259,8 @@ class TextDetector(lightning.LightningModule):
         maps = Maps.of(self._probabilities(batch))
         images = batch["image"] if self.outcomes is not None else [None] * len(batch["image"])
         for number, (row, image) in enumerate(zip(rows(batch), images, strict=True)):
+            if self.kept is not None:
+                self.kept.add(maps[number], annotated(row))
             arguments = self.postprocess, maps, number, row, image, self.outcomes
             self._pending.append((maps, self._beside.begin(evaluated, *arguments)))
         while len(self._pending) > _PENDING:

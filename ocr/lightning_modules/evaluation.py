@@ -16,6 +16,7 @@ from ocr.inference.pages import Page, found_in
 from ocr.inference.postprocess import Detections, PostProcess
 from ocr.metrics.icdar import match_polygons
 from ocr.metrics.outcomes import Judged, Outcomes
+from ocr.tuning.maps import Annotated
 from ocr_precompute.images.decoding import scaled_size
 from ocr_precompute.runtime.stages import stage
 
@@ -93,6 +94,12 @@ def rows(batch: Row) -> list[Row]:
         for field in given
     ]
     return [dict(zip(given, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def annotated(row: Row) -> Annotated:
+    """What is annotated in an image."""
+    ignored = np.asarray(row["ignore"], bool)
+    return Annotated(row["name"], _content(row), row["polygons"], ignored)
 
 
 def evaluated(

@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ocr.metrics.evaluation import Evaluation, evaluate
+from ocr.metrics.evaluation import Evaluation, Parts, evaluate
 from ocr.metrics.protocols import PROTOCOLS
 from ocr.metrics.tally import Tally
+from ocr.reports.validation import group_lines
 from ocr_precompute.errors import PrecomputeError, error_lines, printable
 from ocr_precompute.settings import Rules, check_local, source_with
 
@@ -37,12 +39,13 @@ Exit status: 0 done, 2 bad input or usage.
 def main(arguments: Sequence[str]) -> int:
     """Run the command, and print what comes of it. Exit status: 0 done, 2 bad input or usage."""
     chosen = vars(_parser().parse_args(arguments))
-    predictions, names, as_json = (chosen.pop(name) for name in ("predictions", "metric", "json"))
+    own = ("predictions", "metric", "json", "parts")
+    predictions, names, as_json, parts = (chosen.pop(name) for name in own)
     rules = Rules(skip_bad=chosen.pop("skip_bad"))
     try:
         check_local(predictions, "--predictions")
         source = source_with(None, {**chosen, "rules": rules})
-        found = evaluate(source, predictions, list(dict.fromkeys(names or ["icdar"])))
+        found = evaluate(source, predictions, list(dict.fromkeys(names or ["icdar"])), parts)
     except PrecomputeError as error:
         print(error_lines(error), file=sys.stderr)
         return 2
@@ -69,7 +72,18 @@ def _facts(found: Evaluation) -> dict[str, Any]:
         "images": found.images,
         "unpredicted": list(found.unpredicted),
         "metrics": {name: _values(tally) for name, tally in found.tallies.items()},
+        **({} if found.parts is None else {"parts": _parts(found.parts)}),
         "warnings": _warnings(found),
+    }
+
+
+def _parts(parts: Parts) -> dict[str, Any]:
+    counts = parts.by_score
+    return {
+        "average_precision": None if counts is None else counts.average_precision,
+        "curve": None if counts is None else counts.curve(),
+        "by_shorter_side": asdict(parts.sides),
+        "by_aspect": asdict(parts.aspects),
     }
 
 
@@ -88,6 +102,12 @@ def _table(found: Evaluation) -> str:
             f"{tally.recalled:.10g} of {tally.annotated} {what} found, "
             f"{tally.precise:.10g} of {tally.detected} {of_found} right"
         )
+    if found.parts is not None:
+        counts = found.parts.by_score
+        known = "unknown: predictions lack scores" if counts is None else counts.average_precision
+        shown = known if isinstance(known, str) else f"{known:.4f}"
+        lines += ["", f"ICDAR's average precision: {shown}"]
+        lines += group_lines(found.parts.sides, found.parts.aspects)
     return "\n".join(lines)
 
 
@@ -110,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
             "choices": list(PROTOCOLS),
             "metavar": "NAME",
             "help": "one of those below; give it as often as needed; default: icdar",
+        },
+        "--parts": {
+            "action": "store_true",
+            "help": "also ICDAR's average precision, and its figures by size and shape of texts",
         },
         "--format": {"default": "auto", "help": "NAME or NAME:DIALECT, as for a build"},
         "--ignore-label": {

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from ocr.metrics.groups import by_score, grouped
+from ocr.metrics.icdar import match_polygons
 from ocr.metrics.protocols import PROTOCOLS
 from ocr.metrics.tally import Tally, total
+from ocr.reports.validation import ASPECTS, SIDES, Counts, Groups
 from ocr_precompute.annotations import Annotation, Reading
 from ocr_precompute.errors import InputError, Problem
 from ocr_precompute.pipeline.scan import raise_unless_usable, read_source
@@ -16,13 +23,27 @@ from ocr_precompute.samples import Polygons
 from ocr_precompute.settings import Source
 
 
+@dataclass(frozen=True)
+class Parts:
+    """ICDAR's counts in parts.
+
+    by_score: by hundredths of the score, if all predictions have one. sides, aspects: by shorter
+    side in pixels of the original images, and by longer side / shorter side.
+    """
+
+    by_score: Counts | None
+    sides: Groups
+    aspects: Groups
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What predictions are worth.
 
     tallies: over all annotated images, by protocol. images: how many these are. unpredicted: names
     of those without predictions, in which nothing counts as found. unannotated: how many images
-    have predictions alone, which count for nothing. reading: what was understood.
+    have predictions alone, which count for nothing. reading: what was understood. parts: if they
+    were asked for.
     """
 
     tallies: Mapping[str, Tally]
@@ -30,13 +51,17 @@ class Evaluation:
     unpredicted: tuple[str, ...]
     unannotated: int
     reading: Reading
+    parts: Parts | None = None
 
 
-def evaluate(source: Source, predictions: Path, names: Sequence[str]) -> Evaluation:
+def evaluate(
+    source: Source, predictions: Path, names: Sequence[str], parts: bool = False
+) -> Evaluation:
     """Evaluate what `ocr-train predict` wrote.
 
     source: images and their annotations, which are read and checked as for a build. predictions:
-    the JSON file. names: of `PROTOCOLS`. All is in pixels of the original images.
+    the JSON file. names: of `PROTOCOLS`. parts: whether to count ICDAR's in parts too. All is in
+    pixels of the original images.
     Raises InputError for what cannot be read or is wrong and not skipped, for predictions of none
     of the annotated images, and for texts of unknown length where a protocol counts characters.
     """
@@ -62,7 +87,40 @@ def evaluate(source: Source, predictions: Path, names: Sequence[str]) -> Evaluat
         unpredicted=missing,
         unannotated=len(predicted) - len(annotated) + len(missing),
         reading=reading,
+        parts=_parts(annotated, predicted, predictions) if parts else None,
     )
+
+
+def _parts(annotated: Sequence[Annotation], predicted: Mapping[str, Polygons], path: Path) -> Parts:
+    scores, known = _scores(path), Counts()
+    sides, aspects, scored = Groups.none(SIDES), Groups.none(ASPECTS), True
+    for each in annotated:
+        polygons, texts = predicted.get(each.name), each.polygons.as_list()
+        found = [] if polygons is None else polygons.as_list()
+        matching = match_polygons(found, texts, each.polygons.ignore.tolist())
+        by_side, by_aspect = grouped(matching, texts, found)
+        sides, aspects = sides + by_side, aspects + by_aspect
+        of_it = scores.get(each.name, np.zeros(0))
+        scored &= len(of_it) == len(found) and bool(np.isfinite(of_it).all())
+        known += by_score(matching, of_it) if scored else Counts()
+    return Parts(known if scored else None, sides, aspects)
+
+
+def _scores(path: Path) -> dict[str, np.ndarray]:
+    """Scores of each image's predictions, float64 (N,), NaN where there is none.
+
+    path: a file of predictions that has been read as such.
+    """
+    images = json.loads(path.read_bytes())["images"]
+    return {
+        name: np.array([_score(word) for word in (entry.get("words") or {}).values()], float)
+        for name, entry in images.items()
+    }
+
+
+def _score(word: Mapping[str, object]) -> float:
+    score = word.get("score")
+    return float(score) if isinstance(score, int | float) and 0 <= score <= 1 else math.nan
 
 
 def _tally(name: str, annotation: Annotation, predicted: Polygons | None) -> Tally:

@@ -10,14 +10,17 @@ from hashlib import sha256
 import numpy as np
 
 from ocr.inference.postprocess import Detections
+from ocr.metrics.groups import by_score, grouped
 from ocr.metrics.icdar import Matching
 from ocr.reports.validation import (
-    BINS,
+    ASPECTS,
     MOST_IMAGES,
     MOST_POLYGONS,
     MOST_SIDE,
     MOST_VERTICES,
+    SIDES,
     Counts,
+    Groups,
     Kind,
     Outcome,
     Shape,
@@ -98,8 +101,9 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.images = 0
-        self._annotated = 0
-        self._detected, self._matched = (np.zeros(BINS, np.int64) for _ in range(2))
+        self.counts = Counts()
+        self.iou = 0.0  # sum over all matched pairs
+        self.sides, self.aspects = Groups.none(SIDES), Groups.none(ASPECTS)
         self._worst: list[Judged] = []
 
     def wants(self, judged: Judged) -> bool:
@@ -111,21 +115,14 @@ class Outcomes:
     def add(self, judged: Judged) -> None:
         """Add an image; with its picture, if it is wanted."""
         matching = judged.matching
-        bins = np.clip((judged.found.scores * BINS).astype(np.int64), 0, BINS - 1)
         self.images += 1
-        self._annotated += matching.counts.annotated
-        self._detected += np.bincount(bins[~matching.left_out], minlength=BINS)
-        self._matched += np.bincount(bins[matching.detected], minlength=BINS)
+        self.iou += float(matching.ious.sum())
+        self.counts += by_score(matching, judged.found.scores)
+        sides, aspects = grouped(matching, judged.annotated, judged.found.polygons)
+        self.sides, self.aspects = self.sides + sides, self.aspects + aspects
         if self.wants(judged):
             insort(self._worst, judged, key=lambda each: each.order)
             del self._worst[MOST_IMAGES:]
-
-    @property
-    def counts(self) -> Counts:
-        """Of all images so far."""
-        return Counts(
-            self._annotated, tuple(self._detected.tolist()), tuple(self._matched.tolist())
-        )
 
     @property
     def worst(self) -> tuple[Judged, ...]:

@@ -9,7 +9,7 @@ from ocr.reports.charts import Axis, Chart, Curve, Mark, short
 from ocr.reports.files import many
 from ocr.reports.metrics import LOSSES, SCORES
 from ocr.reports.run import Run
-from ocr.reports.validation import BINS, Counts, Validated
+from ocr.reports.validation import BINS, GROUP_HEAD, Groups, Validated
 
 _PARTS = {"train/prob_loss": "probability", "train/thresh_loss": "threshold"}
 _PARTS |= {"train/binary_loss": "binary"}
@@ -44,6 +44,7 @@ def scores(run: Run) -> list[dict[str, Any]]:
         parts.append(_note(f"There are no curves of H-mean, precision and recall: {reason}."))
     if run.validated is not None:
         parts += _tradeoff(run.validated)
+        parts += _grouped(run.validated)
     elif run.record.state or run.processes:
         parts.append(
             _note(
@@ -85,7 +86,7 @@ def _rounded(value: float) -> float:
 def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
     """Precision against recall, and H-mean, as min_score rises."""
     first = min(int(validated.min_score * BINS + 1e-9), BINS - 1)
-    last, where = _rising(validated.counts, first), _where(validated)
+    last, where = validated.counts.rising(first), _where(validated)
     if not validated.counts.annotated and not sum(validated.counts.detected):
         return [_note(f"The last validation ({where}) had no text, and none was found.")]
     if not sum(validated.counts.matched):
@@ -93,7 +94,7 @@ def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
         return [_note(f"{said}, whatever min_score asks for.")]
     curves = [Curve("last validation", _against(last))]
     if validated.best is not None and validated.best[1] != validated.step:
-        best = _rising(validated.best[3], first)
+        best = validated.best[3].rising(first)
         curves.append(Curve(f"best, epoch {validated.best[0] + 1}", _against(best)))
     place = max(range(len(last)), key=lambda number: (last[number][2], -number))
     marks = [Mark(_rounded(last[0][1]), _rounded(last[0][0]), f"{validated.min_score:g}")]
@@ -124,12 +125,28 @@ def _tradeoff(validated: Validated) -> list[dict[str, Any]]:
         said += f"Best here at {(first + place) / BINS:g}: {last[place][2]:.4f}."
     else:
         said += "No higher value gives a better one."
+    average = validated.counts.average_precision
+    said += f" Average precision, the area under the curve: {average:.4f}."
     return [chart.as_dict() | {"said": said}]
 
 
-def _rising(counts: Counts, first: int) -> list[tuple[float, float, float]]:
-    """Precision, recall and H-mean of all detections, then of those from each further hundredth."""
-    return [counts.at(0), *(counts.at(number) for number in range(first + 1, BINS))]
+def _grouped(validated: Validated) -> list[dict[str, Any]]:
+    """By size and shape of the texts."""
+    groups: dict[str, Groups | None] = {
+        "shorter side, px": validated.sides,
+        "longer / shorter side": validated.aspects,
+    }
+    tables = [
+        {"kind": "table", "head": [name, *GROUP_HEAD], "rows": [list(row) for row in rows]}
+        for name, each in groups.items()
+        if each is not None and (rows := each.rows())
+    ]
+    about = (
+        "By the shorter side of texts, in pixels of the canonical size, and by how many times as "
+        "long they are: what was found of the last validation's texts of each group. A wrong "
+        "detection counts in the group of its own size."
+    )
+    return [{"kind": "text", "text": about}, *tables] if tables else []
 
 
 def _where(validated: Validated) -> str:

@@ -6,9 +6,11 @@ The training writes it after each validation, each process of its own share: `va
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,10 @@ MOST_SIDE = 640  # pixels of a picture
 MOST_POLYGONS = 1000  # of an image
 MOST_VERTICES = 64
 BINS = 100  # of scores, each a hundredth wide
+SIDES: tuple[float, ...] = (8, 12, 16, 24, 32, 64)
+"""Where groups of texts begin by their shorter side, canonical pixels."""
+ASPECTS: tuple[float, ...] = (2, 4, 8, 16)
+"""Where they begin by their longer side / their shorter side."""
 _MOST_JSON, _MOST_PICTURE = 32_000_000, 1_000_000  # bytes
 _MOST_COUNT = 10**12
 _NAME = re.compile(r"validation(?:\.(\d{1,5}))?\.json")
@@ -51,9 +57,92 @@ class Counts:
 
     def at(self, first: int) -> tuple[float, float, float]:
         """Precision, recall and H-mean of the detections from that hundredth of the score on."""
-        detected, matched = sum(self.detected[first:]), sum(self.matched[first:])
-        precision, recall = matched / max(detected, 1), matched / max(self.annotated, 1)
-        return precision, recall, 2 * precision * recall / max(precision + recall, 1e-12)
+        return _ratios(self.annotated, sum(self.detected[first:]), sum(self.matched[first:]))
+
+    def rising(self, first: int) -> list[tuple[float, float, float]]:
+        """Precision, recall and H-mean of all, then of those from each hundredth after `first`."""
+        return [self.at(0), *(self.at(number) for number in range(first + 1, BINS))]
+
+    def curve(self) -> list[dict[str, float]]:
+        """What each hundredth of the score that is asked for gives, for JSON."""
+        names = ("min_score", "precision", "recall", "hmean")
+        return [
+            dict(zip(names, (number / BINS, *point), strict=True))
+            for number, point in enumerate(self.rising(0))
+        ]
+
+    @property
+    def average_precision(self) -> float:
+        """Area under precision over recall, as the score that is asked for falls.
+
+        Precision at a recall is the best at that recall or a higher one (Everingham et al. 2010,
+        the PASCAL VOC challenge, as of 2010); what was never detected adds nothing.
+        """
+        points = self.rising(0)
+        best = accumulate((precision for precision, _, _ in points), max)
+        recalls = [recall for _, recall, _ in points]
+        steps = zip(recalls, [*recalls[1:], 0.0], best, strict=True)
+        return math.fsum((recall - after) * precision for recall, after, precision in steps)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Texts of a validation by a measure of theirs, don't-cares left out.
+
+    bounds: where each group but the first begins. annotated, detected, matched: how many there are
+    in each group. A pair that matches is in its text's group, and a detection that matches nothing
+    in its own.
+    """
+
+    bounds: tuple[float, ...]
+    annotated: tuple[int, ...]
+    detected: tuple[int, ...]
+    matched: tuple[int, ...]
+
+    @classmethod
+    def none(cls, bounds: tuple[float, ...]) -> Groups:
+        """Of no text."""
+        return cls(bounds, *[(0,) * (len(bounds) + 1)] * 3)
+
+    def __add__(self, other: Groups) -> Groups:
+        return Groups(
+            self.bounds,
+            *(
+                tuple(a + b for a, b in zip(getattr(self, name), getattr(other, name), strict=True))
+                for name in ("annotated", "detected", "matched")
+            ),
+        )
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Cells of each group in which there is anything, under `GROUP_HEAD`."""
+        bounds = [f"{bound:g}" for bound in self.bounds]
+        between = [f"{low} to {high}" for low, high in pairwise(bounds)]
+        names = [f"under {bounds[0]}", *between, f"from {bounds[-1]}"]
+        counts = list(zip(self.annotated, self.detected, self.matched, strict=True))
+        return [
+            (name, f"{each[0]}", f"{each[1]}", *(f"{value:.4f}" for value in _ratios(*each)))
+            for name, each in zip(names, counts, strict=True)
+            if any(each)
+        ]
+
+
+GROUP_HEAD = ("texts", "detections", "precision", "recall", "H-mean")
+"""What the cells of `Groups.rows` are, after the group's name."""
+
+
+def group_lines(sides: Groups, aspects: Groups) -> list[str]:
+    """Both as tables for a screen, each after an empty line."""
+    lines = []
+    for head, groups in (("shorter side, px", sides), ("longer / shorter", aspects)):
+        rows = [(head, *GROUP_HEAD), *groups.rows()]
+        lines += ["", *(f"{row[0]:<18}" + "".join(f"{c:>12}" for c in row[1:]) for row in rows)]
+    return lines
+
+
+def _ratios(annotated: int, detected: int, matched: int) -> tuple[float, float, float]:
+    """Precision, recall and H-mean, each 0 where it is undefined."""
+    precision, recall = matched / max(detected, 1), matched / max(annotated, 1)
+    return precision, recall, 2 * precision * recall / max(precision + recall, 1e-12)
 
 
 @dataclass(frozen=True)
@@ -93,7 +182,8 @@ class Validated:
     """One process's share of a validation, or those of all processes.
 
     epoch: counted from 0. step: steps done. min_score: of post-processing. best: epoch, step,
-    H-mean and counts of the best validation so far.
+    H-mean and counts of the best validation so far. sides, aspects: by shorter side in canonical
+    pixels, and by longer side / shorter side; nothing where a record is older than these.
     """
 
     epoch: int
@@ -103,6 +193,8 @@ class Validated:
     counts: Counts
     best: tuple[int, int, float, Counts] | None = None
     worst: tuple[Outcome, ...] = ()
+    sides: Groups | None = None
+    aspects: Groups | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -111,6 +203,8 @@ class Validated:
             "format": 1,
             **{name: getattr(self, name) for name in ("epoch", "step", "images", "min_score")},
             "counts": vars(self.counts),
+            "sides": self.sides and vars(self.sides),
+            "aspects": self.aspects and vars(self.aspects),
             "best": best and {**best, "counts": vars(self.best[3]) if self.best else None},
             "worst": [
                 {**vars(each), "shapes": [vars(shape) for shape in each.shapes]}
@@ -173,7 +267,15 @@ def merged(shares: Sequence[Validated]) -> Validated:
         counts=sum((share.counts for share in shares), Counts()),
         best=best,
         worst=worst_of(each for share in shares for each in share.worst),
+        sides=_together([share.sides for share in shares]),
+        aspects=_together([share.aspects for share in shares]),
     )
+
+
+def _together(groups: Sequence[Groups | None]) -> Groups | None:
+    """Their sum; none if any of them is not known."""
+    known = [each for each in groups if each is not None]
+    return sum(known[1:], known[0]) if known and len(known) == len(groups) else None
 
 
 def read_picture(folder: Path, outcome: Outcome) -> bytes | None:
@@ -202,21 +304,36 @@ def _validated(said: Mapping[str, Any] | None) -> Validated | None:
         has = at, when, hmean, best_counts
     outcomes = (_outcome(fields(each)) for each in items(said.get("worst"), MOST_IMAGES))
     worst = worst_of(each for each in outcomes if each is not None)
-    return Validated(epoch, step, images, min(max(min_score, 0.0), 1.0), counts, has, worst)
+    return Validated(
+        *(epoch, step, images, min(max(min_score, 0.0), 1.0), counts, has, worst),
+        sides=_groups(said.get("sides"), SIDES),
+        aspects=_groups(said.get("aspects"), ASPECTS),
+    )
 
 
 def _counts(said: object) -> Counts | None:
     annotated = count(fields(said).get("annotated"))
-    bins = [
-        tuple(count(value) for value in items(fields(said).get(name), BINS))
-        for name in ("detected", "matched")
-    ]
-    found = [tuple(value for value in each if value is not None) for each in bins]
-    if annotated is None or any(len(each) != BINS for each in found):
+    detected, matched = (_whole(fields(said).get(name), BINS) for name in ("detected", "matched"))
+    if annotated is None or annotated > _MOST_COUNT or detected is None or matched is None:
         return None
-    if max(annotated, *found[0], *found[1]) > _MOST_COUNT:
+    return Counts(annotated, detected, matched)
+
+
+def _groups(said: object, bounds: tuple[float, ...]) -> Groups | None:
+    """Groups that begin where they do here; None if they do not, or are none."""
+    if items(fields(said).get("bounds"), len(bounds) + 1) != list(bounds):
         return None
-    return Counts(annotated, found[0], found[1])
+    names = ("annotated", "detected", "matched")
+    counts = [_whole(fields(said).get(name), len(bounds) + 1) for name in names]
+    known = [each for each in counts if each is not None]
+    return Groups(bounds, *known) if len(known) == len(names) else None
+
+
+def _whole(said: object, many: int) -> tuple[int, ...] | None:
+    """So many counts; None if it is anything else."""
+    counts = [count(value) for value in items(said, many)]
+    known = tuple(value for value in counts if value is not None and value <= _MOST_COUNT)
+    return known if len(known) == many else None
 
 
 def _outcome(said: Mapping[str, Any]) -> Outcome | None:

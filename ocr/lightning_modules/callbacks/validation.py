@@ -59,6 +59,8 @@ class ValidationRecord(lightning.Callback):
                 counts=outcomes.counts,
                 best=self._best,
                 worst=tuple(each.outcome(process) for each in outcomes.worst),
+                sides=outcomes.sides,
+                aspects=outcomes.aspects,
             )
             pictures = [each.picture for each in outcomes.worst]
             self._write(process, validated, pictures)

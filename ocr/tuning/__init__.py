@@ -1,0 +1,1 @@
+"""Post-processing's settings, found on a validation split: `ocr-train tune`."""
