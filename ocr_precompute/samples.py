@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ocr_precompute.remote_images import ImageUrl, RemoteImage
+
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
@@ -124,14 +126,14 @@ class Sample:
     """
 
     name: str
-    folder: Path
+    folder: Path | ImageUrl
     image: ImageFile
     polygons: Polygons
     declared_size: tuple[int, int] | None = None
     begin: int = 0
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Path | RemoteImage:
         """The image file."""
         return self.folder / self.name[self.begin :]
 

@@ -18,6 +18,8 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
+    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
@@ -36,6 +38,7 @@ from ocr_precompute.parameters import (
     RecipeName,
     Shuffle,
 )
+from ocr_precompute.remote_images import ImageUrl, RemoteImage
 
 Backend = Literal["loky", "threading", "sequential", "dask", "ray"]
 Unannotated = Literal["skip", "empty", "error"]
@@ -48,6 +51,8 @@ _PLAINER = {"model_type": _NO_MAPPING, "dict_type": _NO_MAPPING, "path_type": "m
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 STORE_SCHEMES = ("s3", "gs", "az", "http", "https", "memory")
 """Kinds of URLs that stores have; those of `memory` are gone with the process."""
+IMAGE_SCHEMES = ("s3", "gs", "az", "memory")
+"""Kinds of URLs that images lie behind: what is there can be listed."""
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -78,17 +83,36 @@ def store_place(place: str | Path) -> str | Path:
     if isinstance(place, Path) or scheme.lower() not in STORE_SCHEMES or not rest.strip("/"):
         known = ", ".join(f"{each}://" for each in STORE_SCHEMES)
         raise StoreError(f"{text!r} looks like a URL; stores lie in folders, or behind {known}")
-    if "@" in rest.partition("/")[0] and scheme.lower().startswith("http"):
+    if "@" in rest.partition("/")[0]:
         shown = f"{scheme}://...@{rest.partition('@')[2]}"
         raise StoreError(
             f"{shown}: holds a name or password; URLs are written into logs and errors"
         )
     if "?" in rest or "#" in rest:
         shown = text.partition("?")[0].partition("#")[0]
-        raise StoreError(
-            f"{shown}: ends in a query or fragment; a store is named by its path alone"
-        )
+        raise StoreError(f"{shown}: ends in a query or fragment; give the path alone")
     return f"{scheme.lower()}://{rest.rstrip('/')}"
+
+
+def _image_place(place: Any) -> Any:
+    """A folder of images, or the URL that they lie behind. Raises ValueError."""
+    if isinstance(place, ImageUrl):
+        return place
+    if not isinstance(place, str | Path):
+        raise ValueError(_PLAINER["path_type"])
+    text = str(place)
+    if isinstance(place, Path) or not looks_like_url(text):
+        return _plain(Path(place))
+    scheme, _, rest = text.partition("://")
+    found = _store_place(text) if scheme.lower() in STORE_SCHEMES and rest.strip("/") else None
+    if found is None or scheme.lower() not in IMAGE_SCHEMES:
+        known = ", ".join(f"{each}://" for each in IMAGE_SCHEMES)
+        raise ValueError(f"{url_refusal(text)}, or for images the URL of a bucket: {known}")
+    return ImageUrl(found)
+
+
+def _as_said(place: Path | ImageUrl) -> Path | str:
+    return place if isinstance(place, Path) else place.url
 
 
 def _store_place(place: Any) -> Any:
@@ -112,6 +136,9 @@ def _plain(path: Path) -> Path:
 
 _Path = Annotated[Path, AfterValidator(_plain)]
 _Place = Annotated[str | Path, BeforeValidator(_store_place)]
+
+
+_ImagePlace = Annotated[Path | ImageUrl, PlainValidator(_image_place), PlainSerializer(_as_said)]
 
 
 def parse_skip_bad(value: Any) -> Any:
@@ -173,7 +200,7 @@ class Source(Marks):
     name: str = Field(
         default="", description="what names of samples begin with, of several sources"
     )
-    images: _Path = Field(description="folder that image names are relative to")
+    images: _ImagePlace = Field(description="folder or URL that image names are relative to")
     annotations: _Path = Field(description="annotation file or folder")
     format: str = Field(default="auto", description="annotation format, or FORMAT:DIALECT")
     unannotated: Unannotated = Field(
@@ -223,7 +250,7 @@ class Source(Marks):
         others = tuple(each.changed(change) for each in self.others)
         return self.model_copy(update={"others": others, **change(self)})
 
-    def image_path(self, name: str) -> Path:
+    def image_path(self, name: str) -> Path | RemoteImage:
         """The image file of a sample."""
         if not self.others:
             return self.images / name

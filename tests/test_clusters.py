@@ -27,7 +27,7 @@ from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.encode import ShardResult
 from ocr_precompute.pipeline.engines.ray import Ray
 from ocr_precompute.pipeline.progress import Progress
-from ocr_precompute.settings import Settings
+from ocr_precompute.settings import Settings, Source, source_with
 from ocr_precompute.storage.objects import Objects
 
 pytestmark = [pytest.mark.cluster, pytest.mark.proc]
@@ -220,6 +220,25 @@ def test_workers_that_do_not_share_the_disk(
     assert found == published(small.store)
 
 
+@pytest.fixture
+def photographs(dataset: Dataset, bucket: dict[str, str]) -> Source:
+    """The dataset with its images in the bucket."""
+    objects = Objects("s3://bucket/photographs", 10, bucket)
+    for path in dataset.images.iterdir():
+        objects.put(path.name, path.read_bytes())
+    return source_with(dataset.source, {"images": str(objects)})
+
+
+def test_workers_of_dask_fetch_images_from_a_bucket(
+    dataset: Dataset, photographs: Source, small: Settings, tmp_path: Path, bucket: dict[str, str]
+) -> None:
+    build("val", dataset.source, small)
+    with dask(tmp_path / "cluster") as cluster:
+        other = on(cluster, small, tmp_path / "other").model_copy(update={"storage": bucket})
+        assert build("val", photographs, other).computed == 24
+    assert published(tmp_path / "other") == published(small.store)
+
+
 RAY = """
 import os, signal, sys
 import psutil, ray
@@ -276,6 +295,31 @@ def test_a_ray_cluster_that_asks_for_a_token(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ray, "init", unauthenticated)
     with pytest.raises(WorkerError, match=r"10\.0\.0\.1:6379.*RAY_AUTH_MODE=token here and on all"):
         Ray("10.0.0.1:6379")
+
+
+BUCKET_RAY = """
+import sys
+import ray
+from ocr_precompute import Settings, Source, build
+
+images, annotations, store, endpoint = sys.argv[1:]
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+storage = {"endpoint": endpoint, "region": "us-east-1"}
+settings = Settings(store=store, storage=storage, size=64, shard_length=2, backend="ray")
+build("val", Source(images=images, annotations=annotations), settings)
+"""
+
+
+@pytest.mark.time
+def test_workers_of_ray_fetch_images_from_a_bucket(
+    dataset: Dataset, photographs: Source, small: Settings, tmp_path: Path, bucket: dict[str, str]
+) -> None:
+    build("val", dataset.source, small)
+    given = [str(photographs.images), dataset.annotations, tmp_path / "other", bucket["endpoint"]]
+    words = [sys.executable, "-c", BUCKET_RAY, *map(str, given)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=2 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert published(tmp_path / "other") == published(small.store)
 
 
 @pytest.mark.time

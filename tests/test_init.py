@@ -117,7 +117,7 @@ def test_what_is_there_is_replaced_when_that_is_asked_for() -> None:
         (["--images", "a"], "split 'val': give both --images and --annotations"),
         (["--split", "a"], "split 'a': give both --images and --annotations"),
         (["--split", "../a", "--images", "a", "--annotations", "b"], "split '../a': use letters"),
-        (["--images", "s3://a/b", "--annotations", "b"], "looks like a URL"),
+        (["--images", "ftp://a/b", "--annotations", "b"], "looks like a URL"),
         (["--store", "ftp://a"], "'ftp://a' looks like a URL; stores lie in folders"),
         (["s3://a/b.yaml"], "PATH: 's3://a/b.yaml' looks like a URL"),
         (["file/below.yaml"], "cannot be written: File exists; name another place"),

@@ -83,7 +83,7 @@ def test_import_rules_of_the_trainer(path: Path) -> None:
 
 
 LAYERS = [
-    {"errors"},
+    {"errors", "remote_images"},
     {"parameters", "samples", "files", "runtime"},
     {"settings", "monitoring", "baselines", "profiling"},
     {"images", "understood"},

@@ -16,6 +16,7 @@ from ocr_precompute.pipeline.scan import live_annotations
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.samples import CanonicalSample
 from ocr_precompute.settings import Settings, SkipBad, Source, Unannotated
+from ocr_precompute.storage.place import reached
 from ocr_precompute.targets.sample import compute_sample
 
 
@@ -65,12 +66,8 @@ class LiveDataset(ImageDataset):
                 "skip_bad": skip_bad,
             }
         )
-        source = Source(
-            images=Path(images),
-            annotations=Path(annotations),
-            format=format,
-            unannotated=unannotated,
-        )
+        where = {"images": images, "annotations": annotations}
+        source = Source.model_validate({**where, "format": format, "unannotated": unannotated})
         self._open(source, settings, fields)
 
     @classmethod
@@ -83,6 +80,7 @@ class LiveDataset(ImageDataset):
         return dataset
 
     def _open(self, source: Source, settings: Settings, fields: Sequence[str]) -> None:
+        source = reached(source, settings.storage)
         super().__init__(fields, settings.parameters, source.image_path, settings.max_pixels)
         self._annotated = live_annotations(
             source.ruled(settings.rules, self.parameters.recipe), self.parameters, self._max_pixels

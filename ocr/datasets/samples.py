@@ -21,6 +21,7 @@ from ocr_precompute.format.schema import MAPS
 from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.images.files import displayed_size, image_problem, read_image
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.remote_images import RemoteImage
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.targets.sample import CanonicalImage, canonical_image
 
@@ -150,7 +151,7 @@ class ImageDataset(SampleDataset):
         self,
         fields: Sequence[str],
         parameters: Parameters,
-        image_path: Callable[[str], Path],
+        image_path: Callable[[str], Path | RemoteImage],
         max_pixels: int,
     ) -> None:
         super().__init__(fields, parameters)

@@ -22,6 +22,7 @@ from ocr_precompute.images.decoding import (
     scaled_size,
 )
 from ocr_precompute.images.files import image_problem, read_image
+from ocr_precompute.remote_images import RemoteImage
 
 MAX_PIXELS = 2**27
 """Pixels that a picture may have, and what is made of it for tiles."""
@@ -48,7 +49,7 @@ class Plan:
     tiled: bool
 
 
-def read_page(path: Path, description: Description, tile: Tile) -> Page:
+def read_page(path: Path | RemoteImage, description: Description, tile: Tile) -> Page:
     """The page of an image file, upright as EXIF says. Warns of damage.
 
     Raises InputError, naming the file, if it cannot be read or decoded, or has too many pixels.

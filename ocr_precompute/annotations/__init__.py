@@ -18,6 +18,7 @@ from ocr_precompute.annotations.reading import Annotation, Entry, Found, Note, R
 from ocr_precompute.annotations.registry import choose_format, format_names, known_formats
 from ocr_precompute.annotations.sorted_parts import Part, entries, find_parts
 from ocr_precompute.errors import InputError, Problem
+from ocr_precompute.remote_images import ImageUrl
 from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.settings import Marks, Rules, Source
 
@@ -30,7 +31,7 @@ _RELATIVE = (-0.1, 1.1)  # coordinates within are shares of the image's size
 
 def read_annotations(
     path: Path,
-    images: Path,
+    images: Path | ImageUrl,
     format_name: str = "auto",
     rules: Rules | None = None,
     marks: Marks | None = None,

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from ocr_precompute import files
 from ocr_precompute.errors import ImageError, InputError, Problem
+from ocr_precompute.remote_images import ImageUrl
 
 LARGEST_TEXT = 1 << 30
 """Bytes of a text file that is read line by line."""
@@ -86,14 +87,23 @@ class ImageNames:
     is not below the folder. exact: names are taken as they are, and the folder is not looked at.
     """
 
-    def __init__(self, folder: Path, strip_prefix: str = "", exact: bool = False) -> None:
+    def __init__(
+        self, folder: Path | ImageUrl, strip_prefix: str = "", exact: bool = False
+    ) -> None:
         self.folder, self.strip_prefix = folder, strip_prefix.replace("\\", "/")
         self.exact = exact
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every image's name, relative to the folder, with `/`; hidden files are none."""
-        if self.exact or not self.folder.is_dir():
+        if self.exact:
+            return frozenset()
+        if isinstance(self.folder, ImageUrl):
+            named = (name for name, _ in self.folder.asked().stamps())
+            return frozenset(
+                name for name in named if is_image_name(name) and "/." not in f"/{name}"
+            )
+        if not self.folder.is_dir():
             return frozenset()
         return frozenset(
             relative
@@ -178,6 +188,8 @@ class ImageNames:
         from ocr_precompute.images.files import displayed_size  # loads OpenCV, seldom needed here
 
         needed = "its size is needed, since points are shares of it"
+        if isinstance(self.folder, ImageUrl):
+            raise ValueError(f"lies behind a URL, and {needed}; copy the images into a folder")
         if name not in self.names:
             raise ValueError(f"there is no such image, and {needed}; add it or remove the entry")
         try:

@@ -25,6 +25,7 @@ from ocr_precompute.format.shard import (
     read_record,
     read_records,
 )
+from ocr_precompute.images.files import read_image
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.samples import Sample
 from ocr_precompute.storage.seam import Storage
@@ -279,7 +280,7 @@ def _check_recompute(
 ) -> list[Finding]:
     """Compare a stored sample, bit for bit, with what its source gives now."""
     try:
-        data = sample.path.read_bytes()
+        data = read_image(sample.path, max_pixels)
         live = compute_sample(sample.name, data, sample.polygons, parameters, max_pixels)
     except (OSError, ImageError) as error:
         detail = f"cannot be computed again: {error}"

@@ -151,7 +151,7 @@ def measured(
 def subject_of(
     settings: Settings,
     split: str,
-    images: Path | None = None,
+    images: str | None = None,
     annotations: Path | None = None,
     format_name: str | None = None,
 ) -> Subject:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-GivenImagesOption = Annotated[Path, typer.Option("--images", help="Folder of the images.")]
+GivenImagesOption = Annotated[str, typer.Option("--images", help="Folder or URL of the images.")]
 GivenAnnotationsOption = Annotated[
     Path, typer.Option("--annotations", help="Annotation file or folder, of any form.")
 ]

@@ -96,7 +96,7 @@ def _yaml(values: dict[str, Any]) -> str:
     return dumped
 
 
-def _splits(split: str | None, images: Path | None, annotations: Path | None) -> Splits:
+def _splits(split: str | None, images: str | None, annotations: Path | None) -> Splits:
     """What the flags say; nothing if there are none. Raises InputError if they are no split."""
     if (split, images, annotations) == (None, None, None):
         return {}

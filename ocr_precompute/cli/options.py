@@ -38,7 +38,7 @@ VerboseOption = Annotated[
     ),
 ]
 ImagesOption = Annotated[
-    Path | None, typer.Option("--images", help="Folder that image names are relative to.")
+    str | None, typer.Option("--images", help="Folder or URL that image names are relative to.")
 ]
 AnnotationsOption = Annotated[
     Path | None, typer.Option("--annotations", help="Annotation file, or folder of text files.")
@@ -96,7 +96,7 @@ DryRunOption = Annotated[
 def source_to_build(
     settings: Settings,
     split: str,
-    images: Path | None,
+    images: str | None,
     annotations: Path | None,
     format_name: str | None,
 ) -> Source:
@@ -111,7 +111,7 @@ def source_to_build(
 def source_built_from(
     settings: Settings,
     split: str,
-    images: Path | None,
+    images: str | None,
     annotations: Path | None,
     format_name: str | None,
 ) -> Source | None:
@@ -119,19 +119,22 @@ def source_built_from(
 
     None if nothing is known of it and no flag given.
     """
-    from ocr_precompute.storage.place import storage_of
+    from ocr_precompute.storage.place import reached, storage_of
     from ocr_precompute.storage.store import recorded_source
 
     source = recorded_source(storage_of(settings), split) or settings.splits.get(split)
     if images or annotations:
         source = _override(source, split, images, annotations, format_name)
-    return source and source.changed(lambda each: {"rules": each.rules or settings.rules})
+    if source is None:
+        return None
+    ruled = source.changed(lambda each: {"rules": each.rules or settings.rules})
+    return reached(ruled, settings.storage)
 
 
 def _override(
     source: Source | None,
     split: str,
-    images: Path | None,
+    images: str | None,
     annotations: Path | None,
     format_name: str | None,
 ) -> Source:

@@ -30,7 +30,7 @@ from ocr_precompute.settings import (
     parse_skip_bad,
 )
 from ocr_precompute.storage.locks import writable
-from ocr_precompute.storage.place import storage_of
+from ocr_precompute.storage.place import reached, storage_of
 
 
 def build(
@@ -57,7 +57,7 @@ def build(
     before is intact, and finished shards are used by the next build.
     """
     started = time.perf_counter()
-    settings = _checked(split, settings)
+    settings = _checked(split, source, settings)
     watcher, events = progress or Progress(), events_wanted(settings)
     storage = storage_of(settings)
     with (
@@ -95,19 +95,22 @@ def build(
     return profiled(report, settings, results, recorded.stretches())
 
 
-def _checked(split: str, settings: Settings) -> Settings:
+def _checked(split: str, source: Source, settings: Settings) -> Settings:
     """The settings, with what is set around the build.
 
-    Raises InputError if they cannot be used, StoreError if workers would not see the store.
+    Raises InputError if they cannot be used, StoreError if workers would not see the store or the
+    images.
     """
     if not is_split_name(split):
         raise InputError([Problem("config", "command line", f"split {split!r}", SPLIT_NAME_RULE)])
     check_profile(settings)
     settings = as_joblib_is_set(settings)
     in_workers = settings.backend not in ("sequential", "threading")
-    if in_workers and str(settings.store).startswith("memory://"):
+    places = [str(settings.store), *(str(part.images) for part in source.parts)]
+    unseen = [place for place in places if place.startswith("memory://")]
+    if in_workers and unseen:
         raise StoreError(
-            f"{settings.store}: lies in the memory of this process, which workers of the backend "
+            f"{unseen[0]}: lies in the memory of this process, which workers of the backend "
             f"{settings.backend} do not see; build with --backend threading"
         )
     return settings
@@ -115,5 +118,5 @@ def _checked(split: str, settings: Settings) -> Settings:
 
 def _ruled(source: Source, settings: Settings, skip_bad: SkipBad | bool | None) -> Source:
     """The source with the rules that hold for this build."""
-    source = source.ruled(settings.rules, settings.parameters.recipe)
+    source = reached(source, settings.storage).ruled(settings.rules, settings.parameters.recipe)
     return source if skip_bad is None else source.skipping(parse_skip_bad(skip_bad))

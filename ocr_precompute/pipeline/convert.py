@@ -18,7 +18,9 @@ from ocr_precompute.files import flush, temporary_name, writing
 from ocr_precompute.images.decoding import read_header
 from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.pipeline.scan import raise_unless_usable, read_source
+from ocr_precompute.remote_images import RemoteImage
 from ocr_precompute.settings import Source
+from ocr_precompute.storage.place import reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ def convert(
     """
     if os.path.lexists(out):
         raise StoreError(f"{out}: is there already; remove it, or name another --out")
+    source = reached(source)
     reading = read_source(source, told=True)
     pages, problems = _pages(reading.annotations, source, max_pixels, on_read)
     raise_unless_usable(source, [*reading.problems, *problems], True)
@@ -100,7 +103,7 @@ def _pages(
     return pages, problems
 
 
-def _other_size(annotation: Annotation, path: Path, size: tuple[int, int]) -> Problem:
+def _other_size(annotation: Annotation, path: Path | RemoteImage, size: tuple[int, int]) -> Problem:
     height, width = annotation.declared_size or size
     why = "it was resized since" if size != (width, height) else "its EXIF turns it for display"
     reason = (

@@ -18,7 +18,7 @@ from ocr_precompute.format.keys import geometry_hash
 from ocr_precompute.format.records import Records, SampleRecord
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.format.shard import ShardWriter, StoredShard
-from ocr_precompute.images.files import image_problem
+from ocr_precompute.images.files import image_problem, read_image
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.engines.cluster import connected
 from ocr_precompute.pipeline.engines.proof import proof_for
@@ -262,7 +262,7 @@ def encode_shard(task: ShardTask) -> ShardResult:
                     chunks, record = donated
                     copied += 1
                 else:
-                    data = _source_bytes(sample, geometry, parameters)
+                    data = _source_bytes(task, sample, geometry)
                     try:
                         sampled = compute_sample(
                             sample.name, data, sample.polygons, parameters, task.max_pixels
@@ -314,17 +314,16 @@ def _check_size(sample: Sample, found: tuple[int, int]) -> None:
     raise InputError([problem])
 
 
-def _source_bytes(sample: Sample, geometry: bytes, parameters: Parameters) -> bytes:
+def _source_bytes(task: ShardTask, sample: Sample, geometry: bytes) -> bytes:
     """The image file's bytes. Raises InputError if they, or polygons, are not as scanned."""
-    if geometry_hash(parameters, sample.digest, sample.polygons) != geometry:
+    if geometry_hash(task.parameters, sample.digest, sample.polygons) != geometry:
         raise changed(sample.path, sample.name)
     try:
-        with stage("read"):
-            data = sample.path.read_bytes()
+        data = read_image(sample.path, task.max_pixels)
     except FileNotFoundError:
         reason = "is missing; add it, or remove it from the annotations"
         raise InputError([image_problem(sample.path, sample.name, reason)]) from None
-    except OSError as error:
+    except (OSError, ImageError) as error:
         raise InputError([image_problem(sample.path, sample.name, error)]) from error
     with stage("digest"):
         digest = hashlib.sha256(data).digest()

@@ -26,23 +26,32 @@ from ocr_precompute.annotations.sorted_parts import Part
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.format.manifest import Manifest, Skipped
 from ocr_precompute.images.decoding import decode, read_header
-from ocr_precompute.images.files import image_problem, look_at, read_image
+from ocr_precompute.images.files import (
+    check_length,
+    image_problem,
+    look_at,
+    read_image,
+    read_stamped,
+)
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import count
 from ocr_precompute.pipeline.remembered import PartMemory, Remembered
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.tables import BLOCK, Columns, Listed, Samples, Table
+from ocr_precompute.remote_images import ImageUrl, Stamp, is_key
 from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.runtime.stages import recorded_here, stage, waited_for
 from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Rules, Source
 from ocr_precompute.storage.digests import DigestCache
+from ocr_precompute.storage.place import reached
 from ocr_precompute.storage.store import digest_cache, scans_path
 from ocr_precompute.understood import MOST_NAMES
 
 log = logging.getLogger(__name__)
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
+_AT_ONCE = 16  # requests to a service, which waits rather than works
 _NO_POLYGONS = Polygons.from_list([], [])
 _UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
 
@@ -95,8 +104,9 @@ def scan(
     that were scanned before.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
+    source = reached(source)
     ranged = {part.name for part in source.parts if in_sorted_parts(part.annotations, part.format)}
-    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
+    with ThreadPoolExecutor(_AT_ONCE if _is_remote(source) else joblib.cpu_count()) as threads:
         look = _Look(
             source, max_pixels, cache, known or {}, threads, memory or PartMemory(None, False)
         )
@@ -142,7 +152,9 @@ class _Look:
         self._known, self._threads, self._skips = known, threads, skips(source)
         parts = source.parts if source.others else ()
         self._folders = {f"{part.name}/": part.images for part in parts}
+        self._remote = _is_remote(source)
         self.memory = memory
+        self._stamps: dict[str, Stamp] = {}
         self.problems: list[Problem] = []
         self.skipped: list[Skipped] = []
         self.read: list[str] = []
@@ -152,6 +164,7 @@ class _Look:
     ) -> list[Sample]:
         """The samples of those that are usable, in order. on_looked: told how many are done."""
         found: list[Sample] = []
+        self._stamps = self._stamps_of(annotations)
         parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
         looked = waited_for(self._threads.map(recorded_here(self._digests), parts), "threads")
         for number, results in enumerate(looked):
@@ -176,12 +189,35 @@ class _Look:
         with stage("look"):
             return [
                 _digest_sample(
-                    each, *self._folder(each.name), self._max_pixels, self.cache, self.read
+                    each,
+                    *self._folder(each.name),
+                    self._max_pixels,
+                    self.cache,
+                    self.read,
+                    self._stamps.get(each.name),
                 )
                 for each in part
             ]
 
-    def _folder(self, name: str) -> tuple[Path, int]:
+    def _stamps_of(self, annotations: Sequence[Annotation]) -> dict[str, Stamp]:
+        """The stamps of images that are to be looked at and lie behind a URL, by names of samples.
+
+        A list is a request for a thousand objects, so it is asked for all between two names.
+        """
+        found: dict[str, Stamp] = {}
+        asked: dict[str, tuple[ImageUrl, list[str]]] = {}
+        for each in annotations if self._remote else ():
+            folder, begin = self._folder(each.name)
+            told, name = each.digest and each.declared_size, each.name[begin:]
+            if isinstance(folder, ImageUrl) and not told and is_key(name):
+                asked.setdefault(each.name[:begin], (folder, []))[1].append(name)
+        for prefix, (folder, names) in asked.items():
+            with stage("look"):
+                wanted, stamps = set(names), folder.asked().stamps(names[0], names[-1])
+                found |= {prefix + name: stamp for name, stamp in stamps if name in wanted}
+        return found
+
+    def _folder(self, name: str) -> tuple[Path | ImageUrl, int]:
         """The folder of an image, and where in the sample's name its own begins."""
         first = name[: name.find("/") + 1]
         return (self._folders[first], len(first)) if self._folders else (self._images, 0)
@@ -412,28 +448,33 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
 
 def _digest_sample(
     annotation: Annotation,
-    images: Path,
+    images: Path | ImageUrl,
     begin: int,
     max_pixels: int,
     cache: DigestCache,
     read: list[str],
+    stamp: Stamp | None,
 ) -> Sample | Problem:
     """The annotation with its image's digest; new images are looked at, known ones only statted.
 
     begin: where the name of the image begins in that of the sample. read: where the paths of new
-    ones go.
+    ones go. stamp: of an image that is an object, None if there is none.
     """
     polygons, declared, given = annotation.polygons, annotation.declared_size, annotation.digest
     if given and declared:
         told = ImageFile(given, declared, False)
         return Sample(annotation.name, images, told, polygons, declared, begin)
-    path = os.path.join(images, annotation.name[begin:])  # Path takes longer than the file system
+    name = annotation.name[begin:]
+    path = os.path.join(images, name)  # Path takes longer than the file system
     try:
-        status = look_at(path, max_pixels)
+        status = _status(images, path, stamp, max_pixels)
         image = cache.lookup(path, status)
         if image is None:
-            with stage("read"):
-                data = Path(path).read_bytes()
+            if isinstance(images, ImageUrl):
+                data, status = read_stamped(images / name, max_pixels)
+            else:
+                with stage("read"):
+                    data = Path(path).read_bytes()
             header = read_header(data, max_pixels)
             with stage("digest"):
                 digest = hashlib.sha256(data).digest()
@@ -451,6 +492,23 @@ def _digest_sample(
         reason = "is not the image that was annotated: its SHA-256 is another; correct the digest"
         return image_problem(path, annotation.name, reason)
     return Sample(annotation.name, images, image, polygons, declared, begin)
+
+
+def _status(
+    images: Path | ImageUrl, path: str, stamp: Stamp | None, max_pixels: int
+) -> os.stat_result | Stamp:
+    """What an image is known again by. Raises as look_at does."""
+    if isinstance(images, Path):
+        return look_at(path, max_pixels)
+    if stamp is None:
+        raise FileNotFoundError(2, "there is no such object", path)
+    check_length(stamp.size, max_pixels)
+    return stamp
+
+
+def _is_remote(source: Source) -> bool:
+    """Whether any of its images lie behind a URL."""
+    return any(isinstance(part.images, ImageUrl) for part in source.parts)
 
 
 def _in_order(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:

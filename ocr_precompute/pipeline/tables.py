@@ -23,6 +23,7 @@ from ocr_precompute.format.records import offsets_of
 from ocr_precompute.images.files import image_problem
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import Counted
+from ocr_precompute.remote_images import ImageUrl, RemoteImage
 from ocr_precompute.samples import ImageFile, Sample
 from ocr_precompute.settings import Source
 
@@ -41,15 +42,15 @@ class Listed:
     listed: tuple[Sample, ...]
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Path | ImageUrl:
         """Where their images lie."""
         return self.listed[0].folder
 
     def absolute(self) -> Listed:
         """The same from whatever folder."""
-        if self.folder.is_absolute():
-            return self
         folder = self.folder.absolute()
+        if folder == self.folder:
+            return self
         return Listed(tuple(replace(sample, folder=folder) for sample in self.listed))
 
     def __len__(self) -> int:
@@ -191,7 +192,7 @@ class Table:
         return Table(self.columns.taken(rows), 0, len(rows))
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Path | ImageUrl:
         """Where their images lie."""
         return self.columns.source.images
 
@@ -260,7 +261,7 @@ class Table:
         return tuple(samples)
 
 
-def changed(path: Path, name: str) -> InputError:
+def changed(path: Path | RemoteImage, name: str) -> InputError:
     """The error that says so of a sample's annotation."""
     return InputError([image_problem(path, name, _CHANGED)])
 

@@ -18,6 +18,7 @@ from ocr_precompute.images.decoding import fitted_size
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.scan import read_source
 from ocr_precompute.reading.split import Split
+from ocr_precompute.remote_images import RemoteImage
 from ocr_precompute.runtime.stages import stage
 from ocr_precompute.samples import CanonicalSample, Polygons
 from ocr_precompute.settings import Rules, Source
@@ -34,7 +35,7 @@ class Item:
 
     name: str
     index: int
-    image: Path
+    image: Path | RemoteImage
     polygons: Polygons
 
 
@@ -170,8 +171,9 @@ def _shards(split: Split, items: Sequence[Item]) -> tuple[tuple[Path, ...], int]
 
 
 def _images(items: Sequence[Item]) -> tuple[tuple[Path, ...], int]:
-    files = tuple(item.image for item in items)
-    return files, sum(file.stat().st_size for file in files)
+    files = tuple(item.image for item in items if isinstance(item.image, Path))
+    far = (item.image.size() for item in items if isinstance(item.image, RemoteImage))
+    return files, sum(far) + sum(file.stat().st_size for file in files)
 
 
 def _computed(item: Item, parameters: Parameters, max_pixels: int) -> CanonicalSample:
@@ -193,5 +195,5 @@ def _naming(item: Item) -> Iterator[None]:
         raise InputError([_problem(item.image, f"cannot be used: {error}")]) from error
 
 
-def _problem(path: Path, reason: str) -> Problem:
+def _problem(path: Path | RemoteImage, reason: str) -> Problem:
     return Problem("annotations", str(path), "", f"{reason}; build the split again")

@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from ocr_precompute.remote_images import Stamp
 from ocr_precompute.samples import ImageFile
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ _BETWEEN = " AND path BETWEEN ? AND ?"
 
 
 class DigestCache:
-    """Digests and sizes of image files, by (path, size, mtime, ctime, inode) in a SQLite file.
+    """Digests and sizes of image files, by (path, size, mtime, ctime, inode) in a SQLite file; of
+    those that are objects by (URL, size, ETag).
 
     What is known of all paths is held, or of those between two, if `load` was told so.
 
@@ -106,18 +108,23 @@ class DigestCache:
             database.execute(_CREATE)
             database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def lookup(self, path: str, status: os.stat_result) -> ImageFile | None:
+    def lookup(self, path: str, status: os.stat_result | Stamp) -> ImageFile | None:
         """What is known of the file, if it has not been touched since."""
         if self._known is None:
             self.load()
         known = (self._known or {}).get(path)
         return known[1] if known and known[0] == _stamp(status) else None
 
-    def learn(self, path: str, status: os.stat_result, image: ImageFile) -> None:
-        """Remember what was found in bytes that were read after `status` was taken."""
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > self._SETTLED_NS:
+    def learn(self, path: str, status: os.stat_result | Stamp, image: ImageFile) -> None:
+        """Remember what was found in bytes that were read after `status` was taken, or with it."""
+        if isinstance(status, Stamp):
+            if status.tag:
+                self._learnt[path] = (_stamp(status), image)
+        elif time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > self._SETTLED_NS:
             self._learnt[path] = (_stamp(status), image)
 
 
-def _stamp(status: os.stat_result) -> str:
+def _stamp(status: os.stat_result | Stamp) -> str:
+    if isinstance(status, Stamp):
+        return f"{status.size} {status.tag}"
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

@@ -40,7 +40,8 @@ def explanation(error: BaseException, limit: float) -> str | None:
         return "there is no such bucket; correct the URL"
     if isinstance(error, FileNotFoundError):
         return None
-    if type(error).__name__ in _DENIED:
+    failed = _STATUS.search(text)
+    if type(error).__name__ in _DENIED or (failed and failed[1] in ("401", "403")):
         return f"access is denied; give credentials that may do this{said}"
     if _NO_CREDENTIALS.search(text):
         return f"access is denied, for there are no credentials; give some in the environment{said}"
@@ -48,7 +49,6 @@ def explanation(error: BaseException, limit: float) -> str | None:
         return f"gave no answer within {limit:g} s; see to the network, or set a longer timeout"
     if "kind: Connect" in text:
         return f"cannot be reached; see to the network and the URL{said}"
-    failed = _STATUS.search(text)
     if failed and failed[1] >= "500":
         return f"the server fails with status {failed[1]}; try again later"
     return f"the request failed{said}"

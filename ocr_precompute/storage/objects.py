@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ocr_precompute.errors import StoreError
+from ocr_precompute.remote_images import Stamp
 from ocr_precompute.runtime.forks import undisturbed
 from ocr_precompute.storage.faults import RemoteError, explanation, is_cut
 from ocr_precompute.storage.seam import Buffer, ConflictError, Found
@@ -79,13 +81,20 @@ class Objects:
 
     def get_tagged(self, name: str, most: int) -> tuple[bytes, str]:
         """As `get`, and the service's ETag with its version, of which each asks for one."""
+        data, found = self._whole(name, most)
+        return data, json.dumps({key: found[key] for key in ("e_tag", "version") if found[key]})
 
-        def work(client: Any, obstore: Any) -> tuple[bytes, str]:
+    def get_stamped(self, name: str, most: int) -> tuple[bytes, Stamp]:
+        """As `get`, and the stamp that lists give of it. A larger one is an OSError with EFBIG."""
+        data, found = self._whole(name, most)
+        return data, self._stamp(found)
+
+    def _whole(self, name: str, most: int) -> tuple[bytes, Mapping[str, Any]]:
+        def work(client: Any, obstore: Any) -> tuple[bytes, Mapping[str, Any]]:
             found = obstore.get(client, name)
             if found.meta["size"] > most:
-                raise OSError(27, f"is larger than {most} bytes", self.at(name))
-            tag = {name: found.meta[name] for name in ("e_tag", "version") if found.meta[name]}
-            return bytes(found.bytes()), json.dumps(tag)
+                raise OSError(errno.EFBIG, f"is larger than {most} bytes", self.at(name))
+            return bytes(found.bytes()), found.meta
 
         return self._ask(name, work)
 
@@ -215,25 +224,55 @@ class Objects:
         if self.url.startswith("http"):
             raise StoreError(f"{self.url}: plain HTTP does not say what is there; name the split")
 
-        found: list[Found] = []
+        yield from sorted(
+            (
+                Found(meta["path"], modified=meta["last_modified"], size=meta["size"])
+                for page in self._pages(prefix.rstrip("/"))
+                for meta in page
+            ),
+            key=lambda each: each.name,
+        )
 
-        def work(client: Any, obstore: Any) -> None:
-            last = found[-1].name if found else None
-            for page in obstore.list(client, prefix.rstrip("/"), offset=last, chunk_size=_LISTED):
-                found.extend(
-                    Found(meta["path"], modified=meta["last_modified"], size=meta["size"])
-                    for meta in page
-                )
+    def stamps(self, first: str = "", last: str | None = None) -> Iterator[tuple[str, Stamp]]:
+        """Names and stamps of objects, from one name to another, or of all.
 
-        for left in reversed(range(_RETRIES)):  # answers that are cut, which obstore leaves to us
+        A service lists in order of names: so it is asked from just before the first on, and not
+        for what lies behind the last.
+        """
+        before = first[:-1].rstrip("./")  # no name ends so
+        for page in self._pages("", before):
+            for meta in page:
+                name = meta["path"]
+                if name >= first and (last is None or name <= last):
+                    yield name, self._stamp(meta)
+            if last is not None and page[-1]["path"] > last:
+                return
+
+    def _stamp(self, meta: Mapping[str, Any]) -> Stamp:
+        # One in memory counts from 0 in each process, so its tags mean nothing to the next one.
+        tag = "" if self.url.startswith("memory://") else meta["e_tag"] or ""
+        return Stamp(int(meta["size"]), tag.strip('"'))
+
+    def _pages(self, prefix: str, after: str = "") -> Iterator[Sequence[Any]]:
+        """What obstore says of objects behind a name, a list for each answer."""
+        stream: Any = None
+        left = _RETRIES  # for answers that are cut, which obstore leaves to us
+        while True:
             try:
-                self._ask(prefix, work)
-                break
+                if stream is None:
+                    stream = self._ask(prefix, partial(_listing, prefix, after))
+                page = self._ask(prefix, lambda *_, stream=stream: next(stream, None))
             except RemoteError as error:
                 if not left or not is_cut(error.__cause__):
                     raise
                 log.info("%s: the list was cut, asking for the rest", self.at(prefix))
-        yield from sorted(found, key=lambda each: each.name)
+                stream, left = None, left - 1
+                continue
+            if page is None:
+                return
+            if page:
+                after = page[-1]["path"]
+                yield page
 
     def delete(self, name: str) -> None:
         """Delete an object."""
@@ -350,6 +389,11 @@ def _client(
 def _memory(url: str, kind: Callable[[], Any]) -> Any:
     """The one store in memory of that URL, for as long as this process lives."""
     return kind()
+
+
+def _listing(prefix: str, after: str, client: Any, obstore: Any) -> Any:
+    pages = obstore.list(client, prefix or None, offset=after or None, chunk_size=_LISTED)
+    return iter(pages)
 
 
 def _md5(data: Buffer) -> str:

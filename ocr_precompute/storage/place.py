@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ocr_precompute.errors import StoreError
-from ocr_precompute.settings import Settings, store_place
+from ocr_precompute.remote_images import ImageUrl
+from ocr_precompute.settings import Settings, Source, store_place
 from ocr_precompute.storage.folder import Folder
 from ocr_precompute.storage.objects import Objects
 from ocr_precompute.storage.seam import Storage
@@ -31,14 +32,31 @@ def storage_at(
     if not isinstance(place, str | Path):
         return place
     found = store_place(place)
-    if isinstance(found, Path):
-        return Folder(found)
+    return Folder(found) if isinstance(found, Path) else _objects(found, timeout, options)
+
+
+def _objects(url: str, timeout: float, options: Mapping[str, str] | None) -> Objects:
     given = dict(options or {})
     limit = given.pop("timeout", timeout)
     try:
-        return Objects(found, float(limit), given)
+        return Objects(url, float(limit), given)
     except ValueError:
-        raise StoreError(f"{found}: timeout is {limit!r}; give seconds, as in 60") from None
+        raise StoreError(f"{url}: timeout is {limit!r}; give seconds, as in 60") from None
+
+
+def reached(source: Source, options: Mapping[str, str] | None = None) -> Source:
+    """The source, with whoever reads its images where they lie behind a URL.
+
+    options: as of storage_at. Raises StoreError if they cannot be used.
+    """
+
+    def change(each: Source) -> Mapping[str, object]:
+        place = each.images
+        if not isinstance(place, ImageUrl) or place.reader is not None:
+            return {}
+        return {"images": ImageUrl(place.url, _objects(place.url, TIMEOUT, options))}
+
+    return source.changed(change)
 
 
 def storage_of(settings: Settings) -> Storage:

@@ -62,8 +62,8 @@ class UsualTrainer:
 
     def __init__(self, source: Source, size: int, crop: int) -> None:
         self._size = size
-        self._images = source.images
-        self._annotated = checked_annotations(source.images, source.annotations)
+        self._images = Path(source.images)
+        self._annotated = checked_annotations(self._images, source.annotations)
         self._crop = crop
         new = import_module("albumentations")
         self._vary = new.Compose(
@@ -161,7 +161,7 @@ class Runner:
 
 def runners(store: Path, source: Source, side: int, crop: int, size: int) -> list[Runner]:
     """Every setting of every contender that can take part. side: canonical. size: of batches."""
-    live = LiveDataset(source.images, source.annotations, FIELDS, size=side)
+    live = LiveDataset(Path(source.images), source.annotations, FIELDS, size=side)
     stored = StoreDataset(store, SPLIT, FIELDS)
     found = []
     for n in (1, 2):

@@ -127,12 +127,13 @@ def main() -> None:
     source = repeat_images(
         arguments.images, arguments.annotations, arguments.samples, scratch / "source"
     )
-    annotations = checked_annotations(source.images, source.annotations)
+    images = Path(source.images)
+    annotations = checked_annotations(images, source.annotations)
     few = large_images(arguments.images, arguments.annotations, scratch / "large-once")
-    large = repeat_images(few.images, few.annotations, arguments.samples, scratch / "large")
+    large = repeat_images(Path(few.images), few.annotations, arguments.samples, scratch / "large")
     seconds = median_seconds(
         {
-            "bare work": lambda: bare(source.images, annotations),
+            "bare work": lambda: bare(images, annotations),
             "build, 1 job": lambda: build_afresh(source, scratch, jobs=1),
             "build, 2 jobs (loky)": lambda: build_afresh(source, scratch, jobs=2),
             "build, 2 jobs (threading)": lambda: build_afresh(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ocr_precompute.errors import StoreError, WorkerError, one_line
 from ocr_precompute.files import temporary_name
+from ocr_precompute.remote_images import RemoteImage
 from ocr_precompute.storage.seam import Storage
 
 _LIBRARIES = (
@@ -53,7 +54,7 @@ class Proof:
     name: str
     number: str
     versions: Mapping[str, str]
-    images: tuple[tuple[Path, str], ...]
+    images: tuple[tuple[Path | RemoteImage, str], ...]
 
     def answered(self, worker: str, answer: str) -> None:
         """Raises WorkerError if what a worker has written is not in this store.
@@ -79,7 +80,9 @@ def unseen(worker: str, storage: Storage, reason: str) -> WorkerError:
 
 
 @contextmanager
-def proof_for(storage: Storage, images: tuple[tuple[Path, str], ...]) -> Iterator[Proof]:
+def proof_for(
+    storage: Storage, images: tuple[tuple[Path | RemoteImage, str], ...]
+) -> Iterator[Proof]:
     """A proof that workers can be asked for within."""
     name, number = f"tmp/{temporary_name('proof')}", uuid.uuid4().hex
     storage.put(name, number.encode())
@@ -128,11 +131,11 @@ def _prove(proof: Proof, worker: str) -> str:
         try:
             same = hashlib.sha256(path.read_bytes()).hexdigest() == digest
             reason = "" if same else "it is another file there"
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, StoreError) as error:
+            reason = getattr(error, "strerror", "") or one_line(error)
         if reason:
             raise WorkerError(
                 f"worker {worker} does not see the image {path} ({reason}); put the images into a "
-                "folder that all workers share under one path"
+                "folder that all workers share under one path, or behind a URL that all may read"
             )
     return answer
