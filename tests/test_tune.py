@@ -15,6 +15,7 @@ import cv2
 import joblib
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import Dataset
 from lightning_noise import NOISE
@@ -309,7 +310,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images the network was shown each time; it finds texts, but hardly believes it."""
     shown: list[int] = []
 
-    def drawn(module: TextDetector, batch: dict[str, Any]) -> np.ndarray:
+    def drawn(module: TextDetector, batch: dict[str, Any]) -> torch.Tensor:
         prob = np.zeros(batch["image"].shape[:3], np.float32)
         shown.append(len(prob))
         for number, polygons in enumerate(batch["polygons"]):
@@ -318,7 +319,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 shrunk = np.rint(middle + (polygon - middle) * [0.7, 0.5]).astype(np.int32)
                 cv2.fillPoly(prob[number], [shrunk], 0.36 + 0.1 * place)
             prob[number, 2:8, 50:60] = 0.34
-        return prob
+        return torch.from_numpy(prob)
 
     monkeypatch.setattr(TextDetector, "_probabilities", drawn)
     return shown
