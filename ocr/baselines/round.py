@@ -2,8 +2,8 @@
 
     python -m ocr.baselines.round OUT WARMUP STEPS SETTINGS...
 
-The settings are those of `ocr-train fit`. Writes OUT, JSON: what is measured, samples a second, and
-seconds of the fixed work, which goes first.
+The settings are those of `ocr-train fit`. Writes OUT, JSON: what is measured, samples per second,
+and seconds of the fixed work, which goes first.
 """
 
 from __future__ import annotations

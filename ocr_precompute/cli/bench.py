@@ -174,7 +174,7 @@ def print_bench(report: BenchReport) -> None:
 def print_contest(contest: Contest, kind: str, report: BenchReport) -> None:
     """Tables of both paths, and the factor between them. kind: of samples."""
     title = f"{kind}: one thread, files in the page cache"
-    stages = Table("stage", "ms a sample", "share", title=title)
+    stages = Table("stage", "ms per sample", "share", title=title)
     totals = Table("path", "samples/s", "MB/s", "cold samples/s", "memory", "files read")
     for name, path in (("live", contest.live), ("store", contest.store)):
         for stage in path.stages:
