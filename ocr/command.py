@@ -6,7 +6,7 @@ import signal
 import sys
 from importlib import import_module
 
-_MODULES = {
+MODULES = {
     "baseline": "ocr.baselines.command",
     "evaluate": "ocr.metrics.command",
     "export": "ocr.export.command",
@@ -33,7 +33,7 @@ def main() -> None:
 def _run() -> None:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        module = import_module(_MODULES.get(word, "ocr.train"))
+        module = import_module(MODULES.get(word, "ocr.train"))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("ocr", "ocr_precompute"):
@@ -41,7 +41,7 @@ def _run() -> None:
         needs = f"{package} is not installed, which ocr-train needs"
         print(f"error: {needs}; pip install 'ocr-precompute[train]'", file=sys.stderr)
         sys.exit(2)
-    if word in _MODULES:
+    if word in MODULES:
         sys.exit(module.main(sys.argv[2:]))
     module.main()
 

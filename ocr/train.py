@@ -55,9 +55,9 @@ _OPTIMIZER = {
 }
 _LR_SCHEDULER = {"class_path": "ocr.lightning_modules.schedule.WarmupPolynomialLR"}
 
-_MONITORING: tuple[tuple[str, Any, Any, str], ...] = (
+MONITORING: tuple[tuple[str, Any, Any, str], ...] = (
     ("monitor", bool, True, "Look at what the run uses of its machine, and raise alerts."),
-    ("monitor_interval", PositiveFloat, INTERVAL, "Seconds from look to look."),
+    ("monitor_interval", PositiveFloat, INTERVAL, "Seconds between two looks."),
     (
         *("metrics_port", int | None, None),
         "Show Prometheus metrics at http://127.0.0.1:PORT/metrics; process N of the machine takes "
@@ -126,7 +126,7 @@ class TrainCLI(LightningCLI):
         ):
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
             parser.link_arguments(name, f"model.{name}")
-        for name, given, start, text in _MONITORING:
+        for name, given, start, text in MONITORING:
             parser.add_argument(f"--{name}", type=given, default=start, help=text)
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 

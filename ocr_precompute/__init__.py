@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ocr_precompute.settings import Source as Source
     from ocr_precompute.targets.maps import make_targets as make_targets
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "build": "pipeline.build",

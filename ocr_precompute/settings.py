@@ -154,15 +154,18 @@ class Rules(Frozen):
 
     repair: bool | None = Field(
         default=None,
-        description="put the corners of self-crossing quads in order; None: as the recipe has it",
+        description="put the corners of self-crossing quads in order; by default unless recipe is "
+        "seed",
     )
     skip_bad: Annotated[SkipBad, BeforeValidator(parse_skip_bad)] = Field(
         default="no",
         description="no: bad input is an error; polygon: what is left of a bad polygon is don't "
         "care; image: an image with a bad polygon is left out. A bad image is left out with both",
     )
-    max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more")
-    max_vertices: int = Field(default=10_000, ge=3, description="refuse polygons with more")
+    max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more polygons")
+    max_vertices: int = Field(
+        default=10_000, ge=3, description="refuse polygons with more vertices"
+    )
 
 
 def _listed(value: Any) -> Any:
@@ -302,15 +305,18 @@ def _parse_bytes(value: Any) -> Any:
 class Packing(Frozen):
     """Compression as a configuration says it."""
 
-    cname: Codec = Compression().cname
+    cname: Codec = Field(default=Compression().cname, description="Blosc's codec")
     clevel: int | None = Field(
         default=None,
         ge=1,
         le=9,
-        description=f"None: {Compression().clevel}, or {QUICK_LEVEL} where images are decoded at "
-        "reduced scale, so that a build is quick",
+        description=f"level of the codec; by default {Compression().clevel}, or {QUICK_LEVEL} "
+        "where images are decoded at reduced scale, so that a build is quick",
     )
-    shuffle: Shuffle = Compression().shuffle
+    shuffle: Shuffle = Field(
+        default=Compression().shuffle,
+        description="how the bytes of the threshold map are put in order before they are packed",
+    )
     block_rows: int = Field(
         default=Compression().block_rows,
         ge=0,
@@ -339,26 +345,51 @@ class Settings(Frozen):
         description="folder in which galleries keep whole shards of a store behind a URL",
     )
     cache_size: Annotated[int, BeforeValidator(_parse_bytes)] = Field(
-        default=50 * 10**9, description="bytes of it, as in 500 MB or 50 GB"
+        default=50 * 10**9, description="most bytes that this folder takes, as in 500 MB or 50 GB"
     )
-    splits: dict[str, Source] = Field(default_factory=dict)
-    size: tuple[int, int] = Field(default=(640, 640), description="canonical size, N or HxW")
-    recipe: RecipeName = "dbnet"
-    shrink_ratio: float = 0.4
-    thresh_min: float = 0.3
-    thresh_max: float = 0.7
-    decode: Decode = "exact"
-    compression: Packing = Packing()
-    shard_length: int = Field(default=32, ge=2, le=4096, description="samples a shard, about")
-    max_pixels: int = Field(default=2**27, ge=1, description="refuse larger images")
-    max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more")
-    max_vertices: int = Field(default=10_000, ge=3, description="refuse polygons with more")
-    repair: bool | None = Field(default=None, description="put self-crossing quads in order")
-    skip_bad: Annotated[SkipBad, BeforeValidator(parse_skip_bad)] = "no"
+    splits: dict[str, Source] = Field(
+        default_factory=dict, description="the images and annotations of each split, by its name"
+    )
+    size: tuple[int, int] = Field(
+        default=(640, 640), description="canonical size in pixels: N, or HxW"
+    )
+    recipe: RecipeName = Field(default="dbnet", description="the trainer whose labels are drawn")
+    shrink_ratio: float = Field(
+        default=0.4, description="r of the paper: how much of a polygon the probability map keeps"
+    )
+    thresh_min: float = Field(default=0.3, description="smallest value of the threshold map")
+    thresh_max: float = Field(default=0.7, description="largest value of the threshold map")
+    decode: Decode = Field(
+        default="exact",
+        description="reduced: let the JPEG decoder shrink scans that are at least twice too large",
+    )
+    compression: Packing = Field(default=Packing(), description="how stored maps are packed")
+    shard_length: int = Field(
+        default=32, ge=2, le=4096, description="samples per shard, approximately"
+    )
+    max_pixels: int = Field(default=2**27, ge=1, description="refuse images of more pixels")
+    max_polygons: int = Field(default=20_000, ge=1, description="refuse images with more polygons")
+    max_vertices: int = Field(
+        default=10_000, ge=3, description="refuse polygons with more vertices"
+    )
+    repair: bool | None = Field(
+        default=None,
+        description="put the corners of self-crossing quads in order; by default unless recipe is "
+        "seed",
+    )
+    skip_bad: Annotated[SkipBad, BeforeValidator(parse_skip_bad)] = Field(
+        default="no", description="what bad input is: see the rules of a split"
+    )
     jobs: int | None = Field(
-        default=None, ge=1, description="workers; default: one a core, fewer for little work"
+        default=None,
+        ge=1,
+        description="number of workers; by default one per core, fewer for little work",
     )
-    backend: Backend = "loky"
+    backend: Backend = Field(
+        default="loky",
+        description="where workers run: loky starts processes on this machine, dask and ray use a "
+        "cluster",
+    )
     scheduler: str | None = Field(
         default=None,
         description="address of a cluster, for the backends dask and ray; ray without one takes "
@@ -366,13 +397,17 @@ class Settings(Frozen):
     )
     monitor: bool = Field(default=True, description="look at what a build uses, and raise alerts")
     monitor_interval: float = Field(
-        default=1.0, ge=0.01, le=3600, description="seconds from look to look"
+        default=1.0, ge=0.01, le=3600, description="seconds between two looks"
     )
     metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, description="of this machine, for Prometheus; 0: any free one"
+        default=None,
+        ge=0,
+        le=65535,
+        description="port of this machine that shows metrics to Prometheus; 0: any free one",
     )
     metrics_file: _Path | None = Field(
-        default=None, description="for node-exporter's textfile collector, NAME.prom"
+        default=None,
+        description="file to write metrics to, NAME.prom, for node-exporter's textfile collector",
     )
     fail_on_alert: bool = Field(
         default=False, description="exit status 1 if an alert was raised; the build is done anyway"

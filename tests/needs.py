@@ -94,6 +94,8 @@ NEEDS: dict[str, tuple[str, Callable[[], str]]] = {
     "proc": ("processes shown in /proc", _proc),
     "promtool": ("promtool, which comes with Prometheus", _promtool),
     "scipy": ("SciPy, which reads MATLAB files", _scipy),
+    "mkdocs": ("MkDocs, of the extra docs", lambda: _package("mkdocs")),
+    "curl": ("curl", lambda: "" if shutil.which("curl") else "curl is not installed"),
     "time": ("minutes", _time),
 }
 """For each marker what it stands for, and what says why it is missing (empty: it is not)."""

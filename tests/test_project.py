@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 import typer
 from conftest import Dataset, run
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 import ocr
 import ocr_precompute
 from ocr_precompute.cli import app
 from ocr_precompute.pipeline import encode as encoding
-from ocr_precompute.settings import load_settings
+from ocr_precompute.settings import Packing, Rules, Settings, Source, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "ocr_precompute").rglob("*.py"))
@@ -230,6 +231,11 @@ def test_the_compilers_config_loads() -> None:
     assert others == {"experiment", "monitoring"}
 
 
+@pytest.mark.parametrize("model", [Settings, Source, Rules, Packing])
+def test_every_setting_says_what_it_is(model: type[BaseModel]) -> None:
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -288,12 +294,13 @@ def test_scripts_are_executable() -> None:
         "scripts/test",
         "scripts/environment",
         "scripts/lowest",
+        "scripts/docs",
         ".ci/run",
         ".ci/promtool",
     ):
         assert (ROOT / name).stat().st_mode & 0o111
     checked = (ROOT / ".ci" / "run").read_text()
-    assert {"scripts/test", "scripts/lowest"} <= set(checked.split())
+    assert {"scripts/test", "scripts/lowest", "scripts/docs"} <= set(checked.split())
 
 
 def test_scripts_install_nothing_into_the_system() -> None:
@@ -325,11 +332,20 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", t.strip().lower()).replace(" ", "-") for t in titles}
 
 
-@pytest.mark.parametrize(
-    "document",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
-    ids=lambda path: path.name,
+TOP_DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = [*TOP_DOCUMENTS, *sorted((ROOT / "docs").glob("*.md"))]
+RATE = (
+    r"\b(?:ms|µs|kB|MB|GB|bytes|samples|requests?|lines?|rows?|once) "
+    r"an? (?:second|minute|sample|shard|request|row|page|image|batch|epoch|step|million|process)\b"
 )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_rates_are_said_with_per(document: Path) -> None:
+    assert re.findall(RATE, document.read_text().replace("\n", " ")) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_within_the_documents_lead_somewhere(document: Path) -> None:
     text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]

@@ -1,6 +1,6 @@
 """How many threads, and how many batches ahead, a loader is best given: found while it runs.
 
-A setting is judged by what counts, samples a second as the training takes them, over windows of
+A setting is judged by what counts, samples per second as the training takes them, over windows of
 batches: more threads read faster, but on the same cores they slow the training itself. Two settings
 are compared in turns, so that a machine that becomes slower meanwhile does not decide.
 """

@@ -1,4 +1,4 @@
-"""Sorted parts that are files with a JSON object a line; see `sorted_parts`.
+"""Sorted parts that are files with one JSON object per line; see `sorted_parts`.
 
 What is found by halving are places in the file, and from each the line that begins next.
 """

@@ -1,4 +1,4 @@
-"""Sorted parts that are Parquet files with a row an image; see `sorted_parts`.
+"""Sorted parts that are Parquet files with one row per image; see `sorted_parts`.
 
 What is found by halving are numbers of rows, by the names of one row group at a time. Statistics
 are not asked: writers may cut them short. pyarrow is imported when the first file is read.

@@ -43,7 +43,7 @@ class Measuring(Frozen):
 class Baseline(Measuring):
     """Speeds that were measured.
 
-    rates: samples a second by what gave them, one a round. reference: seconds that the fixed work
+    rates: samples per second by what gave them, one a round. reference: seconds that the fixed work
     took in each round.
     """
 

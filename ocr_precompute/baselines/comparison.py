@@ -24,7 +24,7 @@ _INTERVAL = (2.5, 97.5)  # percent
 class Ratio:
     """How fast something is now, as a share of how fast it was.
 
-    before, now: samples a second, medians over rounds. ratio: of the two, and low, high: its 95 %
+    before, now: samples per second, medians over rounds. ratio: of the two, and low, high: its 95 %
     interval; all three corrected for how fast the machine itself was.
     """
 

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 SamplesOption = Annotated[
     int, typer.Option("--samples", min=1, help="How many, spread over the split.")
 ]
-BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Samples a batch.")]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Samples per batch.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads; one a core by default.")
+    int | None, typer.Option("--threads", min=1, help="Threads; by default one per core.")
 ]
 SecondsOption = Annotated[
-    float, typer.Option("--seconds", min=0, help="How long each measurement goes on at least.")
+    float, typer.Option("--seconds", min=0, help="Least duration of each measurement.")
 ]
 CropOption = Annotated[
     int | None,
@@ -88,7 +88,7 @@ def bench(
     labels are drawn anew. Then samples as they are. Live: read the image file, decode, resize, draw
     labels, collate. Store: compare checksums, decompress into the batch. Stages are timed on one
     thread with files in the page cache, then whole batches on all threads, warm and, where the
-    system drops files from its cache, cold. Last, what the opened split takes of memory.
+    system drops files from its cache, cold. Last, how much memory the opened split takes.
 
     To see whether something has become slower, --save a baseline and --compare with it later, on
     the same processor: exit status 1 if a path is slower by more than --max-regression, beyond
@@ -174,7 +174,7 @@ def print_bench(report: BenchReport) -> None:
 def print_contest(contest: Contest, kind: str, report: BenchReport) -> None:
     """Tables of both paths, and the factor between them. kind: of samples."""
     title = f"{kind}: one thread, files in the page cache"
-    stages = Table("stage", "ms a sample", "share", title=title)
+    stages = Table("stage", "ms per sample", "share", title=title)
     totals = Table("path", "samples/s", "MB/s", "cold samples/s", "memory", "files read")
     for name, path in (("live", contest.live), ("store", contest.store)):
         for stage in path.stages:

@@ -70,8 +70,8 @@ SchedulerOption = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Of the cluster, for --backend dask or ray; ray without one takes the cluster of this "
-        "machine, or starts one.",
+        help="Address of the cluster, for --backend dask or ray; ray without one takes the cluster "
+        "of this machine, or starts one.",
     ),
 ]
 UnannotatedOption = Annotated[
@@ -103,18 +103,21 @@ PartOption = Annotated[
 FinishOption = Annotated[
     bool,
     typer.Option(
-        "--finish", help="Build nothing, publish what all parts have built; refused if any lacks."
+        "--finish",
+        help="Build nothing, publish what all parts have built; refused if anything is missing.",
     ),
 ]
 StrictOption = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Refuse damaged images, and what is legal and probably not meant."
+        "--strict", help="Refuse damaged images, and what is allowed but probably a mistake."
     ),
 ]
 ReportOption = Annotated[
     Path | None,
-    typer.Option("--report", help="Write all that was understood, every name, as JSON."),
+    typer.Option(
+        "--report", help="Write everything that was understood, with every name, as JSON."
+    ),
 ]
 MonitorOption = Annotated[
     bool | None,
@@ -135,7 +138,8 @@ MetricsPortOption = Annotated[
 MetricsFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--metrics-file", help="Write them, for node-exporter's textfiles: FOLDER/NAME.prom."
+        "--metrics-file",
+        help="Write metrics to FOLDER/NAME.prom, for node-exporter's textfile collector.",
     ),
 ]
 FailOnAlertOption = Annotated[

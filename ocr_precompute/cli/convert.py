@@ -34,7 +34,7 @@ _SHOWN = 3
 
 GivenImagesOption = Annotated[str, typer.Option("--images", help="Folder or URL of the images.")]
 GivenAnnotationsOption = Annotated[
-    Path, typer.Option("--annotations", help="Annotation file or folder, of any form.")
+    Path, typer.Option("--annotations", help="Annotation file or folder, of any format.")
 ]
 ToOption = Annotated[
     str,
@@ -45,7 +45,7 @@ ToOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", help="File to write, for icdar a folder; must not be there.")
+    Path, typer.Option("--out", help="File to write, for icdar a folder; it must not exist.")
 ]
 UnannotatedOption = Annotated[
     Unannotated,
@@ -75,10 +75,10 @@ def convert(
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
-    """Write annotations of any form that is read in another form.
+    """Write annotations of any format that is read in another format.
 
     They go through the checks of a build, so what is wrong is an error here too. What the other
-    form cannot say is listed: a text, a label, don't-care, a polygon of more points than it knows.
+    format cannot express is listed: a text, a label, don't-care, a polygon of too many points.
 
     Example: ocr-precompute convert --images img --annotations Label.txt --to coco --out gt.json
     """

@@ -103,7 +103,7 @@ def _copy(
 
 
 def print_copy(report: CopyReport) -> None:
-    """What `push` and `pull` did, a line a split."""
+    """What `push` and `pull` did, one line per split."""
     for each in report.splits:
         held = f"{each.samples} samples in {each.shards} shards"
         if each.up_to_date:

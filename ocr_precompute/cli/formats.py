@@ -15,7 +15,7 @@ from ocr_precompute.errors import InputError, Problem
 
 def formats(
     name: Annotated[
-        str | None, typer.Argument(help="Only this format, by its name or another name of it.")
+        str | None, typer.Argument(help="Only this format, by its name or an alias.")
     ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,

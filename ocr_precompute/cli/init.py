@@ -55,7 +55,7 @@ def init(
     images: ImagesOption = None,
     annotations: AnnotationsOption = None,
     store: StoreOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:

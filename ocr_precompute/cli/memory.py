@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def print_memory(memory: SplitMemory, split: str) -> None:
     """A table of what an opened split holds in memory, and how that compares with lists."""
-    table = Table("part", "bytes a sample", "share", title="memory, without images and maps")
+    table = Table("part", "bytes per sample", "share", title="memory, without images and maps")
     for name, size in memory.parts.items():
         add_row(table, name, f"{size:.1f}", f"{size / memory.store:.0%}")
     add_row(table, "all", f"{memory.store:.1f}", "")
@@ -22,6 +22,6 @@ def print_memory(memory: SplitMemory, split: str) -> None:
     print_table(table)
     than = f"{abs(memory.saved):.0%} {'less' if memory.saved >= 0 else 'more'}"
     say(
-        f"{split}: the opened split takes {memory.store:,.0f} bytes of memory a sample, {than} "
+        f"{split}: the opened split takes {memory.store:,.0f} bytes of memory per sample, {than} "
         f"than names, polygons, flags and sizes in lists of arrays ({memory.samples} samples)"
     )

@@ -64,7 +64,7 @@ IgnoreTextOption = Annotated[
     list[str] | None,
     typer.Option(
         "--ignore-text",
-        help="Words that say exactly this are don't care, beside ###; as often as needed.",
+        help="Words that read exactly so are don't care, besides ###; as often as needed.",
         metavar="TEXT",
     ),
 ]

@@ -31,7 +31,7 @@ def remove(
 ) -> None:
     """Take a split out of the store. Its shards stay until `gc` deletes them.
 
-    A training that has the split open reads on meanwhile.
+    A training that has the split open can go on reading.
     """
     with reporting(as_json, verbose):
         from ocr_precompute.storage.garbage import remove_split

@@ -65,7 +65,7 @@ def verify(
     again from source and compared bit for bit. With --repair a damaged shard is built again, if its
     sources are still what they were. Exit status 1 if anything is, or stays, wrong.
 
-    Behind a URL only the end of each shard is downloaded, a request a shard, and the service's
+    Behind a URL only the end of each shard is downloaded, one request per shard, and the service's
     checksum is compared with that of what was written, if it keeps one; --full downloads all.
     """
     with reporting(as_json, verbose):

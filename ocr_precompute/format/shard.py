@@ -163,7 +163,7 @@ def check_sizes(index: ShardIndex, parameters: Parameters) -> None:
         column = COLUMNS[field]
         found = int((index.stops[:, column] - index.starts[:, column]).max())
         if found > most:
-            raise ValueError(f"{field} claims to have {found} bytes a sample")
+            raise ValueError(f"{field} claims to have {found} bytes per sample")
 
 
 def check_whole(file: Bytes) -> None:

@@ -30,7 +30,7 @@ class Seen:
     """What a monitor knows.
 
     reading: the latest. latest: what was used up to it from the one before. total: since the run
-    began. work: how far the run is. rate: samples a second since the sample before, or as it was
+    began. work: how far the run is. rate: samples per second since the sample before, or as it was
     when something was last done.
     """
 

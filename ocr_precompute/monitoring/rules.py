@@ -55,7 +55,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Window:
-    """What was observed last, the latest at the end, and samples a second of earlier stretches.
+    """What was observed last, the latest at the end, and samples per second of earlier stretches.
 
     begun: how far the work was when the stretch began that is not over yet. stretch: its least
     length, in seconds of work.
@@ -157,8 +157,9 @@ class DiskNearlyFull:
 class ThroughputDown:
     """The latest stretches of work were all slower, by a share, than the median of those before.
 
-    baseline: samples a second to compare with instead of the run's own earlier ones. slow: how many
-    stretches are the latest, and least: how many there must have been before for these to count.
+    baseline: samples per second to compare with instead of the run's own earlier ones. slow: how
+    many stretches are the latest, and least: how many there must have been before for these to
+    count.
     """
 
     share: float = 0.3
@@ -327,7 +328,7 @@ def rules_of_a_build() -> tuple[Rule, ...]:
 def rules_of_a_training(baseline: float | None = None, share: float = 0.3) -> tuple[Rule, ...]:
     """What a training is watched by.
 
-    baseline: samples a second that it is expected to do. share: of these that may be lost.
+    baseline: samples per second that it is expected to do. share: of these that may be lost.
     """
     throughput = ThroughputDown(share, baseline)
     return MemoryShort(), DiskNearlyFull(), throughput, LoaderWaiting(), GpuStarved()

@@ -1,7 +1,7 @@
 """The samples of a split in stretches: as they are in memory, or packed, without their polygons.
 
 Of ten million images a list of samples would take 15 GB. Annotations in sorted parts can be read
-again from any name to any other, so what stays of them is some hundred bytes a sample.
+again from any name to any other, so what stays of them is some hundred bytes per sample.
 """
 
 from __future__ import annotations

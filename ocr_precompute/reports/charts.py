@@ -11,7 +11,7 @@ from ocr_precompute.reports.contest import BenchReport, Contest
 
 
 def plot_bench(report: BenchReport, path: Path) -> None:
-    """A stacked bar a path, milliseconds a sample on one thread, as a PNG; varied samples above.
+    """A stacked bar a path, milliseconds per sample on one thread, as a PNG; varied samples above.
 
     Raises StoreError if matplotlib is missing or the file cannot be written.
     """
@@ -40,9 +40,9 @@ def _draw(axes: Any, contest: Contest, kind: str, report: BenchReport) -> None:
     axes.set_yticks([0, 1], ["live", "store"])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2 * max(contest.live.milliseconds, contest.store.milliseconds))
-    axes.set_xlabel("milliseconds a sample, one thread, files in the page cache")
+    axes.set_xlabel("milliseconds per sample, one thread, files in the page cache")
     axes.set_title(
-        f"{report.split}, {kind}: {contest.factor:.1f} times as many samples a second from the "
+        f"{report.split}, {kind}: {contest.factor:.1f} times as many samples per second from the "
         f"store ({report.threads} threads)",
         fontsize="medium",
     )

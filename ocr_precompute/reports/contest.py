@@ -11,7 +11,7 @@ from ocr_precompute.reports.memory import SplitMemory
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a path and what it takes, on one thread: milliseconds a sample."""
+    """One step of a path and what it takes, on one thread: milliseconds per sample."""
 
     name: str
     milliseconds: float
@@ -22,7 +22,7 @@ class PathResult:
     """One way from files to batches.
 
     stages: one sample after the other on one thread, files in the page cache. rates: whole batches
-    on all threads, samples a second, of each round. megabytes_per_second: of maps as they are
+    on all threads, samples per second, of each round. megabytes_per_second: of maps as they are
     delivered, 10^6 bytes. cold_samples_per_second: once, with files out of the page cache; None
     where the system cannot drop them. memory: bytes the process grew by at most; None where the
     system does not say. file_bytes: of the files that are read.

@@ -21,7 +21,7 @@ _GROWING = ("manifest", "names", "sizes")  # with the split, without bound
 
 @dataclass(frozen=True)
 class SplitMemory:
-    """Bytes of memory a sample, without images and maps: these stay in mapped files.
+    """Bytes of memory per sample, without images and maps: these stay in mapped files.
 
     samples: of the split. looked_at: that the lists, and what is kept of shards, were measured on.
     parts: of the opened split once all of it has been read, see `Split.memory`; what is kept up to

@@ -103,7 +103,7 @@ def report(arguments: argparse.Namespace, seconds: dict[str, float]) -> Iterable
     yield ""
     count = arguments.samples
     rows = [(n, f"{s:.1f}", f"{1000 * s / count:.2f}") for n, s in seconds.items()]
-    yield markdown_table(("what", "s", "ms a sample"), rows)
+    yield markdown_table(("what", "s", "ms per sample"), rows)
     yield ""
     one, two = seconds["build, 1 job"], seconds["build, 2 jobs (loky)"]
     yield f"- build / bare: {one / seconds['bare work']:.2f}"

@@ -85,7 +85,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Cost:
-    """kB and milliseconds a sample."""
+    """kB and milliseconds per sample."""
 
     kilobytes: float
     pack: float

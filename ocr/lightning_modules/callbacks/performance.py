@@ -233,7 +233,7 @@ class Performance(lightning.Callback):
         if self._sync is not None:
             line += f"; gradients were under way {100 * figures['sync']:.1f} %"
         if "val_sample" in figures:
-            line += f"; validation {figures['val_sample']:.1f} ms a sample"
+            line += f"; validation {figures['val_sample']:.1f} ms per sample"
         hmean = trainer.callback_metrics.get("val/hmean")
         rank_zero_info(line + (f"; val/hmean {float(hmean):.4f}" if hmean is not None else ""))
         if isinstance(trainer.train_dataloader, DataLoader):
@@ -263,7 +263,7 @@ def memory_line(loader: BatchLoader) -> str:
     held = footprint(loader.memory)
     parts = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in held.items())
     total, samples = sum(held.values()), max(1, len(loader.dataset))
-    return f"the data takes {total / samples:,.0f} bytes of memory a sample: {parts}"
+    return f"the data takes {total / samples:,.0f} bytes of memory per sample: {parts}"
 
 
 def _device_memory(device: torch.device) -> int | None:

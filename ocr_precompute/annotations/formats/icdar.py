@@ -1,4 +1,4 @@
-"""Folders of ICDAR/SROIE text files, one file an image, one line a word.
+"""Folders of ICDAR/SROIE text files, one file per image, one line per word.
 
 `gt_img_1.txt`, `img_1.csv` and `img_1.jpg.txt` all belong to `img_1.jpg`. A folder has one dialect
 (see `annotations.dialects`). The text may hold commas; the text `###` means don't care.

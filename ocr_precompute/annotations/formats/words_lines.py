@@ -1,4 +1,4 @@
-"""`words` for millions of images: files with a JSON object a line, in order of names.
+"""`words` for millions of images: files with one JSON object per line, in order of names.
 
 `{"name": "a.jpg", "img_w": 200, "img_h": 100, "digest": "<SHA-256>", "words": ...}`: words are as
 in `words`, or a list of them. Names are taken as they are, and the folder of images is not looked
@@ -72,9 +72,9 @@ PARTS = PartFormat(
 
 FORMAT = AnnotationFormat(
     name="words_lines",
-    summary="`words` for millions of images, a JSON object a line and image: a folder of `.jsonl` "
-    "files, or one of them; lines and files in order of names; `digest` is the image file's "
-    "SHA-256",
+    summary="`words` for millions of images, one JSON object per line and image: a folder of "
+    "`.jsonl` files, or one of them; lines and files in order of names; `digest` is the image "
+    "file's SHA-256",
     dont_care="as in `words`",
     example="""\
 {"name": "a.jpg", "words": [{"points": [[10, 10], [90, 12], [90, 32], [10, 30]]}]}

@@ -1,4 +1,4 @@
-"""`words_lines` as Parquet: columns of the same names, a row an image, in order of names.
+"""`words_lines` as Parquet: columns of the same names, one row per image, in order of names.
 
 Points are lists of lists of numbers, as they are in JSON; a null is what a row does not say.
 """
@@ -39,7 +39,7 @@ PARTS = PartFormat(
 
 FORMAT = AnnotationFormat(
     name="words_parquet",
-    summary="`words_lines` as Parquet, a row an image: a folder of `.parquet` files, or one of "
+    summary="`words_lines` as Parquet, one row per image: a folder of `.parquet` files, or one of "
     "them; rows and files in order of names; needs the extra `parquet`",
     dont_care="as in `words`",
     example="""\
