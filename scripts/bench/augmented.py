@@ -14,11 +14,12 @@ thread. All files lie in the page cache.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -28,18 +29,11 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from common import (
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    checked_annotations,
-    environment,
-    is_installed,
-    markdown_table,
-    write_report,
-)
 from labels import edge_distance_by_cosines, numpy_targets
+from measuring.command import add_scratch, argument_parser, run_script
+from measuring.machine import environment, is_installed
+from measuring.results import Column, Result, Table
+from measuring.samples import SPLIT, build_store, checked_annotations
 from torch.utils.data import DataLoader
 
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, StoreDataset
@@ -53,6 +47,7 @@ from ocr_precompute.settings import Source
 PACKAGES = ("torch", "opencv-python-headless", "albumentations", "numba", "pyclipper")
 ROTATION, SCALE, COLOUR = 5.0, 0.3, 0.2  # as in configs/train.yaml
 FIELDS = (*TRAINING, "polygons", "ignore")
+USUAL = "a usual trainer"
 
 Batches = Iterator[Any]
 
@@ -171,7 +166,7 @@ def runners(store: Path, source: Source, side: int, crop: int, size: int) -> lis
     if is_installed("albumentations"):
         for n in (0, 1, 2):
             start = partial(usual, source, side, crop, n, size)
-            found.append(Runner("a usual trainer", f"{n} workers", start))
+            found.append(Runner(USUAL, f"{n} workers", start))
     return found
 
 
@@ -218,38 +213,45 @@ def empty_maps(crop: int, samples: int) -> dict[str, np.ndarray]:
     }
 
 
-def report(found: Sequence[Runner], samples: int, side: int, crop: int) -> Iterable[str]:
-    """The table."""
-    yield f"# Varied samples: crops of {crop} from {samples} samples at {side} px"
-    yield ""
-    yield from environment(PACKAGES)
-    yield ""
+def table(found: Sequence[Runner], title: str = "") -> Table:
+    """A row for each contender: its best setting."""
     names = list(dict.fromkeys(each.name for each in found))
     best = [max((e for e in found if e.name == n), key=lambda e: e.rate) for n in names]
-    rows = [(e.name, e.setting, f"{e.rate:,.0f}", f"{best[0].rate / e.rate:.1f}") for e in best]
-    yield markdown_table(("contender", "best setting", "samples/s", "ours is faster by"), rows)
+    rows = [(e.name, e.setting, e.rate, best[0].rate / e.rate) for e in best]
+    columns = [Column("contender"), Column("best setting"), Column("", "samples/s", 0)]
+    return Table((*columns, Column("ours is faster by", "", 1)), tuple(rows), title)
 
 
-def main() -> None:
-    """Build, run all rounds, report."""
-    parser = argument_parser(__doc__, samples=90)
-    parser.add_argument("--size", type=int, default=640, help="canonical side of the store")
-    parser.add_argument("--crop", type=int, default=640)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
-    add_out(parser)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Result:
+    """Build, run all rounds: a table of contenders, and one of where time goes in ours."""
     side, crop = arguments.size, arguments.crop
     store, source = build_store(arguments, side)
     found = contest(
         store, source, side, crop, arguments.batch_size, arguments.rounds, arguments.seconds
     )
-    where = spent(store, crop, arguments.batch_size, arguments.rounds)
-    stages = markdown_table(("stage of ours", "ms/sample"), [(n, f"{ms:.2f}") for n, ms in where])
-    lines = [*report(found, arguments.samples, side, crop), "", stages]
-    write_report(lines, arguments.out)
+    where = tuple(spent(store, crop, arguments.batch_size, arguments.rounds))
+    columns = Column("stage of ours"), Column("", "ms/sample", 2)
+    return Result(
+        "augmented",
+        "How fast do varied training samples come?",
+        environment(PACKAGES),
+        (table(found, "Contenders"), Table(columns, where, "Processor time of one thread")),
+        notes=(f"crops of {crop} px from {arguments.samples} samples at {side} px",),
+        absent=() if is_installed("albumentations") else (USUAL,),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=90)
+    options.add_argument("--size", type=int, default=640, help="canonical side of the store")
+    options.add_argument("--crop", type=int, default=640)
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

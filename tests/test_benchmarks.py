@@ -1,0 +1,192 @@
+"""Every script of scripts/bench measures something, of the smallest data that make sense.
+
+What comes out is looked at, as data; how fast anything is is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import Dataset
+
+from ocr_precompute.pipeline.build import build
+from ocr_precompute.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH = ROOT / "scripts" / "bench"
+IMAGES = "--images {images} --annotations {annotations}"
+SAMPLES = f"{IMAGES} --scratch {{scratch}} --samples"
+
+
+class Case(NamedTuple):
+    """How a script is called, and what its first table has: heads, and its first column."""
+
+    flags: str
+    heads: str
+    rows: str
+    tables: int = 1
+    ratios: int = 0
+
+
+MILLISECONDS = "codec | kB/sample | pack, ms/sample | unpack, ms/sample"
+CASES = {
+    "annotations": Case(
+        "--words 60 --megabytes 1 --scratch {scratch}",
+        "form | file, MB | images | words | problems | processor, s | memory, MB",
+        "coco | words | hiertext",
+    ),
+    "augmented": Case(
+        f"{SAMPLES} 4 --size 128 --crop 64 --batch-size 2 --rounds 1 --seconds 0.01",
+        "contender | best setting | samples/s | ours is faster by",
+        "ours | ours, live",
+        tables=2,
+    ),
+    "building": Case(
+        f"{SAMPLES} 4",
+        "what | s | ms/sample",
+        "bare work | build, 1 job | build, 2 jobs (loky) | build, 2 jobs (threading)"
+        " | large images, exact | large images, reduced | large images, exact, lz4"
+        " | large images, reduced, lz4",
+        ratios=5,
+    ),
+    "crops": Case(
+        f"{IMAGES} --crops 3 --size 128",
+        "crops | without text to learn, % | texts cut per crop | to place it, µs/crop",
+        "640 px, the release's rule | 640 px, ours | 320 px, the release's rule | 320 px, ours",
+    ),
+    "epochs": Case(
+        f"{SAMPLES} 4 --epochs 2 --threads 1",
+        "threads | store, samples/s | live, samples/s | factor | memory after epoch 1, MB"
+        " | after epoch 2, MB | most less least, MB",
+        "1",
+    ),
+    "large": Case(
+        f"{SAMPLES} 2 --many 4 --rounds 1 --threads 1",
+        "maps | threads | 2 samples, samples/s | 4 samples, samples/s | ratio"
+        " | lowest of a round | highest",
+        "3 | 5",
+    ),
+    "peers": Case(
+        f"{SAMPLES} 4 --only ours,FFCV --threads 1 --batch-size 2 --rounds 1 --seconds 0.01",
+        "contender | best setting | samples/s | ratio to ours | on disk, MB | memory, MB",
+        "ours",
+        ratios=1,
+    ),
+    "processes": Case(
+        f"{SAMPLES} 4 --rounds 1 --more --model.backbone={{backbone}} --model.channels=16"
+        " --data.batch_size=2 --data.augmentation.crop=64",
+        "training | samples/s | of twice one | lowest of a round, samples/s | highest, samples/s",
+        "one process | two processes | two trainings",
+    ),
+    "reading": Case(
+        f"{SAMPLES} 4 --reads 4",
+        "reader | ms/sample | times the floor",
+        "floor: Blosc alone | ours, into arrays | ours, new arrays | tensorstore | zarr-python"
+        " | zarr-python with zarrs",
+        ratios=4,
+    ),
+    "remote": Case(
+        f"{SAMPLES} 4 --rounds 1 --seconds 0.01 --settings 1",
+        "contender | cold, samples/s | setting | requests | given, MB | warm, samples/s"
+        " | setting, warm | requests, warm",
+        "ours",
+    ),
+    "sizes": Case(
+        "--train {images} {annotations} --val {images} {annotations} --sizes 64 96 --seeds 0"
+        " --epochs 1 --batch-size 4 --trim 32 --small --accelerator cpu --scratch {scratch}/sizes",
+        "size, px | words that train, % | store, MB | of training, ms/sample | H-mean"
+        " | lowest of a seed | highest",
+        "64 | 96",
+    ),
+    "trimming": Case(
+        "val --store {store} --trims 0 32",
+        "split | samples | trim, px | content, % | batches of 8, in order, %"
+        " | batches of 8, shuffled, % | batches of 16, in order, % | batches of 16, shuffled, %",
+        "val",
+    ),
+    "tuning": Case(
+        f"{SAMPLES} 4 --rounds 1 --device cpu",
+        "threads | samples/s | of the best fixed | found",
+        "1 fixed | 2 fixed | 3 fixed | 4 fixed | 8 fixed | 16 fixed"
+        " | searched from 1 | searched from 16",
+    ),
+    "workers": Case(
+        f"{SAMPLES} 4 --rounds 1",
+        "workers | s | samples/s",
+        "1 process | 2 processes | 2 builds at once | Dask, 1 worker | Dask, 2 workers",
+        ratios=3,
+    ),
+}
+SLOW = {"processes", "tuning", "workers"}
+"""What takes more than some seconds at its smallest."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _path() -> Iterator[None]:
+    sys.path.insert(0, str(BENCH))
+    yield
+    sys.path.remove(str(BENCH))
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A few pages, one of them large, and a store of two small splits."""
+    folder = tmp_path_factory.mktemp("bench")
+    dataset = Dataset(folder / "data", 5)
+    dataset.add("large.jpg", (1300, 1280))
+    dataset.save()
+    settings = Settings(store=folder / "store", size=(64, 64), backend="sequential")
+    for split in ("train", "val"):
+        build(split, dataset.source, settings)
+    return {
+        "images": dataset.images,
+        "annotations": dataset.annotations,
+        "scratch": folder / "scratch",
+        "store": folder / "store",
+        "backbone": ROOT / "tests" / "backbone",
+    }
+
+
+def result_of(name: str, flags: str, places: dict[str, Path]) -> Any:
+    """What a script finds."""
+    module = import_module(name)
+    words = [word.format_map(places) for word in flags.split()]
+    return module.measure(module.parser().parse_args(words))
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning and PyTorch, which scripts let pass
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.time if n in SLOW else ()) for n in CASES]
+)
+def test_a_benchmark_measures(name: str, places: dict[str, Path], tmp_path: Path) -> None:
+    from measuring.results import read_result
+
+    case = CASES[name]
+    result = result_of(name, case.flags, places)
+    (tmp_path / "result.json").write_bytes(result.as_json())
+    assert read_result(tmp_path / "result.json") == result  # whose figures are finite
+    assert result.name == name
+    assert result.question.endswith("?")
+    assert result.environment.versions["Python"]
+    first = result.tables[0]
+    assert " | ".join(column.head for column in first.columns) == case.heads
+    found = [str(row[0]) for row in first.rows]
+    installed = [name for name in case.rows.split(" | ") if name not in result.absent]
+    assert (sorted(found) if name == "reading" else found) == installed
+    assert len(result.tables) == case.tables
+    assert len(result.ratios) == case.ratios
+    for table in result.tables:
+        assert table.rows
+        for number, column in enumerate(table.columns):
+            if column.unit in ("s", "samples/s", "ms/sample", "MB", "kB/sample"):
+                assert all(row[number] is None or row[number] >= 0 for row in table.rows)
+
+
+def test_every_script_is_tried() -> None:
+    scripts = {path.stem for path in BENCH.glob("*.py")} - {"common"}
+    assert set(CASES) <= scripts
