@@ -33,7 +33,6 @@ class Case(NamedTuple):
     ratios: int = 0
 
 
-MILLISECONDS = "codec | kB/sample | pack, ms/sample | unpack, ms/sample"
 CASES = {
     "annotations": Case(
         "--words 60 --megabytes 1 --scratch {scratch}",
@@ -54,6 +53,12 @@ CASES = {
         " | large images, reduced, lz4",
         ratios=5,
     ),
+    "compression": Case(
+        "{store}:val --samples 2 --rounds 1",
+        "codec | kB/sample | pack, ms/sample | unpack, ms/sample",
+        "lz4 1 | lz4 5 | lz4 9 | lz4hc 2 | lz4hc 3 | lz4hc 5 | lz4hc 9 | zstd 1 | zstd 3 | zstd 5",
+        tables=9,
+    ),
     "crops": Case(
         f"{IMAGES} --crops 3 --size 128",
         "crops | without text to learn, % | texts cut per crop | to place it, µs/crop",
@@ -65,11 +70,24 @@ CASES = {
         " | after epoch 2, MB | most less least, MB",
         "1",
     ),
+    "labels": Case(
+        f"{IMAGES} --samples 1 --rounds 1",
+        "maps | numpy, cosines, ms/image | numpy, cross product, ms/image | ours, ms/image"
+        " | cosines / ours | cross product / ours | largest difference in thresh",
+        "640 px, seed | 640 px, dbnet | 1024 px, seed | 1024 px, dbnet",
+    ),
     "large": Case(
         f"{SAMPLES} 2 --many 4 --rounds 1 --threads 1",
         "maps | threads | 2 samples, samples/s | 4 samples, samples/s | ratio"
         " | lowest of a round | highest",
         "3 | 5",
+    ),
+    "layouts": Case(
+        f"{IMAGES} --scratch {{scratch}}/layouts --counts 16 --turns 2",
+        "layout | files per shard | inodes per shard | MB"
+        " | files, or ranges, to read 3 maps of a sample | 16 samples, 3 maps, samples/s"
+        " | files, or ranges, to read 5 maps of a sample | 16 samples, 5 maps, samples/s",
+        "folder | sharding codec | ZIP",
     ),
     "peers": Case(
         f"{SAMPLES} 4 --only ours,FFCV --threads 1 --batch-size 2 --rounds 1 --seconds 0.01",

@@ -29,7 +29,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from labels import edge_distance_by_cosines, numpy_targets
+from contenders.labels import edge_distance_by_cosines, numpy_targets
 from measuring.command import add_scratch, argument_parser, run_script
 from measuring.machine import environment, is_installed
 from measuring.results import Column, Result, Table
