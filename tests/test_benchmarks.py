@@ -89,6 +89,20 @@ CASES = {
         " | files, or ranges, to read 5 maps of a sample | 16 samples, 5 maps, samples/s",
         "folder | sharding codec | ZIP",
     ),
+    "millions": Case(
+        "--entries 40 --words 2 --scratch {scratch}/millions",
+        "what | s | per million, s | peak memory, MB",
+        "scan | plan | build, nothing to do, parts remembered | build, nothing to do, parts read"
+        " | one image changed, dry run | open | open and first batch of 16 | a name in the middle",
+    ),
+    "nothing_to_do": Case(
+        "--samples 4 --words 2 --rounds 1 --scratch {scratch}/nothing",
+        "what | s | entries/s | peak memory, MB | of it for this, MB",
+        "first build | no-op build, in process | no-op build, as a command"
+        " | json.loads of the annotations | the same, garbage collector off"
+        " | os.stat of every image",
+        ratios=2,
+    ),
     "peers": Case(
         f"{SAMPLES} 4 --only ours,FFCV --threads 1 --batch-size 2 --rounds 1 --seconds 0.01",
         "contender | best setting | samples/s | ratio to ours | on disk, MB | memory, MB",
@@ -113,6 +127,12 @@ CASES = {
         "contender | cold, samples/s | setting | requests | given, MB | warm, samples/s"
         " | setting, warm | requests, warm",
         "ours",
+    ),
+    "scale": Case(
+        "--samples 100 --changed 2 --words 2 --scratch {scratch}/scale",
+        "what | figure | unit | peak memory, MB | of it for this, MB",
+        "open the split | look up a random sample | plan an update"
+        " | which builds, of the split's shards | in which it copies | and computes",
     ),
     "sizes": Case(
         "--train {images} {annotations} --val {images} {annotations} --sizes 64 96 --seeds 0"
