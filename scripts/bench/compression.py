@@ -133,7 +133,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         for form in forms(field, read_samples(splits, field, arguments.samples), recipe):
             say(form.name)
             raw[form.name], costs[form.name] = form, costs_of(form, arguments.rounds)
-    whole = table_of(totals(costs), f"{', '.join(FIELDS)} together, noshuffle", orders=False)
+    whole = table_of(totals(costs), f"{', '.join(FIELDS)} together, unshuffled", orders=False)
     each = [table_of(costs[name], described(form), orders=True) for name, form in raw.items()]
     names = ", ".join(split.manifest.split for split in splits)
     return Result(
