@@ -141,6 +141,13 @@ CASES = {
         " | lowest of a seed | highest",
         "64 | 96",
     ),
+    "stages": Case(
+        f"{SAMPLES} 2 --only read --rounds 2",
+        "run | stage | planted | it grew, ms | most of another, ms | which is"
+        " | and differs by chance by, ms | most of a wait, ms | right",
+        "read | read | read | read | read | read | read | read",
+        tables=2,
+    ),
     "trimming": Case(
         "val --store {store} --trims 0 32",
         "split | samples | trim, px | content, % | batches of 8, in order, %"
@@ -153,6 +160,18 @@ CASES = {
         "1 fixed | 2 fixed | 3 fixed | 4 fixed | 8 fixed | 16 fixed"
         " | searched from 1 | searched from 16",
     ),
+    "verdicts": Case(
+        f"{SAMPLES} 4 --runs 1 --only build-scan",
+        "a build bound by | named | of | else",
+        "scan",
+    ),
+    "watching": Case(
+        "--store {store} --batch-size 2 --crop 64 --channels 16 --before 1 --steps 2 --rounds 2"
+        " --validation-batches 1",
+        "what | everything off, ms | everything on, ms | cost, % | from, % | to, %",
+        "step | profiled step, the trace written | validation"
+        " | of a step, what watched (from and to: all rounds)",
+    ),
     "workers": Case(
         f"{SAMPLES} 4 --rounds 1",
         "workers | s | samples/s",
@@ -160,7 +179,7 @@ CASES = {
         ratios=3,
     ),
 }
-SLOW = {"processes", "tuning", "workers"}
+SLOW = {"processes", "tuning", "verdicts", "watching", "workers"}
 """What takes more than some seconds at its smallest."""
 
 
