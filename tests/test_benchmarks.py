@@ -5,6 +5,9 @@ What comes out is looked at, as data; how fast anything is is not.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -12,10 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from conftest import Dataset
 
 from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
+from ocr_precompute.settings import Settings, Source
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "scripts" / "bench"
@@ -110,7 +114,7 @@ CASES = {
         ratios=1,
     ),
     "processes": Case(
-        f"{SAMPLES} 4 --rounds 1 --more --model.backbone={{backbone}} --model.channels=16"
+        f"{SAMPLES} 4 --rounds 1 --model.backbone={{backbone}} --model.channels=16"
         " --data.batch_size=2 --data.augmentation.crop=64",
         "training | samples/s | of twice one | lowest of a round, samples/s | highest, samples/s",
         "one process | two processes | two trainings",
@@ -166,8 +170,8 @@ CASES = {
         "scan",
     ),
     "watching": Case(
-        "--store {store} --batch-size 2 --crop 64 --channels 16 --before 1 --steps 2 --rounds 2"
-        " --validation-batches 1",
+        "--store {store} --backbone {backbone} --batch-size 2 --crop 64 --channels 16 --before 1"
+        " --steps 2 --rounds 2 --validation-batches 1",
         "what | everything off, ms | everything on, ms | cost, % | from, % | to, %",
         "step | profiled step, the trace written | validation"
         " | of a step, what watched (from and to: all rounds)",
@@ -211,9 +215,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def result_of(name: str, flags: str, places: dict[str, Path]) -> Any:
     """What a script finds."""
+    from measuring.command import parsed
+
     module = import_module(name)
     words = [word.format_map(places) for word in flags.split()]
-    return module.measure(module.parser().parse_args(words))
+    return module.measure(parsed(module.parser(), words))
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning and PyTorch, which scripts let pass
@@ -244,6 +250,54 @@ def test_a_benchmark_measures(name: str, places: dict[str, Path], tmp_path: Path
                 assert all(row[number] is None or row[number] >= 0 for row in table.rows)
 
 
-def test_every_script_is_tried() -> None:
-    scripts = {path.stem for path in BENCH.glob("*.py")} - {"common"}
-    assert set(CASES) <= scripts
+def test_every_script_is_tried_and_short() -> None:
+    untried = {"training"}  # some twenty trainings, each in a process of its own
+    assert set(CASES) | untried == {path.stem for path in BENCH.glob("*.py")}
+    for path in BENCH.rglob("*.py"):
+        assert len(path.read_text().splitlines()) < 250, path
+        assert path.parent != BENCH or path.stat().st_mode & 0o111, path
+
+
+@pytest.mark.parametrize("name", ["peers", "remote"])
+def test_an_unknown_argument_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from measuring.command import parsed
+
+    with pytest.raises(SystemExit):
+        parsed(import_module(name).parser(), ["--sample", "4", "--nothing"])
+    assert "unrecognized arguments: --nothing" in capsys.readouterr().err
+
+
+def test_a_process_apart_is_ended_with_what_went_wrong() -> None:
+    from measuring.apart import Failed, apart
+
+    with pytest.raises(Failed, match="ValueError: invalid literal"):
+        apart(int, "a")
+    with pytest.raises(Failed, match="ended with status 3"):
+        apart(os._exit, 3)
+    with pytest.raises(Failed, match=r"took more than 0\.01 s"):
+        apart(signal.pause, seconds=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")  # of arrays that cannot be written to, for one
+@pytest.mark.parametrize("name", ["numpy memmap", "compressed npz", "store, zarr-python"])
+def test_a_contender_gives_what_is_stored(
+    name: str, places: dict[str, Path], tmp_path: Path
+) -> None:
+    """In one process; as a benchmark runs it, it would be one of its own."""
+    from contenders import rounds
+    from measuring.samples import SPLIT
+
+    from ocr_precompute import open_store
+
+    source = Settings(store=tmp_path / "store", size=(64, 64), backend="sequential")
+    given = Source(images=places["images"], annotations=places["annotations"])
+    build(SPLIT, given, source)
+    split = open_store(tmp_path / "store")[SPLIT]
+    (tmp_path / "digests.json").write_text(json.dumps(rounds.expected_digests(split)))
+    rounds.prepare(name, tmp_path)
+    setting = {"workers": 0, "read": "one by one", "codecs": "zarr-python"}
+    threads = torch.get_num_threads()
+    rate, _ = rounds.measured(name, setting, tmp_path, 4, 0.01)
+    torch.set_num_threads(threads)
+    assert rate > 0
+    assert rounds.bytes_on_disk(rounds.named(name), split, tmp_path) > 0

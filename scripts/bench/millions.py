@@ -25,7 +25,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from measuring.apart import apart
-from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.command import add_scratch, argument_parser, run_script
 from measuring.machine import environment
 from measuring.results import Cell, Column, Result, Table
 from measuring.samples import SPLIT
@@ -194,22 +194,16 @@ def measure_open(scratch: Path) -> Figures:
     return {"open_s": opened, "batch_s": batch, "names_s": names, "memory": peak_memory()}
 
 
-def told(figures: Figures) -> Figures:
-    """The same, on standard error too."""
-    say(figures)
-    return figures
-
-
 def measure(arguments: argparse.Namespace) -> Result:
     """A row for each step, each in a process of its own."""
     scratch: Path = arguments.scratch
     millions = arguments.entries / 1e6
     shutil.rmtree(scratch, ignore_errors=True)
-    made = told(apart(make_parts, scratch, arguments.entries, arguments.words))
-    planned, nothing = told(apart(measure_plan, scratch)), told(apart(measure_build, scratch))
+    made = apart(make_parts, scratch, arguments.entries, arguments.words)
+    planned, nothing = apart(measure_plan, scratch), apart(measure_build, scratch)
     shutil.rmtree(remembered(scratch))
-    again, changed = told(apart(measure_build, scratch)), told(apart(measure_update, scratch))
-    opened = told(apart(measure_open, scratch))
+    again, changed = apart(measure_build, scratch), apart(measure_update, scratch)
+    opened = apart(measure_open, scratch)
     shutil.rmtree(scratch)
 
     def row(what: str, seconds: float, memory: float) -> tuple[Cell, ...]:

@@ -9,6 +9,8 @@ of one. A process's loader has a thread besides: that of a single one has a core
 Two cores of a machine are not always worth two: they share memory and caches, and virtual ones may
 be threads of a single one. So two trainings that have nothing in common run at once as well: what
 these reach together is the most that two processes can.
+
+Whatever is no option of this script goes to the trainings, such as --data.batch_size=4.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.command import add_scratch, argument_parser, pass_on_settings, run_script, say
 from measuring.machine import environment
 from measuring.results import Column, Result, Table
 from measuring.samples import SPLIT, build_store
@@ -88,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
         for name, (trainings, processes) in ways.items():
-            scratch, more = arguments.scratch, arguments.more
+            scratch, more = arguments.scratch, arguments.settings
             rates[name].append(samples_per_second(store, trainings, processes, scratch, more))
             say(name, rates[name][-1])
     one = statistics.median(rates["one process"])
@@ -113,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line."""
     options = argument_parser(__doc__, samples=240)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--more", nargs="*", default=[], help="flags that `ocr-train fit` gets")
+    pass_on_settings(options)
     add_scratch(options)
     return options
 

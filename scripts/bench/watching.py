@@ -110,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--store", default="data/store", help="with the splits train and val")
     options.add_argument("--batch-size", type=int, default=4)
     options.add_argument("--crop", type=int, default=320)
+    options.add_argument("--backbone", default="resnet-18")
     options.add_argument("--channels", type=int, default=64)
     options.add_argument("--before", type=int, default=5, help="steps before the profiled ones")
     options.add_argument("--steps", type=int, default=40, help="steps of a training that count")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -46,6 +46,22 @@ def add_scratch(parser: argparse.ArgumentParser, name: str = "ocr-precompute-ben
     )
 
 
+def pass_on_settings(parser: argparse.ArgumentParser) -> None:
+    """Have all that a parser does not know go to `ocr-train fit`, as `settings`."""
+    parser.set_defaults(settings=[])
+
+
+def parsed(
+    parser: argparse.ArgumentParser, words: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Arguments of words, or of the command line; ends the program if they are wrong."""
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown and "settings" not in arguments:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.settings = unknown
+    return arguments
+
+
 def run_script(
     parser: argparse.ArgumentParser,
     measure: Callable[[argparse.Namespace], Result],
@@ -56,7 +72,7 @@ def run_script(
     before: what the process has to be for that. Ends with 1 if the result says that something
     does not hold.
     """
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
     before()
     result = measure(arguments)
     show(result)

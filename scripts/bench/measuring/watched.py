@@ -144,7 +144,9 @@ def training(arguments: argparse.Namespace, on: bool, out: Path) -> Took:
         augmentation=Augmentation(crop=arguments.crop, rotation=5.0, scale=0.3, colour=0.2),
     )
     optimizer = partial(torch.optim.AdamW, lr=2e-3, weight_decay=1e-4)
-    new.fit(TextDetector(channels=arguments.channels, optimizer=optimizer), data)
+    new.fit(
+        TextDetector(arguments.backbone, channels=arguments.channels, optimizer=optimizer), data
+    )
     del new, data, callbacks
     gc.collect()  # what one training leaves is not to weigh on the next
     return clock.took(arguments.before)
