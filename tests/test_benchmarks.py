@@ -183,7 +183,10 @@ CASES = {
         ratios=3,
     ),
 }
-SLOW = {"processes", "tuning", "verdicts", "watching", "workers"}
+SLOW = {
+    *("millions", "nothing_to_do", "processes", "training", "tuning", "verdicts", "watching"),
+    "workers",
+}
 """What takes more than some seconds at its smallest."""
 
 

@@ -24,7 +24,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measuring.command import add_scratch, argument_parser, pass_on_settings, run_script, say
+from measuring.command import add_scratch, argument_parser, pass_on, run_script, say
 from measuring.machine import environment
 from measuring.results import Column, Result, Table
 from measuring.samples import SPLIT, build_store
@@ -90,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
         for name, (trainings, processes) in ways.items():
-            scratch, more = arguments.scratch, arguments.settings
+            scratch, more = arguments.scratch, arguments.passed_on
             rates[name].append(samples_per_second(store, trainings, processes, scratch, more))
             say(name, rates[name][-1])
     one = statistics.median(rates["one process"])
@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line."""
     options = argument_parser(__doc__, samples=240)
     options.add_argument("--rounds", type=int, default=3)
-    pass_on_settings(options)
+    pass_on(options)
     add_scratch(options)
     return options
 

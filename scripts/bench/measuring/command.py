@@ -46,9 +46,9 @@ def add_scratch(parser: argparse.ArgumentParser, name: str = "ocr-precompute-ben
     )
 
 
-def pass_on_settings(parser: argparse.ArgumentParser) -> None:
-    """Have all that a parser does not know go to `ocr-train fit`, as `settings`."""
-    parser.set_defaults(settings=[])
+def pass_on(parser: argparse.ArgumentParser) -> None:
+    """Have all that a parser does not know go to `ocr-train fit`, as `passed_on`."""
+    parser.set_defaults(passed_on=[])
 
 
 def parsed(
@@ -56,9 +56,9 @@ def parsed(
 ) -> argparse.Namespace:
     """Arguments of words, or of the command line; ends the program if they are wrong."""
     arguments, unknown = parser.parse_known_args(words)
-    if unknown and "settings" not in arguments:
+    if unknown and "passed_on" not in arguments:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    arguments.settings = unknown
+    arguments.passed_on = unknown
     return arguments
 
 
