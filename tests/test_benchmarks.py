@@ -171,7 +171,7 @@ CASES = {
     ),
     "watching": Case(
         "--store {store} --backbone {backbone} --batch-size 2 --crop 64 --channels 16 --before 1"
-        " --steps 2 --rounds 2 --validation-batches 1",
+        " --steps 15 --rounds 2 --validation-batches 1",
         "what | everything off, ms | everything on, ms | cost, % | from, % | to, %",
         "step | profiled step, the trace written | validation"
         " | of a step, what watched (from and to: all rounds)",
