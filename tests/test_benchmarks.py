@@ -184,7 +184,7 @@ CASES = {
     ),
 }
 SLOW = {
-    *("millions", "nothing_to_do", "processes", "training", "tuning", "verdicts", "watching"),
+    *("millions", "nothing_to_do", "processes", "tuning", "verdicts", "watching"),
     "workers",
 }
 """What takes more than some seconds at its smallest."""
