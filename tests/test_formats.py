@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import os
 import subprocess
@@ -337,19 +336,6 @@ def test_the_command_lists_formats(tmp_path: Path, environment: dict[str, str]) 
     wrong = run("formats", "yaml", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "format 'yaml': is unknown; one of alto, " in wrong.stderr
-
-
-def test_the_tables_in_the_documents_are_those_of_the_formats() -> None:
-    script = ROOT / "scripts" / "make_formats_table.py"
-    spec = importlib.util.spec_from_file_location("make_formats_table", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in module.DOCUMENTS:
-        text = (ROOT / name).read_text()
-        assert "<!-- formats: " in text
-        assert module.with_tables(text) == text, f"run scripts/{script.name}, which writes {name}"
 
 
 def test_a_format_is_added_in_under_forty_lines() -> None:

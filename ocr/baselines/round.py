@@ -2,9 +2,9 @@
 
     python -m ocr.baselines.round OUT WARMUP STEPS SETTINGS...
 
-The settings are those of `ocr-train fit`. Writes OUT, JSON: what is measured, samples per second, the
-share of the time in which the loop waited for the loader, the most memory (bytes; of a GPU, where
-one trains), and seconds of the fixed work, which goes first.
+The settings are those of `ocr-train fit`. Writes OUT, JSON: what is measured, samples per second,
+the share of the time in which the loop waited for the loader, the most memory (bytes; of a GPU,
+where one trains), and seconds of the fixed work, which goes first.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
-from common import add_out, argument_parser, environment, markdown_table, write_report
+from measuring.apart import apart
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment
+from measuring.results import Column, Result, Table
 
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.runtime.clock import peak_memory
@@ -98,52 +98,54 @@ FORMS: dict[str, Callable[[TextIO, int, int], None]] = {
 }
 
 
-def measured(form: str, path: Path, images: Path, answer: multiprocessing.Queue[object]) -> None:
-    """In a process of its own: read, and say what it took."""
+COLUMNS = (
+    Column("form"),
+    Column("file", "MB", 0),
+    Column("images"),
+    Column("words"),
+    Column("problems"),
+    Column("processor", "s", 1),
+    Column("memory", "MB", 0),
+)
+
+
+def measured(form: str, path: Path, images: Path) -> tuple[int, int, int, float, float]:
+    """Images, words, problems, seconds of processor time and MB of memory that reading takes."""
     started = time.process_time()
     reading = read_annotations(path, images, form)
     seconds = time.process_time() - started
     words = sum(len(each.polygons.lengths) for each in reading.annotations)
-    answer.put((len(reading.annotations), words, len(reading.problems), seconds, peak_memory()))
+    counts = len(reading.annotations), words, len(reading.problems)
+    return *counts, seconds, peak_memory() / 1e6
 
 
-def report(arguments: argparse.Namespace) -> Iterator[str]:
-    """The table."""
-    yield from ("# What reading large annotation files takes", "")
-    yield from environment(())
-    yield ""
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for each form, read in a process of its own."""
     folder = arguments.scratch / "annotations"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
-    spawn = multiprocessing.get_context("spawn")
     for form in arguments.forms:
         path = folder / f"{form}.json"
         with path.open("w") as file:
             FORMS[form](file, arguments.words, arguments.megabytes * 10**6)
-        print(f"{form}: {path.stat().st_size / 1e6:.0f} MB", file=sys.stderr)
-        answer = spawn.Queue()
-        process = spawn.Process(target=measured, args=(form, path, folder / "images", answer))
-        process.start()
-        images, words, problems, seconds, memory = answer.get()
-        process.join()
-        size = f"{path.stat().st_size / 1e6:.0f} MB"
-        counts = f"{images:,}", f"{words:,}", str(problems)
-        rows.append((form, size, *counts, f"{seconds:.1f} s", f"{(memory or 0) / 1e6:.0f} MB"))
-        os.unlink(path)
-    yield markdown_table(
-        ["form", "file", "images", "words", "problems", "processor", "memory at most"], rows
-    )
+        size = path.stat().st_size / 1e6
+        say(f"{form}: {size:.0f} MB")
+        rows.append((form, size, *apart(measured, form, path, folder / "images")))
+        path.unlink()
+    question = "What does reading large annotation files take?"
+    table = Table(COLUMNS, tuple(rows))
+    return Result("annotations", question, environment(("msgspec",)), (table,))
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """Command line."""
-    parser = argument_parser(__doc__, samples=1)
-    parser.add_argument("--words", type=int, default=10**6, help="default: a million")
-    parser.add_argument("--megabytes", type=int, default=500, help="of HierText; default: 500")
-    parser.add_argument("--forms", nargs="+", choices=tuple(FORMS), default=tuple(FORMS))
-    add_out(parser)
-    write_report(report(parser.parse_args()), parser.parse_args().out)
+    options = argument_parser(__doc__, images=False)
+    options.add_argument("--words", type=int, default=10**6, help="default: a million")
+    options.add_argument("--megabytes", type=int, default=500, help="of HierText; default: 500")
+    options.add_argument("--forms", nargs="+", choices=tuple(FORMS), default=tuple(FORMS))
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

@@ -14,110 +14,35 @@ thread. All files lie in the page cache.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import cv2
 import numpy as np
-from common import (
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    checked_annotations,
-    environment,
-    is_installed,
-    markdown_table,
-    write_report,
-)
-from labels import edge_distance_by_cosines, numpy_targets
-from torch.utils.data import DataLoader
+from contenders.usual_trainer import COLOUR, ROTATION, SCALE, Batches, usual
+from measuring.command import add_scratch, argument_parser, run_script
+from measuring.machine import environment, is_installed
+from measuring.results import Column, Result, Table
+from measuring.samples import SPLIT, build_store
 
 from ocr.datasets import BatchLoader, LiveDataset, SampleDataset, StoreDataset
 from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr_precompute.format.schema import MAPS
-from ocr_precompute.parameters import RECIPES
 from ocr_precompute.runtime.stages import recording
 from ocr_precompute.settings import Source
 
 PACKAGES = ("torch", "opencv-python-headless", "albumentations", "numba", "pyclipper")
-ROTATION, SCALE, COLOUR = 5.0, 0.3, 0.2  # as in configs/train.yaml
 FIELDS = (*TRAINING, "polygons", "ignore")
-
-Batches = Iterator[Any]
-
-
-class UsualTrainer:
-    """A map-style dataset as trainers write it."""
-
-    def __init__(self, source: Source, size: int, crop: int) -> None:
-        self._size = size
-        self._images = Path(source.images)
-        self._annotated = checked_annotations(self._images, source.annotations)
-        self._crop = crop
-        new = import_module("albumentations")
-        self._vary = new.Compose(
-            [
-                new.Affine(scale=(1 / (1 + SCALE), 1 + SCALE), rotate=(-ROTATION, ROTATION), p=1),
-                new.RandomCrop(crop, crop, pad_if_needed=True),
-                new.ColorJitter((1 - COLOUR, 1 + COLOUR), (1 - COLOUR, 1 + COLOUR),
-                                (1 - COLOUR, 1 + COLOUR), (0, 0), p=1),
-            ],
-            keypoint_params=new.KeypointParams("xy", remove_invisible=False),
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self._annotated)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        annotation = self._annotated[index]
-        read = cv2.imread(str(self._images / annotation.name))
-        if read is None:
-            raise ValueError(f"{annotation.name}: cannot be decoded")
-        pixels = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
-        scale = self._size / max(pixels.shape[:2])
-        height, width = (round(side * scale) for side in pixels.shape[:2])
-        image = np.zeros((self._size, self._size, 3), np.uint8)
-        image[:height, :width] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        polygons = annotation.polygons.scaled(scale)
-        varied = self._vary(image=image, keypoints=polygons.points)
-        moved = np.split(np.array(varied["keypoints"]), polygons.starts[1:-1])
-        pairs = [
-            (polygon, bool(ignored))
-            for polygon, ignored in zip(moved, polygons.ignore, strict=True)
-            if (polygon.max(axis=0) > 0).all() and (polygon.min(axis=0) < self._crop).all()
-        ]
-        targets = numpy_targets(
-            [polygon for polygon, _ in pairs],
-            [ignored for _, ignored in pairs],
-            self._crop,
-            RECIPES["dbnet"],
-            edge_distance_by_cosines,
-        )
-        return {"image": varied["image"], **{f: getattr(targets, f) for f in TRAINING[1:]}}
-
-
-def usual(source: Source, size: int, crop: int, workers: int, batch_size: int) -> Batches:
-    """Endless batches of the usual trainer."""
-    dataset: Any = UsualTrainer(source, size, crop)
-    loader: Any = DataLoader(
-        dataset,
-        batch_size,
-        shuffle=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
-    return itertools.chain.from_iterable(itertools.repeat(loader))
+USUAL = "a usual trainer"
 
 
 def variation(crop: int) -> Augmentation:
@@ -171,7 +96,7 @@ def runners(store: Path, source: Source, side: int, crop: int, size: int) -> lis
     if is_installed("albumentations"):
         for n in (0, 1, 2):
             start = partial(usual, source, side, crop, n, size)
-            found.append(Runner("a usual trainer", f"{n} workers", start))
+            found.append(Runner(USUAL, f"{n} workers", start))
     return found
 
 
@@ -218,38 +143,45 @@ def empty_maps(crop: int, samples: int) -> dict[str, np.ndarray]:
     }
 
 
-def report(found: Sequence[Runner], samples: int, side: int, crop: int) -> Iterable[str]:
-    """The table."""
-    yield f"# Varied samples: crops of {crop} from {samples} samples at {side} px"
-    yield ""
-    yield from environment(PACKAGES)
-    yield ""
+def table(found: Sequence[Runner], title: str = "") -> Table:
+    """A row for each contender: its best setting."""
     names = list(dict.fromkeys(each.name for each in found))
     best = [max((e for e in found if e.name == n), key=lambda e: e.rate) for n in names]
-    rows = [(e.name, e.setting, f"{e.rate:,.0f}", f"{best[0].rate / e.rate:.1f}") for e in best]
-    yield markdown_table(("contender", "best setting", "samples/s", "ours is faster by"), rows)
+    rows = [(e.name, e.setting, e.rate, best[0].rate / e.rate) for e in best]
+    columns = [Column("contender"), Column("best setting"), Column("", "samples/s", 0)]
+    return Table((*columns, Column("ours is faster by", "", 1)), tuple(rows), title)
 
 
-def main() -> None:
-    """Build, run all rounds, report."""
-    parser = argument_parser(__doc__, samples=90)
-    parser.add_argument("--size", type=int, default=640, help="canonical side of the store")
-    parser.add_argument("--crop", type=int, default=640)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
-    add_out(parser)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Result:
+    """Build, run all rounds: a table of contenders, and one of where time goes in ours."""
     side, crop = arguments.size, arguments.crop
     store, source = build_store(arguments, side)
     found = contest(
         store, source, side, crop, arguments.batch_size, arguments.rounds, arguments.seconds
     )
-    where = spent(store, crop, arguments.batch_size, arguments.rounds)
-    stages = markdown_table(("stage of ours", "ms/sample"), [(n, f"{ms:.2f}") for n, ms in where])
-    lines = [*report(found, arguments.samples, side, crop), "", stages]
-    write_report(lines, arguments.out)
+    where = tuple(spent(store, crop, arguments.batch_size, arguments.rounds))
+    columns = Column("stage of ours"), Column("", "ms/sample", 2)
+    return Result(
+        "augmented",
+        "How fast do varied training samples come?",
+        environment(PACKAGES),
+        (table(found, "Contenders"), Table(columns, where, "Processor time of one thread")),
+        notes=(f"crops of {crop} px from {arguments.samples} samples at {side} px",),
+        absent=() if is_installed("albumentations") else (USUAL,),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=90)
+    options.add_argument("--size", type=int, default=640, help="canonical side of the store")
+    options.add_argument("--crop", type=int, default=640)
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=3.0, help="how long a round is timed")
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

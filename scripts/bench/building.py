@@ -13,24 +13,23 @@ import argparse
 import json
 import shutil
 import statistics
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numcodecs
 import numpy as np
-from common import (
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment
+from measuring.results import Column, Result, Table
+from measuring.samples import (
     SPLIT,
-    add_out,
-    argument_parser,
     checked_annotations,
-    environment,
+    decoded,
     link,
-    markdown_table,
     repeat_images,
     words_document,
-    write_report,
 )
 
 from ocr_precompute.annotations import Annotation
@@ -42,12 +41,6 @@ from ocr_precompute.targets.maps import compile_kernel, make_targets
 
 SIDE = 640
 LZ4 = {"cname": "lz4", "clevel": 9}  # packs fastest, and so shows what decoding alone saves
-
-
-def decoded(path: Path) -> np.ndarray:
-    """The pixels of an image file, BGR; ends the program if there are none."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return sys.exit(f"{path}: cannot be decoded") if pixels is None else pixels
 
 
 def bare(images: Path, annotations: list[Annotation]) -> None:
@@ -78,7 +71,7 @@ def build_afresh(source: Source, scratch: Path, **settings: object) -> None:
 
 def median_seconds(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     """Seconds each function takes, the median of some rounds in turn."""
-    found = in_turn(functions, rounds, lambda name, s: print(f"{name}: {s:.1f} s", file=sys.stderr))
+    found = in_turn(functions, rounds, lambda name, s: say(f"{name}: {s:.1f} s"))
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
@@ -95,63 +88,71 @@ def large_images(images: Path, annotations: Path, folder: Path) -> Source:
     return Source(images=folder / "images", annotations=folder / "words.json")
 
 
-def report(arguments: argparse.Namespace, seconds: dict[str, float]) -> Iterable[str]:
-    """The table, and the ratios."""
-    yield f"# Building {arguments.samples} samples"
-    yield ""
-    yield from environment(("opencv-python-headless", "numcodecs", "joblib"))
-    yield ""
-    count = arguments.samples
-    rows = [(n, f"{s:.1f}", f"{1000 * s / count:.2f}") for n, s in seconds.items()]
-    yield markdown_table(("what", "s", "ms per sample"), rows)
-    yield ""
-    one, two = seconds["build, 1 job"], seconds["build, 2 jobs (loky)"]
-    yield f"- build / bare: {one / seconds['bare work']:.2f}"
-    yield f"- two jobs (loky) against one: {one / two:.2f}"
-    yield f"- two jobs (threading) against one: {one / seconds['build, 2 jobs (threading)']:.2f}"
+def ratios(seconds: dict[str, float]) -> dict[str, float]:
+    """What matters of these."""
+    one = seconds["build, 1 job"]
+    found = {
+        "build / bare": one / seconds["bare work"],
+        "two jobs (loky) against one": one / seconds["build, 2 jobs (loky)"],
+        "two jobs (threading) against one": one / seconds["build, 2 jobs (threading)"],
+    }
     for codec in ("", ", lz4"):
         exact, reduced = (seconds[f"large images, {mode}{codec}"] for mode in ("exact", "reduced"))
         told = f"reduced against exact, images of twice the size or more{codec}"
-        yield f"- {told}: {exact / reduced:.2f}"
+        found[told] = exact / reduced
+    return found
 
 
-def main() -> None:
-    """Command line."""
-    parser = argument_parser(__doc__, samples=1000)
-    parser.add_argument("--rounds", type=int, default=1)
-    add_out(parser)
-    arguments = parser.parse_args()
+def ways(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """All that is timed, by name."""
+    scratch: Path = arguments.scratch
+    images, annotations, samples = arguments.images, arguments.annotations, arguments.samples
+    source = repeat_images(images, annotations, samples, scratch / "source")
+    folder = Path(source.images)
+    found = checked_annotations(folder, source.annotations)
+    few = large_images(images, annotations, scratch / "large-once")
+    large = repeat_images(Path(few.images), few.annotations, samples, scratch / "large")
+    built = partial(build_afresh, source, scratch)
+    from_large = partial(build_afresh, large, scratch, jobs=1)
+    return {
+        "bare work": lambda: bare(folder, found),
+        "build, 1 job": partial(built, jobs=1),
+        "build, 2 jobs (loky)": partial(built, jobs=2),
+        "build, 2 jobs (threading)": partial(built, jobs=2, backend="threading"),
+        "large images, exact": from_large,
+        "large images, reduced": partial(from_large, decode="reduced"),
+        "large images, exact, lz4": partial(from_large, compression=LZ4),
+        "large images, reduced, lz4": partial(from_large, compression=LZ4, decode="reduced"),
+    }
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for each way to build, and for the bare work."""
     cv2.setNumThreads(1)
     compile_kernel()
-    scratch: Path = arguments.scratch
-    source = repeat_images(
-        arguments.images, arguments.annotations, arguments.samples, scratch / "source"
+    seconds = median_seconds(ways(arguments), arguments.rounds)
+    count = arguments.samples
+    return Result(
+        "building",
+        f"What does a build of {count:,} samples cost beside its bare work?",
+        environment(("opencv-python-headless", "numcodecs", "joblib")),
+        (
+            Table(
+                (Column("what"), Column("", "s", 1), Column("", "ms/sample", 2)),
+                tuple((name, s, 1000 * s / count) for name, s in seconds.items()),
+            ),
+        ),
+        ratios(seconds),
     )
-    images = Path(source.images)
-    annotations = checked_annotations(images, source.annotations)
-    few = large_images(arguments.images, arguments.annotations, scratch / "large-once")
-    large = repeat_images(Path(few.images), few.annotations, arguments.samples, scratch / "large")
-    seconds = median_seconds(
-        {
-            "bare work": lambda: bare(images, annotations),
-            "build, 1 job": lambda: build_afresh(source, scratch, jobs=1),
-            "build, 2 jobs (loky)": lambda: build_afresh(source, scratch, jobs=2),
-            "build, 2 jobs (threading)": lambda: build_afresh(
-                source, scratch, jobs=2, backend="threading"
-            ),
-            "large images, exact": lambda: build_afresh(large, scratch, jobs=1),
-            "large images, reduced": lambda: build_afresh(large, scratch, jobs=1, decode="reduced"),
-            "large images, exact, lz4": lambda: build_afresh(
-                large, scratch, jobs=1, compression=LZ4
-            ),
-            "large images, reduced, lz4": lambda: build_afresh(
-                large, scratch, jobs=1, compression=LZ4, decode="reduced"
-            ),
-        },
-        arguments.rounds,
-    )
-    write_report(report(arguments, seconds), arguments.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=1000)
+    options.add_argument("--rounds", type=int, default=1)
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

@@ -13,74 +13,32 @@ thresh_min and thresh_max), with the largest error either would make. Single byt
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numcodecs
 import numcodecs.blosc
 import numpy as np
-from common import (
-    FIELDS,
-    add_out,
-    environment,
-    interleaved,
-    markdown_table,
-    medians,
-    one_core,
-    write_report,
-)
+from contenders.codecs import Codec, Form, empty_rows, forms, packed, packer, unpacker
+from measuring.command import argument_parser, run_script, say
+from measuring.machine import environment, one_core
+from measuring.results import Column, Result, Table
+from measuring.samples import FIELDS
+from measuring.timing import interleaved, medians
 
 from ocr_precompute import open_store
 from ocr_precompute.errors import StoreError
 from ocr_precompute.format.schema import MAPS
-from ocr_precompute.parameters import Recipe
 from ocr_precompute.reading.split import Split
 
-LEVELS = {"lz4": (1, 5, 9), "lz4hc": (2, 3, 5, 9), "zstd": (1, 3, 5)}
-ORDERS = {
-    "noshuffle": numcodecs.Blosc.NOSHUFFLE,
-    "shuffle": numcodecs.Blosc.SHUFFLE,
-    "bitshuffle": numcodecs.Blosc.BITSHUFFLE,
-}
-BATCH = 16  # rows that are unpacked into in turn: more than a core's own cache holds
-
-
-@dataclass(frozen=True)
-class Codec:
-    """A compressor, its level, and how bytes are ordered before it."""
-
-    compressor: str
-    level: int
-    order: str = "noshuffle"
-
-    def pack(self, array: np.ndarray) -> bytes:
-        """The array, compressed; its dtype's size is what a shuffle goes by."""
-        codec = numcodecs.Blosc(self.compressor, self.level, ORDERS[self.order])
-        return bytes(codec.encode(array))
-
-
-@dataclass(frozen=True, eq=False)
-class Form:
-    """A field as one dtype: its samples, the orders to try, what is lost."""
-
-    name: str
-    samples: Sequence[np.ndarray]
-    orders: Sequence[str] = ("noshuffle",)
-    error: float = 0.0
-
-    @property
-    def codecs(self) -> list[Codec]:
-        """All codecs to try."""
-        return [
-            Codec(compressor, level, order)
-            for order in self.orders
-            for compressor, levels in LEVELS.items()
-            for level in levels
-        ]
+COLUMNS = (
+    Column("codec"),
+    Column("", "kB/sample", 1),
+    Column("pack", "ms/sample", 2),
+    Column("unpack", "ms/sample", 3),
+)
 
 
 @dataclass(frozen=True)
@@ -97,71 +55,7 @@ class Cost:
         )
 
 
-def quantised(thresh: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Thresholds as 256 levels between thresh_min and thresh_max."""
-    span = recipe.thresh_max - recipe.thresh_min
-    return np.rint((thresh - recipe.thresh_min) * (255 / span)).astype(np.uint8)
-
-
-def restored(levels: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Levels as thresholds again."""
-    span = recipe.thresh_max - recipe.thresh_min
-    return levels.astype(np.float32) * np.float32(span / 255) + np.float32(recipe.thresh_min)
-
-
-def largest_error(exact: Sequence[np.ndarray], lossy: Iterable[np.ndarray]) -> float:
-    """The largest difference of any pixel of any sample."""
-    return max(
-        float(np.abs(a - b.astype(np.float32)).max()) for a, b in zip(exact, lossy, strict=True)
-    )
-
-
-def forms(field: str, samples: Sequence[np.ndarray], recipe: Recipe) -> Iterator[Form]:
-    """What is measured of a field."""
-    if field != "thresh":
-        yield Form(field, samples)
-    if field == "image":
-        pixels = [sample.view("V3") for sample in samples]
-        yield Form("image, typesize 3", pixels, ("shuffle",))
-    if field == "thresh":
-        half = [sample.astype(np.float16) for sample in samples]
-        levels = [quantised(sample, recipe) for sample in samples]
-        yield Form("thresh, float32", samples, tuple(ORDERS))
-        yield Form("thresh, float16", half, tuple(ORDERS), largest_error(samples, half))
-        error = largest_error(samples, (restored(level, recipe) for level in levels))
-        yield Form("thresh, uint8", levels, ("noshuffle", "bitshuffle"), error)
-
-
-def empty_rows(sample: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of a batch over and over, in memory that has been touched."""
-    batch = np.ones((BATCH, sample.nbytes), np.uint8)
-    return itertools.cycle(list(batch))
-
-
-def packed(form: Form, codec: Codec) -> list[bytes]:
-    """All samples packed; stops unless they unpack to what they were."""
-    chunks = [codec.pack(sample) for sample in form.samples]
-    for sample, chunk in zip(form.samples, chunks, strict=True):
-        if numcodecs.blosc.decompress(chunk) != sample.tobytes():
-            sys.exit(f"{form.name}: {codec} does not return what it was given")
-    return chunks
-
-
-def unpacker(chunks: Sequence[bytes], rows: Iterator[np.ndarray]) -> Callable[[int], None]:
-    """Unpacks the sample of an index into the next row."""
-
-    def unpack(index: int) -> None:
-        numcodecs.blosc.decompress(chunks[index], next(rows))
-
-    return unpack
-
-
-def packer(form: Form, codec: Codec) -> Callable[[int], bytes]:
-    """Packs the sample of an index."""
-    return lambda index: codec.pack(form.samples[index])
-
-
-def measure(form: Form, rounds: int) -> dict[Codec, Cost]:
+def costs_of(form: Form, rounds: int) -> dict[Codec, Cost]:
     """The cost of every codec for one form of a field."""
     codecs = {str(codec): codec for codec in form.codecs}
     chunks = {name: packed(form, codec) for name, codec in codecs.items()}
@@ -195,41 +89,20 @@ def totals(costs: Mapping[str, Mapping[Codec, Cost]]) -> dict[Codec, Cost]:
     }
 
 
-def cells(cost: Cost) -> tuple[str, str, str]:
-    """A cost for a table."""
-    return f"{cost.kilobytes:,.1f}", f"{cost.pack:.2f}", f"{cost.unpack:.3f}"
+def table_of(costs: Mapping[Codec, Cost], title: str, *, orders: bool) -> Table:
+    """A row for each codec. orders: whether it says how bytes were ordered."""
+    rows = []
+    for codec, cost in costs.items():
+        order = f", {codec.order}" if orders else ""
+        name = f"{codec.compressor} {codec.level}{order}"
+        rows.append((name, cost.kilobytes, cost.pack, cost.unpack))
+    return Table(COLUMNS, tuple(rows), title)
 
 
-def report(
-    splits: Sequence[Split],
-    raw: Mapping[str, Form],
-    costs: Mapping[str, Mapping[Codec, Cost]],
-) -> Iterator[str]:
-    """Totals first, then a table a form."""
-    samples = len(next(iter(raw.values())).samples)
-    measures = ("kB/sample", "pack, ms", "unpack, ms")
-    names = ", ".join(f"{split.storage}:{split.manifest.split}" for split in splits)
-    yield f"# Codecs on {names}, {samples} samples, one core"
-    yield ""
-    yield from environment(("numcodecs",))
-    yield ""
-    yield f"## {' + '.join(FIELDS)}, noshuffle"
-    yield ""
-    found = totals(costs).items()
-    rows = [(f"{codec.compressor} {codec.level}", *cells(cost)) for codec, cost in found]
-    yield markdown_table(("codec", *measures), rows)
-    for name, form in raw.items():
-        yield ""
-        yield f"## {name}, {form.samples[0].nbytes / 1e3:,.1f} kB unpacked"
-        yield ""
-        if form.error:
-            yield f"Largest error: {form.error:.1e}"
-            yield ""
-        rows = [
-            (f"{codec.compressor} {codec.level}, {codec.order}", *cells(cost))
-            for codec, cost in costs[name].items()
-        ]
-        yield markdown_table(("codec", *measures), rows)
+def described(form: Form) -> str:
+    """What a form is, and what it loses."""
+    lost = f", largest error {form.error:.1e}" if form.error else ""
+    return f"{form.name}, {form.samples[0].nbytes / 1e3:,.1f} kB unpacked{lost}"
 
 
 def open_split(argument: str) -> Split:
@@ -241,42 +114,50 @@ def open_split(argument: str) -> Split:
         sys.exit(str(error))
 
 
-def parse() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def opened(arguments: argparse.Namespace) -> list[Split]:
+    """The splits that are asked for, all of one size and recipe."""
+    splits = [open_split(argument) for argument in arguments.splits]
+    if len({(s.manifest.parameters.size, s.manifest.parameters.recipe) for s in splits}) > 1:
+        sys.exit("the splits differ in size or recipe")
+    return splits
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """A table of totals over what training reads, and one for each form of each field."""
+    numcodecs.blosc.use_threads = False  # as in ocr_precompute.format.chunks
+    splits = opened(arguments)
+    recipe = splits[0].manifest.parameters.recipe
+    raw: dict[str, Form] = {}
+    costs: dict[str, dict[Codec, Cost]] = {}
+    for field in MAPS:
+        for form in forms(field, read_samples(splits, field, arguments.samples), recipe):
+            say(form.name)
+            raw[form.name], costs[form.name] = form, costs_of(form, arguments.rounds)
+    whole = table_of(totals(costs), f"{', '.join(FIELDS)} together, unshuffled", orders=False)
+    each = [table_of(costs[name], described(form), orders=True) for name, form in raw.items()]
+    names = ", ".join(split.manifest.split for split in splits)
+    return Result(
+        "compression",
+        "What does each codec cost and save?",
+        environment(("numcodecs",)),
+        (whole, *each),
+        notes=(f"{len(next(iter(raw.values())).samples)} samples of {names}, one core",),
     )
-    parser.add_argument(
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, images=False, samples=24)
+    options.add_argument(
         "splits",
         nargs="*",
         metavar="DIR:NAME",
         default=["data/store:val"],
         help="splits of one size and recipe; default: data/store:val",
     )
-    parser.add_argument("--samples", type=int, default=24, help="samples in all; default: 24")
-    parser.add_argument("--rounds", type=int, default=3, help="times each is unpacked; default: 3")
-    add_out(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure all fields, report."""
-    arguments = parse()
-    one_core()
-    numcodecs.blosc.use_threads = False  # as in ocr_precompute.format.chunks
-    splits = [open_split(argument) for argument in arguments.splits]
-    first = splits[0].manifest.parameters
-    for other in (split.manifest.parameters for split in splits):
-        if (other.size, other.recipe) != (first.size, first.recipe):
-            sys.exit("the splits differ in size or recipe")
-    raw: dict[str, Form] = {}
-    costs: dict[str, dict[Codec, Cost]] = {}
-    for field in MAPS:
-        for form in forms(field, read_samples(splits, field, arguments.samples), first.recipe):
-            print(form.name, file=sys.stderr)
-            raw[form.name], costs[form.name] = form, measure(form, arguments.rounds)
-    write_report(report(splits, raw, costs), arguments.out)
+    options.add_argument("--rounds", type=int, default=3, help="times each is unpacked; default: 3")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure, before=one_core)

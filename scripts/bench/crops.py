@@ -14,21 +14,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import yaml
-from common import (
-    add_out,
-    argument_parser,
-    checked_annotations,
-    environment,
-    markdown_table,
-    write_report,
-)
+from measuring.command import argument_parser, run_script
+from measuring.machine import environment
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import checked_annotations, decoded
 
 from ocr_precompute.augmentation.placement import Augmentation, transformed, visible_polygons
 from ocr_precompute.parameters import RECIPES
@@ -36,6 +31,7 @@ from ocr_precompute.samples import Polygons
 from ocr_precompute.targets.maps import draw_targets
 
 PACKAGES = ("opencv-python-headless", "pyclipper")
+CONFIG = Path(__file__).parents[2] / "configs" / "train.yaml"
 SIDES = (640, 320)
 RECIPE = RECIPES["dbnet"]
 MIN_SIDE_RATIO, MAX_TRIES = 0.1, 10  # of the release
@@ -114,7 +110,7 @@ RULES: dict[str, Place] = {"the release's rule": release, "ours": ours}
 
 def measured_row(
     pages: Sequence[Page], rule: str, augmentation: Augmentation, crops: int
-) -> tuple[str, ...]:
+) -> tuple[Cell, ...]:
     """One line of the table."""
     size = (augmentation.crop or 0, augmentation.crop or 0)
     empty, cut, seconds = 0, 0, 0.0
@@ -127,12 +123,8 @@ def measured_row(
         moved = transformed(page.polygons, matrix)
         empty += not draw_targets(visible_polygons(moved, size), size, RECIPE).prob.any()
         cut += texts_cut(moved, size[0])
-    return (
-        f"{size[0]} px, {rule}",
-        f"{100 * empty / crops:.2f} %",
-        f"{cut / crops:.2f}",
-        f"{1e6 * seconds / crops:.0f}",
-    )
+    shares = 100 * empty / crops, cut / crops, 1e6 * seconds / crops
+    return f"{size[0]} px, {rule}", *shares
 
 
 def texts_cut(polygons: Polygons, side: int) -> int:
@@ -149,9 +141,7 @@ def read_pages(arguments: argparse.Namespace) -> list[Page]:
     """The images that have text to learn."""
     pages = []
     for annotation in checked_annotations(arguments.images, arguments.annotations):
-        pixels = cv2.imread(str(arguments.images / annotation.name))
-        if pixels is None:
-            sys.exit(f"{annotation.name}: cannot be decoded")
+        pixels = decoded(arguments.images / annotation.name)
         scale = arguments.size / max(pixels.shape[:2])
         height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
         polygons = annotation.polygons.scaled(scale)
@@ -161,34 +151,43 @@ def read_pages(arguments: argparse.Namespace) -> list[Page]:
     return pages or sys.exit(f"{arguments.annotations}: no image has text to learn")
 
 
-def report(
-    arguments: argparse.Namespace, pages: Sequence[Page], rows: Iterable[Sequence[str]]
-) -> Iterable[str]:
-    """The table."""
-    yield f"# {arguments.crops:,} crops of {len(pages)} pages, canonical size {arguments.size} px"
-    yield ""
-    yield from environment(PACKAGES)
-    yield ""
-    head = ["crops", "without text to learn", "texts cut per crop", "µs per crop to place it"]
-    yield markdown_table(head, rows)
-
-
-def main() -> None:
-    """Place crops, draw them, count."""
-    parser = argument_parser(__doc__)
-    parser.add_argument("--crops", type=int, default=20_000, help="of each kind; default: 20000")
-    parser.add_argument("--size", type=int, default=640, help="canonical side; default: 640")
-    add_out(parser)
-    arguments = parser.parse_args()
-    settings = yaml.safe_load(Path("configs/train.yaml").read_text())["data"]["augmentation"]
+def measure(arguments: argparse.Namespace) -> Result:
+    """Place crops, draw them, count: a row for each side and rule."""
+    settings = yaml.safe_load(CONFIG.read_text())["data"]["augmentation"]
     pages = read_pages(arguments)
-    rows = [
+    rows = tuple(
         measured_row(pages, rule, Augmentation(**{**settings, "crop": side}), arguments.crops)
         for side in SIDES
         for rule in RULES
-    ]
-    write_report(report(arguments, pages, rows), arguments.out)
+    )
+    return Result(
+        "crops",
+        "How many training crops hold no text to learn?",
+        environment(PACKAGES),
+        (
+            Table(
+                (
+                    Column("crops"),
+                    Column("without text to learn", "%", 2),
+                    Column("texts cut per crop", "", 2),
+                    Column("to place it", "µs/crop", 0),
+                ),
+                rows,
+            ),
+        ),
+        notes=(
+            f"{arguments.crops:,} crops of {len(pages)} pages, canonical size {arguments.size} px",
+        ),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__)
+    options.add_argument("--crops", type=int, default=20_000, help="of each kind; default: 20000")
+    options.add_argument("--size", type=int, default=640, help="canonical side; default: 640")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

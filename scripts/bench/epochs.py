@@ -11,25 +11,14 @@ import argparse
 import gc
 import math
 import statistics
-import sys
-from collections.abc import Iterable
 
-from common import (
-    FIELDS,
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    environment,
-    markdown_table,
-    megabytes,
-    write_report,
-)
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import FIELDS, SPLIT, build_store
 
 from ocr.datasets import BatchLoader, LiveDataset, StoreDataset
 from ocr_precompute.runtime.clock import rate, resident_memory
-
-EPOCHS = 10
 
 
 def epoch(loader: BatchLoader) -> float:
@@ -37,7 +26,7 @@ def epoch(loader: BatchLoader) -> float:
     return rate((len(batch["image"]) for batch in loader), math.inf)
 
 
-def measured_row(arguments: argparse.Namespace, threads: int) -> tuple[str, ...]:
+def measured_row(arguments: argparse.Namespace, threads: int) -> tuple[Cell, ...]:
     """One line of the table."""
     stored = StoreDataset(arguments.scratch / "store", SPLIT, FIELDS)
     source = arguments.scratch / "source"
@@ -45,44 +34,50 @@ def measured_row(arguments: argparse.Namespace, threads: int) -> tuple[str, ...]
     loader = BatchLoader(stored, 16, shuffle=True, threads=threads)
     epoch(loader)  # opens files, takes buffers
     rates, memory = [], []
-    for _ in range(EPOCHS):
+    for _ in range(arguments.epochs):
         rates.append(epoch(loader))
         gc.collect()
-        memory.append(resident_memory() or 0)
+        memory.append((resident_memory() or 0) / 1e6)
     live_rate = epoch(BatchLoader(live, 16, shuffle=True, threads=threads))
     stored_rate = statistics.median(rates)
-    print(f"{threads} threads: {stored_rate:,.0f} and {live_rate:,.1f} samples/s", file=sys.stderr)
+    say(f"{threads} threads: {stored_rate:,.0f} and {live_rate:,.1f} samples/s")
+    of_memory = memory[0], memory[-1], max(memory) - min(memory)
+    return threads, stored_rate, live_rate, stored_rate / live_rate, *of_memory
+
+
+def columns(epochs: int) -> tuple[Column, ...]:
+    """Those of the table."""
     return (
-        str(threads),
-        f"{stored_rate:,.0f}",
-        f"{live_rate:,.1f}",
-        f"{stored_rate / live_rate:.1f}",
-        megabytes(memory[0]),
-        megabytes(memory[-1]),
-        megabytes(max(memory) - min(memory)),
+        Column("threads"),
+        Column("store", "samples/s", 0),
+        Column("live", "samples/s", 1),
+        Column("factor", "", 1),
+        Column("memory after epoch 1", "MB", 1),
+        Column(f"after epoch {epochs}", "MB", 1),
+        Column("most less least", "MB", 1),
     )
 
 
-def report(rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
-    """The table."""
-    yield f"# {EPOCHS} epochs from the store, and one of the live path"
-    yield ""
-    yield from environment(("torch", "numcodecs"))
-    yield ""
-    head = ["threads", "store, samples/s", "live, samples/s", "factor"]
-    head += ["memory after epoch 1", f"after epoch {EPOCHS}", "most less least"]
-    yield markdown_table(head, rows)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argument_parser(__doc__, samples=400)
-    add_out(parser)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for each number of threads."""
     build_store(arguments)
-    rows = [measured_row(arguments, threads) for threads in (1, 2, 4)]
-    write_report(report(rows), arguments.out)
+    rows = tuple(measured_row(arguments, threads) for threads in arguments.threads)
+    return Result(
+        "epochs",
+        f"How fast are {arguments.epochs} epochs from the store, and do they leave memory taken?",
+        environment(("torch", "numcodecs")),
+        (Table(columns(arguments.epochs), rows),),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=400)
+    options.add_argument("--epochs", type=int, default=10, help="default: 10")
+    options.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

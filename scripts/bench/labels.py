@@ -15,24 +15,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import numpy as np
-import pyclipper
-from common import (
-    add_out,
-    argument_parser,
-    canonical_polygons,
-    checked_annotations,
-    environment,
-    markdown_table,
-    medians,
-    one_core,
-    write_report,
-)
+from contenders.labels import edge_distance_by_cosines, numpy_targets
+from measuring.command import argument_parser, run_script, say
+from measuring.machine import environment, one_core
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import canonical_polygons, checked_annotations
+from measuring.timing import medians
 
 from ocr_precompute.parameters import RECIPES, Recipe
 from ocr_precompute.runtime.clock import seconds_of
@@ -42,9 +35,15 @@ PACKAGES = ("opencv-python-headless", "pyclipper", "numba")
 SIDES = (640, 1024)
 TOLERANCE = 1e-6
 COSINES, NUMPY, OURS = "numpy, cosines", "numpy", "ours"
-
-
-ToEdge = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+COLUMNS = (
+    Column("maps"),
+    Column(COSINES, "ms/image", 2),
+    Column("numpy, cross product", "ms/image", 2),
+    Column(OURS, "ms/image", 2),
+    Column("cosines / ours", "", 1),
+    Column("cross product / ours", "", 1),
+    Column("largest difference in thresh"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,119 +53,6 @@ class Page:
     name: str
     polygons: list[np.ndarray]
     ignore: list[bool]
-
-
-def offset(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
-    """The polygon moved outwards by so many pixels: its parts, int32 (V, 2)."""
-    clipper = pyclipper.PyclipperOffset()
-    clipper.AddPath(polygon.tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-    return [np.array(part, np.int32) for part in clipper.Execute(distance)]
-
-
-def offset_distance(polygon: np.ndarray, recipe: Recipe) -> float:
-    """D = area * (1 - r^2) / perimeter, pixels; 0 for a polygon that is not drawn."""
-    if (np.ptp(polygon, axis=0) < recipe.min_size).any():
-        return 0.0
-    if recipe.integer_vertices:
-        contour = polygon.astype(np.int32)
-        area = cv2.contourArea(contour)
-        perimeter = cv2.arcLength(contour, True) + np.finfo(float).eps
-    else:
-        following = np.roll(polygon, -1, axis=0)
-        perimeter = np.linalg.norm(following - polygon, axis=1).sum()
-        (x, y), (next_x, next_y) = (polygon - polygon[0]).T, (following - polygon[0]).T
-        area = abs((x * next_y - next_x * y).sum()) / 2
-    if area < recipe.min_area:
-        return 0.0
-    return float(area * (1 - recipe.shrink_ratio**2) / perimeter) if perimeter else 0.0
-
-
-def edge_distance(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance of all pixels (x, y) to the edge from a to b.
-
-    To the nearer end where the edge is seen under an acute angle, to its line elsewhere.
-    """
-    across, down = b - a
-    squared_length = across**2 + down**2
-    to_a = (x - a[0]) ** 2 + (y - a[1]) ** 2
-    to_b = (x - b[0]) ** 2 + (y - b[1]) ** 2
-    cross = across * (y - a[1]) - down * (x - a[0])
-    to_line = np.abs(cross) / max(np.sqrt(squared_length), np.finfo(float).tiny)
-    to_end = np.sqrt(np.minimum(to_a, to_b))
-    distance: np.ndarray = np.where(to_a + to_b > squared_length, to_end, to_line)
-    return distance
-
-
-def edge_distance_by_cosines(
-    x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray
-) -> np.ndarray:
-    """As edge_distance, from the angle at each pixel between the edge's ends."""
-    squared_length = ((b - a) ** 2).sum()
-    to_a = np.square(x - a[0]) + np.square(y - a[1])
-    to_b = np.square(x - b[0]) + np.square(y - b[1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cosine = (to_a + to_b - squared_length) / (2 * np.sqrt(to_a * to_b))
-        sine_squared = np.nan_to_num(1 - np.square(cosine))
-        to_line = np.sqrt(np.maximum(to_a * to_b * sine_squared / squared_length, 0))
-    distance: np.ndarray = np.where(cosine > 0, np.sqrt(np.fmin(to_a, to_b)), to_line)
-    return distance
-
-
-def raise_border(
-    canvas: np.ndarray,
-    polygon: np.ndarray,
-    part: np.ndarray,
-    distance: float,
-    to_edge: ToEdge,
-) -> None:
-    """Raise the canvas to 1 - d / D in the box of a dilated part, in place."""
-    height, width = canvas.shape
-    x_min, y_min = np.maximum(part.min(axis=0), 0)
-    x_max, y_max = np.minimum(part.max(axis=0), (width - 1, height - 1))
-    if x_min > x_max or y_min > y_max:
-        return
-    y, x = np.mgrid[y_min : y_max + 1, x_min : x_max + 1].astype(np.float64)
-    edges = zip(polygon, np.roll(polygon, -1, axis=0), strict=True)
-    distances = np.stack([to_edge(x, y, a, b) for a, b in edges])
-    nearest = np.clip(distances.min(axis=0) / distance, 0, 1)
-    box = canvas[y_min : y_max + 1, x_min : x_max + 1]
-    np.maximum(box, 1 - nearest, out=box)
-
-
-def numpy_targets(
-    polygons: Sequence[np.ndarray],
-    ignore: Sequence[bool],
-    side: int,
-    recipe: Recipe,
-    to_edge: ToEdge = edge_distance,
-) -> Targets:
-    """The four maps, the numpy way."""
-    size = (side, side)
-    prob, prob_mask = np.zeros(size, np.uint8), np.ones(size, np.uint8)
-    thresh_mask = np.zeros(size, np.uint8) if recipe.masks else np.ones(size, np.uint8)
-    canvas = np.zeros(size, np.float32)
-    for original, ignored in zip(polygons, ignore, strict=True):
-        polygon = original.astype(np.float64)
-        if recipe.clip:
-            polygon = np.clip(polygon, 0, side - 1)
-        if recipe.integer_vertices:
-            polygon = np.trunc(polygon)
-        distance = 0.0 if ignored else offset_distance(polygon, recipe)
-        shrunk = offset(polygon, -distance) if distance > 0 else []
-        if recipe.masks and not shrunk:
-            cv2.fillPoly(prob_mask, [polygon.astype(np.int32)], 0)
-            continue
-        if distance == 0:
-            continue
-        kept = None if recipe.every_part else 1
-        for part in shrunk[:kept]:
-            cv2.fillPoly(prob, [part], 1)
-        for part in offset(polygon, distance)[:kept]:
-            if recipe.masks:
-                cv2.fillPoly(thresh_mask, [part], 1)
-            raise_border(canvas, polygon, part, distance, to_edge)
-    thresh = canvas * (recipe.thresh_max - recipe.thresh_min) + recipe.thresh_min
-    return Targets(prob, prob_mask, thresh.astype(np.float32), thresh_mask)
 
 
 def check_equal(pages: Sequence[Page], side: int, recipe: Recipe) -> float:
@@ -186,7 +72,7 @@ def check_equal(pages: Sequence[Page], side: int, recipe: Recipe) -> float:
     return largest
 
 
-def measure(
+def seconds_of_all(
     pages: Sequence[Page], rounds: int, side: int, recipe: Recipe
 ) -> dict[str, list[float]]:
     """Seconds for every page and round, of both ways."""
@@ -206,19 +92,15 @@ def measure(
     return seconds
 
 
-def measured_row(arguments: argparse.Namespace, side: int, recipe: Recipe) -> tuple[str, ...]:
+def measured_row(arguments: argparse.Namespace, side: int, recipe: Recipe) -> tuple[Cell, ...]:
     """One line of the table: one size, one recipe."""
     pages = read_pages(arguments, side)
-    print(f"{side} px, {recipe.name}: {len(pages)} images", file=sys.stderr)
+    say(f"{side} px, {recipe.name}: {len(pages)} images")
     difference = check_equal(pages, side, recipe)
-    milliseconds = medians(measure(pages, arguments.rounds, side, recipe))
-    ratios = [milliseconds[name] / milliseconds[OURS] for name in (COSINES, NUMPY)]
-    return (
-        f"{side} px, {recipe.name}",
-        *(f"{milliseconds[name]:.2f}" for name in (COSINES, NUMPY, OURS)),
-        *(f"{ratio:.1f}" for ratio in ratios),
-        f"{difference:.0e}",
-    )
+    took = medians(seconds_of_all(pages, arguments.rounds, side, recipe))
+    ratios = [took[name] / took[OURS] for name in (COSINES, NUMPY)]
+    times = [took[name] for name in (COSINES, NUMPY, OURS)]
+    return f"{side} px, {recipe.name}", *times, *ratios, float(f"{difference:.0e}")
 
 
 def read_pages(arguments: argparse.Namespace, side: int) -> list[Page]:
@@ -232,29 +114,21 @@ def read_pages(arguments: argparse.Namespace, side: int) -> list[Page]:
     return pages or sys.exit(f"{arguments.annotations}: no image has polygons")
 
 
-def report(arguments: argparse.Namespace, rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """The table."""
-    yield "# Labels of one image on one core, median"
-    yield ""
-    yield from environment(PACKAGES)
-    yield ""
-    head = ["maps", f"{COSINES}, ms/image", "numpy, cross product", OURS]
-    head += ["cosines / ours", "cross product / ours", "largest difference in thresh"]
-    yield markdown_table(head, rows)
-
-
-def main() -> None:
-    """Check, measure, report."""
-    parser = argument_parser(__doc__)
-    parser.add_argument("--samples", type=int, default=60, help="images at most; default: 60")
-    parser.add_argument("--rounds", type=int, default=3, help="times each is drawn; default: 3")
-    add_out(parser)
-    arguments = parser.parse_args()
-    one_core()
-    recipes = [RECIPES[name] for name in ("seed", "dbnet")]  # whose rules are written out above
+def measure(arguments: argparse.Namespace) -> Result:
+    """Check that all draw the same, then a row for each size and recipe."""
+    recipes = [RECIPES[name] for name in ("seed", "dbnet")]  # whose rules contenders.labels has
     rows = [measured_row(arguments, side, recipe) for side in SIDES for recipe in recipes]
-    write_report(report(arguments, rows), arguments.out)
+    question = "How long do the labels of one image take on one core?"
+    return Result("labels", question, environment(PACKAGES), (Table(COLUMNS, tuple(rows)),))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__)
+    options.add_argument("--samples", type=int, default=60, help="images at most; default: 60")
+    options.add_argument("--rounds", type=int, default=3, help="times each is drawn; default: 3")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure, before=one_core)

@@ -11,21 +11,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import statistics
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from common import (
-    FIELDS,
-    add_out,
-    argument_parser,
-    environment,
-    markdown_table,
-    repeat_images,
-    write_report,
-)
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment, limit_open_files
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import FIELDS, repeat_images
 
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr_precompute.format.schema import MAPS
@@ -34,7 +28,6 @@ from ocr_precompute.runtime.clock import rate
 from ocr_precompute.settings import Settings
 
 OPEN_FILES = 1024
-THREADS = (1, 2, 4)
 SMALL = "small"
 LARGE = "large"
 
@@ -46,7 +39,7 @@ def build_splits(arguments: argparse.Namespace) -> Path:
         folder = arguments.scratch / split
         source = repeat_images(arguments.images, arguments.annotations, samples, folder)
         report = build(split, source, settings)
-        print(f"{split}: {report.samples} samples, {report.shards} shards", file=sys.stderr)
+        say(f"{split}: {report.samples} samples, {report.shards} shards")
     return Path(settings.store)
 
 
@@ -67,48 +60,49 @@ def rates(
     return found[SMALL][1:], found[LARGE][1:]
 
 
-def table(arguments: argparse.Namespace, store: Path) -> Iterable[tuple[str, ...]]:
+def rows(arguments: argparse.Namespace, store: Path) -> Iterator[tuple[Cell, ...]]:
     """A row for each number of maps and of threads."""
     for fields in (FIELDS, tuple(MAPS)):
-        for threads in THREADS:
+        for threads in arguments.threads:
             small, large = rates(store, fields, threads, arguments.rounds)
             ratios = sorted(b / a for a, b in zip(small, large, strict=True))
-            shown = f"{statistics.median(ratios):.2f}"
-            print(f"{len(fields)} maps, {threads} threads: {shown}", file=sys.stderr)
-            yield (
-                str(len(fields)),
-                str(threads),
-                f"{statistics.median(small):,.0f}",
-                f"{statistics.median(large):,.0f}",
-                shown,
-                f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-            )
+            middle = statistics.median(ratios)
+            say(f"{len(fields)} maps, {threads} threads: {middle:.2f}")
+            both = statistics.median(small), statistics.median(large)
+            yield len(fields), threads, *both, middle, ratios[0], ratios[-1]
 
 
-def report(arguments: argparse.Namespace, store: Path) -> Iterable[str]:
-    """The table."""
-    yield f"# The loader with {arguments.samples:,} and with {arguments.many:,} samples"
-    yield ""
-    yield from environment(("torch", "numcodecs"))
-    yield f"- at most {OPEN_FILES:,} open files; {arguments.rounds} rounds in turn"
-    yield ""
-    few, many = f"{arguments.samples:,} samples", f"{arguments.many:,} samples"
-    head = ["maps", "threads", f"{few}, samples/s", f"{many}, samples/s", "ratio", "rounds"]
-    yield markdown_table(head, table(arguments, store))
-
-
-def main() -> None:
-    """Command line."""
-    parser = argument_parser(__doc__, samples=400)
-    parser.add_argument("--many", type=int, default=12_000, help="default: 12000")
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    add_out(parser)
-    arguments = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
+def measure(arguments: argparse.Namespace) -> Result:
+    """Small and large split, in turn."""
     store = build_splits(arguments)
-    write_report(list(report(arguments, store)), arguments.out)
+    few, many = f"{arguments.samples:,} samples", f"{arguments.many:,} samples"
+    columns = (
+        Column("maps"),
+        Column("threads"),
+        Column(few, "samples/s", 0),
+        Column(many, "samples/s", 0),
+        Column("ratio", "", 2),
+        Column("lowest of a round", "", 2),
+        Column("highest", "", 2),
+    )
+    return Result(
+        "large",
+        f"Is the loader slower with {many} than with {few}?",
+        environment(("torch", "numcodecs")),
+        (Table(columns, tuple(rows(arguments, store))),),
+        notes=(f"at most {OPEN_FILES:,} open files; {arguments.rounds} rounds in turn",),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=400)
+    options.add_argument("--many", type=int, default=12_000, help="default: 12000")
+    options.add_argument("--rounds", type=int, default=5, help="default: 5")
+    options.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure, before=partial(limit_open_files, OPEN_FILES))

@@ -17,25 +17,24 @@ import hashlib
 import itertools
 import json
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
-from common import SPLIT, add_out, environment, markdown_table, write_report
+from measuring.apart import apart
+from measuring.command import add_scratch, argument_parser, run_script
+from measuring.machine import environment
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import SPLIT
+from measuring.unbuilt import write_keys
 
 from ocr_precompute import open_store
-from ocr_precompute.format.archive import archive_bytes
-from ocr_precompute.format.chunks import with_checksum
 from ocr_precompute.format.keys import data_hash
 from ocr_precompute.format.manifest import Manifest, ShardEntry
 from ocr_precompute.format.parts import cut_parts
-from ocr_precompute.format.schema import entry_names, record_name
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.pipeline.encode import ShardTask, encode_shard
 from ocr_precompute.pipeline.plan import ShardPlan, cut_shards, work_left
@@ -47,11 +46,17 @@ from ocr_precompute.runtime.clock import peak_memory
 from ocr_precompute.settings import Settings, Source
 from ocr_precompute.storage.digests import DigestCache
 from ocr_precompute.storage.folder import Folder
-from ocr_precompute.storage.store import create_store, publish_manifest, shard_name
+from ocr_precompute.storage.store import create_store, publish_manifest
 
 SIDE = 64  # canonical size; encoding is not what is measured
 PART = 100_000  # lines of a file
 BATCH = 16
+COLUMNS = (
+    Column("what"),
+    Column("", "s", 2),
+    Column("per million", "s", 2),
+    Column("peak memory", "MB", 0),
+)
 PICTURES = 256  # of the first entries, more than the shards of a batch may hold
 HEIGHT, WIDTH = 90, 160  # of each
 
@@ -141,11 +146,7 @@ def make_split(scratch: Path, found: Scan, shards: tuple[ShardPlan, ...]) -> Non
     for shard in shards[:real]:
         encode_shard(ShardTask(folder, shard, parameters, settings.max_pixels, {}))
     for shard in shards[real:]:
-        arrays = {name.decode(): b"" for name in entry_names(len(shard.samples))}
-        arrays[record_name("key")] = with_checksum(shard.hashes.joined)
-        path = folder.path / shard_name(shard.key)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(archive_bytes(list(arrays.items())))
+        write_keys(folder.path, shard)
     parts = []
     for part, data in cut_parts(Contents(shards)):
         folder.put_new(f"parts/{part.key}.zip", data)
@@ -193,78 +194,51 @@ def measure_open(scratch: Path) -> Figures:
     return {"open_s": opened, "batch_s": batch, "names_s": names, "memory": peak_memory()}
 
 
-STEPS: Mapping[str, Callable[[argparse.Namespace], Figures]] = {
-    "make": lambda a: make_parts(a.scratch, a.entries, a.words),
-    "plan": lambda a: measure_plan(a.scratch),
-    "noop": lambda a: measure_build(a.scratch),
-    "update": lambda a: measure_update(a.scratch),
-    "open": lambda a: measure_open(a.scratch),
-}
-
-
-def in_process(step: str, arguments: argparse.Namespace) -> Figures:
-    """Run a step in a process of its own."""
-    print(step, file=sys.stderr)
-    command = [sys.executable, __file__, "--step", step, "--scratch", str(arguments.scratch)]
-    command += ["--entries", str(arguments.entries), "--words", str(arguments.words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"{step}: ended with status {done.returncode}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    print(figures, file=sys.stderr)
-    return figures
-
-
-def report(arguments: argparse.Namespace) -> Iterator[str]:
-    """Measure, and say so."""
-    shutil.rmtree(arguments.scratch, ignore_errors=True)
-    made, planned = in_process("make", arguments), in_process("plan", arguments)
-    nothing = in_process("noop", arguments)
-    shutil.rmtree(remembered(arguments.scratch))
-    again = in_process("noop", arguments)
-    changed, opened = in_process("update", arguments), in_process("open", arguments)
-    shutil.rmtree(arguments.scratch)
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for each step, each in a process of its own."""
+    scratch: Path = arguments.scratch
     millions = arguments.entries / 1e6
+    shutil.rmtree(scratch, ignore_errors=True)
+    made = apart(make_parts, scratch, arguments.entries, arguments.words)
+    planned, nothing = apart(measure_plan, scratch), apart(measure_build, scratch)
+    shutil.rmtree(remembered(scratch))
+    again, changed = apart(measure_build, scratch), apart(measure_update, scratch)
+    opened = apart(measure_open, scratch)
+    shutil.rmtree(scratch)
 
-    def row(what: str, seconds: float, memory: float) -> tuple[str, ...]:
-        return what, f"{seconds:.2f} s", f"{seconds / millions:.2f} s", f"{memory / 1e6:,.0f} MB"
+    def row(what: str, seconds: float, memory: float) -> tuple[Cell, ...]:
+        return what, seconds, seconds / millions, memory / 1e6
 
-    yield from environment(("joblib", "pydantic"))
-    size, words = f"{made['bytes'] / 1e9:.2f} GB", f"{arguments.words} words"
-    yield from ("", f"## {arguments.entries:,} images of {words}, {size} of JSON lines", "")
-    shards = f"{planned['shards']:,.0f} shards"
     did = f"{changed['built']:.0f} shard, {changed['computed']:.0f} row computed"
-    yield markdown_table(
-        ("what", "time", "per million", "peak memory"),
-        [
-            row("scan", planned["scan_s"], planned["scan_memory"]),
-            row(f"plan, {shards}", planned["plan_s"], planned["plan_memory"]),
-            row("build, nothing to do, parts remembered", nothing["seconds"], nothing["memory"]),
-            row("build, nothing to do, parts read", again["seconds"], again["memory"]),
-            row(f"one image changed, dry run ({did})", changed["seconds"], changed["memory"]),
-            row("open", opened["open_s"], opened["memory"]),
-            row(f"open and first batch of {BATCH}", opened["batch_s"], opened["memory"]),
-            row("a name in the middle", opened["names_s"], opened["memory"]),
-        ],
-    )  # fmt: skip
+    rows = (
+        row("scan", planned["scan_s"], planned["scan_memory"]),
+        row("plan", planned["plan_s"], planned["plan_memory"]),
+        row("build, nothing to do, parts remembered", nothing["seconds"], nothing["memory"]),
+        row("build, nothing to do, parts read", again["seconds"], again["memory"]),
+        row("one image changed, dry run", changed["seconds"], changed["memory"]),
+        row("open", opened["open_s"], opened["memory"]),
+        row(f"open and first batch of {BATCH}", opened["batch_s"], opened["memory"]),
+        row("a name in the middle", opened["names_s"], opened["memory"]),
+    )
+    entries, shards = f"{arguments.entries:,} images", f"{planned['shards']:,.0f} shards"
+    size = f"{made['bytes'] / 1e9:.2f} GB of JSON lines"
+    return Result(
+        "millions",
+        "What does a split of millions cost whoever builds it?",
+        environment(("joblib", "pydantic")),
+        (Table(COLUMNS, rows),),
+        notes=(f"{entries} of {arguments.words} words, {size}, {shards}; the change means {did}",),
+    )
 
 
-def main() -> None:
-    """Run one step here, or every step in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entries", type=int, default=1_000_000, metavar="N")
-    parser.add_argument("--words", type=int, default=4, metavar="N", help="per image; default: 4")
-    default = Path(tempfile.gettempdir()) / "ocr-precompute-millions"
-    parser.add_argument("--scratch", type=Path, default=default, help="folder that is made anew")
-    parser.add_argument("--step", choices=tuple(STEPS), help=argparse.SUPPRESS)
-    add_out(parser)
-    arguments = parser.parse_args()
-    arguments.scratch = arguments.scratch.resolve()
-    if arguments.step:
-        print(json.dumps(STEPS[arguments.step](arguments)))
-    else:
-        write_report(report(arguments), arguments.out)
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, images=False)
+    options.add_argument("--entries", type=int, default=1_000_000, metavar="N")
+    options.add_argument("--words", type=int, default=4, metavar="N", help="per image; default: 4")
+    add_scratch(options, "ocr-precompute-millions")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

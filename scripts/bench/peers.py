@@ -15,42 +15,19 @@ its processes: private and shared, without mapped files, which the system can dr
 from __future__ import annotations
 
 import argparse
-import collections
-import contextlib
-import hashlib
-import itertools
 import json
-import os
-import shutil
-import signal
 import statistics
-import subprocess
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import augmented
-import numpy as np
-from common import (
-    FIELDS,
-    SPLIT,
-    argument_parser,
-    build_store,
-    environment,
-    is_installed,
-    markdown_table,
-    megabytes,
-)
-from contenders import Contender, Setting, contenders
+from contenders.peers import contenders
+from contenders.rounds import Run, best, bytes_on_disk, described, expected_digests, runs_of
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment, is_installed
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import FIELDS, SPLIT, build_store
 
 from ocr_precompute import open_store
-from ocr_precompute.format.shard import COLUMNS, MappedFile, read_index
-from ocr_precompute.reading.split import Split
-from ocr_precompute.runtime.clock import rate
-from ocr_precompute.storage.store import shard_name
 
 PACKAGES = (
     "torch",
@@ -66,267 +43,38 @@ PACKAGES = (
 AUGMENTED = "augmented"
 SIDE = 640  # canonical, as `build_store` has it
 CROP = 640  # of the varied samples, as in configs/experiment/published.yaml
-TIME_LIMIT = 600  # seconds a run may take before it is given up
+COLUMNS = (
+    Column("contender"),
+    Column("best setting"),
+    Column("", "samples/s", 0),
+    Column("ratio to ours", "", 2),
+    Column("on disk", "MB", 1),
+    Column("memory", "MB", 1),
+)
 
 
-# ------------------------------------------------------------------------------ one run, measured
-
-
-def sample_digests(batch: Mapping[str, Any]) -> Iterator[str]:
-    """SHA-256 of every sample of a batch: dtypes, shapes and bytes of its fields."""
-    arrays = [np.asarray(batch[name]) for name in FIELDS]
-    for row in range(len(arrays[0])):
-        digest = hashlib.sha256()
-        for array in arrays:
-            digest.update(f"{array.dtype} {array.shape[1:]}".encode())
-            digest.update(np.ascontiguousarray(array[row]).data)
-        yield digest.hexdigest()
-
-
-def expected_digests(split: Split) -> list[str]:
-    """The digests of all samples of a split, sorted."""
-    batches = (split.read([index], FIELDS) for index in range(len(split)))
-    return sorted(digest for batch in batches for digest in sample_digests(batch))
-
-
-def process_tree(root: int) -> list[int]:
-    """A process and all its descendants."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(entry.parent.name))
-    found = [root]
-    for process in found:
-        found += children.get(process, [])
-    return found
-
-
-def used_memory() -> int | None:
-    """Private and shared bytes of this process and its children; None where /proc does not tell."""
-    total = 0
-    for process in process_tree(os.getpid()):
-        try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        values = {line.split(":")[0]: line.split() for line in lines[1:]}
-        if "Pss_Anon" in values:
-            total += 1024 * sum(int(values[name][1]) for name in ("Pss_Anon", "Pss_Shmem"))
-    return total or None
-
-
-def peak_memory(batches: Iterator[Mapping[str, Any]]) -> int | None:
-    """The most memory seen between some batches; not timed, since looking takes long."""
-    seen = []
-    for _ in range(5):
-        collections.deque(itertools.islice(batches, 4), maxlen=0)
-        seen.append(used_memory())
-    return max((size for size in seen if size is not None), default=None)
-
-
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run one contender with one setting: samples a second, and bytes its memory grew by."""
-    import torch
-
-    warnings.simplefilter("ignore")  # about arrays that cannot be written to, for one
-    contender = next(c for c in contenders([]) if c.name == arguments.contender)
-    expected = json.loads((arguments.scratch / "digests.json").read_text())
-    setting: Setting = json.loads(arguments.setting)
-    torch.set_num_threads(setting.get("torch_threads", 1))
-    before = used_memory()
-    folder = place(contender, arguments.scratch)
-    epochs = contender.epochs(folder, setting, arguments.batch_size)
-    found = sorted(digest for batch in next(epochs) for digest in sample_digests(batch))
-    if found != expected:
-        missing = sum((collections.Counter(expected) - collections.Counter(found)).values())
-        raise ValueError(f"{missing} samples are missing or differ; {len(found)} were given")
-    batches = itertools.chain.from_iterable(epochs)
-    samples_a_second = rate((len(batch["image"]) for batch in batches), arguments.seconds)
-    peak = peak_memory(batches)
-    growth = peak - before if peak is not None and before is not None else None
-    return {"rate": samples_a_second, "memory": growth}
-
-
-# ----------------------------------------------------------------------------- what is to be read
-
-
-def place(contender: Contender, scratch: Path) -> Path:
-    """The folder a contender reads from."""
-    folder = contender.name.lower().replace(" ", "-")
-    return scratch / (folder if contender.reads == "own" else contender.reads)
-
-
-def prepare(contender: Contender, split: Split, scratch: Path) -> None:
-    """Convert the split to the contender's format, unless that has been done before."""
-    if contender.write is None:
-        return
-    folder, stamp = place(contender, scratch), scratch / f"{place(contender, scratch).name}.done"
-    made_from = f"{split.manifest.data_hash} {FIELDS}"
-    if stamp.exists() and stamp.read_text() == made_from:
-        return
-    print(f"converting to {contender.name}", file=sys.stderr)
-    stamp.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    contender.write(split, folder)
-    stamp.write_text(made_from)
-
-
-def prepare_in_process(contender: Contender, scratch: Path) -> str:
-    """As prepare, in a process of its own; returns what went wrong, empty if nothing did."""
-    return run([sys.executable, __file__, "convert", contender.name, "--scratch", str(scratch)])[1]
-
-
-# ------------------------------------------------------------------------------------- the rounds
-
-
-@dataclass
-class Result:
-    """What came of one setting of one contender."""
-
-    contender: Contender
-    setting: Setting
-    rates: list[float] = field(default_factory=list)
-    memory: list[int] = field(default_factory=list)
-    problem: str = ""
-
-    @property
-    def rate(self) -> float:
-        """Samples a second, the median of its rounds; 0 if a run failed."""
-        return statistics.median(self.rates) if self.rates and not self.problem else 0.0
-
-
-def run(command: Sequence[str]) -> tuple[str, str]:
-    """Standard output of a command, and what went wrong; ends all processes it leaves behind."""
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, errors = process.communicate(timeout=TIME_LIMIT)
-    except subprocess.TimeoutExpired:
-        return "", f"took more than {TIME_LIMIT} s"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    reason = (errors.strip().splitlines() or ["no message"])[-1]
-    return output, f"status {process.returncode}: {reason}" if process.returncode else ""
-
-
-def run_once(result: Result, arguments: argparse.Namespace) -> None:
-    """One round of one setting, added to its result."""
-    command = [sys.executable, __file__, "measure", result.contender.name]
-    command += ["--setting", json.dumps(result.setting), "--scratch", str(arguments.scratch)]
-    command += ["--batch-size", str(arguments.batch_size), "--seconds", str(arguments.seconds)]
-    output, result.problem = run(command)
-    if not result.problem:
-        figures = json.loads(output.splitlines()[-1])
-        result.rates.append(figures["rate"])
-        if figures["memory"] is not None:
-            result.memory.append(figures["memory"])
-    told = result.problem or f"{result.rates[-1]:,.0f} samples/s"
-    print(f"  {result.contender.name} ({described(result.setting)}): {told}", file=sys.stderr)
-
-
-def described(setting: Setting) -> str:
-    """A setting for a table."""
-    texts = (
-        value if isinstance(value, str) else f"{value} {name}" for name, value in setting.items()
-    )
-    return ", ".join(texts).replace("_", " ")
-
-
-def best(results: Sequence[Result], name: str) -> Result | None:
-    """The fastest setting of a contender; None if it took no part or failed."""
-    found = [result for result in results if result.contender.name == name and result.rate]
-    return max(found, key=lambda result: result.rate, default=None)
-
-
-# ------------------------------------------------------------------------------------- the report
-
-
-def report(
-    results: Sequence[Result], absent: Mapping[str, str], arguments: argparse.Namespace
-) -> tuple[str, dict[str, Any]]:
-    """The comparison as Markdown, and as a document for JSON."""
-    split = open_store(arguments.scratch / "store").split(SPLIT)
-    raw = len(split) * sum(array.nbytes for array in split.read([0], FIELDS).values())
-    sizes = {
-        contender.name: bytes_on_disk(contender, split, arguments.scratch)
-        for contender in {result.contender.name: result.contender for result in results}.values()
-    }
-    reference = best(results, "ours")
-    rows: list[tuple[object, ...]] = []
+def rows(
+    runs: Sequence[Run], sizes: Mapping[str, int], problems: Mapping[str, str]
+) -> list[tuple[Cell, ...]]:
+    """A row for each contender: its best setting, or why there is none."""
+    reference = best(runs, "ours")
+    found: list[tuple[Cell, ...]] = []
     for name, size in sizes.items():
-        result = best(results, name)
-        if result is None:
-            problem = next(r.problem for r in results if r.contender.name == name)
-            rows.append((name, problem, "", "", megabytes(size), ""))
+        run = best(runs, name)
+        if run is None:
+            problem = next(each.problem for each in runs if each.contender.name == name)
+            found.append((name, problem, None, None, size / 1e6, None))
             continue
-        ratio = f"{result.rate / reference.rate:.2f}" if reference else ""
-        memory = megabytes(statistics.median(result.memory)) if result.memory else ""
-        row = (name, described(result.setting), f"{result.rate:,.0f}", ratio)
-        rows.append((*row, megabytes(size), memory))
-    rows += [(name, reason, "", "", "", "") for name, reason in absent.items()]
-    head = ("contender", "best setting", "samples/s", "ratio to ours", "on disk", "memory")
-    ratios = ratios_that_matter(results, sizes, raw)
-    text = "\n".join(
-        [
-            f"# Training from the store against its peers, {len(split)} samples",
-            "",
-            *environment(PACKAGES),
-            "",
-            markdown_table(head, rows),
-            "",
-            *(f"- {name}: {value:.2f}" for name, value in ratios.items()),
-            "",
-        ]
-    )
-    document = {
-        "samples": len(split),
-        "raw_bytes": raw,
-        "bytes": sizes,
-        "ratios": ratios,
-        "absent": dict(absent),
-        "runs": [
-            {
-                "contender": result.contender.name,
-                "setting": dict(result.setting),
-                "rates": result.rates,
-                "memory": result.memory,
-                "problem": result.problem,
-            }
-            for result in results
-        ],
-    }
-    return text, document
+        ratio = run.rate / reference.rate if reference else None
+        memory = statistics.median(run.memory) / 1e6 if run.memory else None
+        found.append((name, described(run.setting), run.rate, ratio, size / 1e6, memory))
+    return found + [(name, reason, None, None, None, None) for name, reason in problems.items()]
 
 
-def bytes_on_disk(contender: Contender, split: Split, scratch: Path) -> int:
-    """Bytes of all files a contender needs; of the store only the fields that are compared."""
-    if contender.reads != "store":
-        files = (path for path in place(contender, scratch).rglob("*") if path.is_file())
-        return sum(path.stat().st_size for path in files)
-    indices = [
-        read_index(MappedFile(scratch / "store" / shard_name(entry.key)))
-        for entry in split.manifest.shards
-    ]
-    columns = [COLUMNS[field] for field in FIELDS]
-    return sum(int((each.stops - each.starts)[:, columns].sum()) for each in indices)
-
-
-def ratios_that_matter(
-    results: Sequence[Result], sizes: Mapping[str, int], raw: int
-) -> dict[str, float]:
+def ratios_that_matter(runs: Sequence[Run], sizes: Mapping[str, int], raw: int) -> dict[str, float]:
     """Ours against each peer, fastest first, and against the live path; bytes against raw bytes."""
-    reference, ratios = best(results, "ours"), {}
-    others = [best(results, name) for name in sizes if name != "ours"]
+    reference, ratios = best(runs, "ours"), {}
+    others = [best(runs, name) for name in sizes if name != "ours"]
     for other in sorted((o for o in others if o), key=lambda o: -o.rate):
         if reference and (other.contender.reads == "own" or other.contender.name == "live path"):
             ratios[f"samples/s, ours / {other.contender.name}"] = reference.rate / other.rate
@@ -336,7 +84,42 @@ def ratios_that_matter(
     return ratios
 
 
-# ----------------------------------------------------------------------------------- command line
+def wanted(arguments: argparse.Namespace) -> list[str]:
+    """Names of the contenders that are asked for; empty for all."""
+    return arguments.only.split(",") if arguments.only else []
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """Convert, run all rounds: a table of varied samples, and one of samples as they are."""
+    scratch, only = arguments.scratch, wanted(arguments)
+    store, source = build_store(arguments)
+    rounds, batch_size, seconds = arguments.rounds, arguments.batch_size, arguments.seconds
+    asked = [each for each in contenders(arguments.threads) if not only or each.name in only]
+    tables = []
+    if not only or AUGMENTED in only:
+        found = augmented.contest(store, source, SIDE, CROP, batch_size, rounds, seconds)
+        tables = [augmented.table(found, f"Samples varied, crops of {CROP} px")]
+    split = open_store(store).split(SPLIT)
+    (scratch / "digests.json").write_text(json.dumps(expected_digests(split)))
+    there = [each for each in asked if is_installed(each.requires)]
+    runs, problems = runs_of(there, scratch)
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        for run in runs:
+            run.once(scratch, batch_size, seconds)
+    raw = len(split) * sum(array.nbytes for array in split.read([0], FIELDS).values())
+    ran = {run.contender.name: run.contender for run in runs}
+    sizes = {name: bytes_on_disk(each, split, scratch) for name, each in ran.items()}
+    tables.append(Table(COLUMNS, tuple(rows(runs, sizes, problems)), "Samples as they are"))
+    return Result(
+        "peers",
+        "How fast is training from the store beside formats and loaders used instead?",
+        environment(PACKAGES),
+        tuple(tables),
+        ratios_that_matter(runs, sizes, raw),
+        (f"{len(split)} samples",),
+        tuple(each.name for each in asked if each not in there),
+    )
 
 
 def numbers(text: str) -> list[int]:
@@ -344,87 +127,23 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def parse() -> argparse.Namespace:
-    """Arguments of a comparison."""
-    parser = argument_parser(__doc__, samples=400)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each run is timed")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=400)
+    options.add_argument("--batch-size", type=int, default=16)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=3.0, help="how long each run is timed")
+    options.add_argument(
         "--threads", type=numbers, default=[1, 2, 4], help="for ours; default 1,2,4"
     )
-    parser.add_argument(
+    options.add_argument(
         "--only",
         help="contenders to compare, by name, with commas between; "
         f"{AUGMENTED} is the contest of varied samples",
     )
-    parser.add_argument("--out", type=Path, help="Markdown file; default: standard output")
-    parser.add_argument("--json", type=Path, help="file for every run's figures")
-    return parser.parse_args()
-
-
-def parse_part() -> argparse.Namespace:
-    """Arguments of one part, run in a process of its own by the comparison."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=("measure", "convert"))
-    parser.add_argument("contender")
-    parser.add_argument("--setting")
-    parser.add_argument("--scratch", type=Path)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--seconds", type=float)
-    return parser.parse_args()
-
-
-def compare(arguments: argparse.Namespace) -> None:
-    """Convert, run all rounds, report."""
-    arguments.scratch = arguments.scratch.resolve()
-    store, source = build_store(arguments)
-    varied: list[str] = []
-    if not arguments.only or AUGMENTED in arguments.only.split(","):
-        rounds, seconds = arguments.rounds, arguments.seconds
-        found = augmented.contest(store, source, SIDE, CROP, arguments.batch_size, rounds, seconds)
-        varied = [*augmented.report(found, arguments.samples, SIDE, CROP), "", ""]
-    split = open_store(store).split(SPLIT)
-    (arguments.scratch / "digests.json").write_text(json.dumps(expected_digests(split)))
-    results: list[Result] = []
-    absent: dict[str, str] = {}
-    for contender in contenders(arguments.threads):
-        if arguments.only and contender.name not in arguments.only.split(","):
-            continue
-        if not is_installed(contender.requires):
-            absent[contender.name] = "not installed"
-        elif problem := prepare_in_process(contender, arguments.scratch):
-            absent[contender.name] = f"cannot convert: {problem}"
-        else:
-            results += [Result(contender, setting) for setting in contender.settings]
-    for number in range(arguments.rounds):
-        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-        for result in results:
-            if not result.problem:
-                run_once(result, arguments)
-    text, document = report(results, absent, arguments)
-    text = "\n".join(varied) + text
-    if arguments.out:
-        arguments.out.write_text(text)
-    else:
-        print(text)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def main() -> None:
-    """Command line."""
-    if sys.argv[1:2] not in (["measure"], ["convert"]):
-        compare(parse())
-        return
-    arguments = parse_part()
-    if arguments.part == "convert":
-        contender = next(c for c in contenders([]) if c.name == arguments.contender)
-        split = open_store(arguments.scratch / "store").split(SPLIT)
-        prepare(contender, split, arguments.scratch)
-    else:
-        print(json.dumps(measure(arguments)), flush=True)
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

@@ -9,41 +9,41 @@ of one. A process's loader has a thread besides: that of a single one has a core
 Two cores of a machine are not always worth two: they share memory and caches, and virtual ones may
 be threads of a single one. So two trainings that have nothing in common run at once as well: what
 these reach together is the most that two processes can.
+
+Whatever is no option of this script goes to the trainings, such as --data.batch_size=4.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from common import (
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    environment,
-    markdown_table,
-    write_report,
-)
+from measuring.command import add_scratch, argument_parser, pass_on, run_script, say
+from measuring.machine import environment
+from measuring.results import Column, Result, Table
+from measuring.samples import SPLIT, build_store
 
 CONFIG = Path(__file__).parents[2] / "configs" / "train.yaml"
-EPOCHS = 3
 
 
-def samples_per_second(store: Path, trainings: int, processes: int, scratch: Path) -> float:
+def samples_per_second(
+    store: Path, trainings: int, processes: int, scratch: Path, more: list[str]
+) -> float:
     """Of all processes of trainings that run at once, over all epochs but the first."""
     folders = [scratch / f"run{number}" for number in range(trainings)]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     running = [
-        subprocess.Popen(command(store, processes, folder), env=environment, stdout=sys.stderr)
+        subprocess.Popen(
+            [*command(store, processes, folder), *more], env=variables, stdout=sys.stderr
+        )
         for folder in folders
     ]
     statuses = [each.wait() for each in running]
@@ -64,7 +64,7 @@ def command(store: Path, processes: int, folder: Path) -> list[str]:
         "data.val": SPLIT,
         "data.threads": 1,
         "data.tune": False,
-        "trainer.max_epochs": EPOCHS,
+        "trainer.max_epochs": 3,
         "trainer.limit_val_batches": 0,
         "trainer.devices": processes,
         "trainer.strategy": "ddp" if processes > 1 else "auto",
@@ -83,35 +83,42 @@ def _of_process(file: Path) -> float:
     return samples / sum(float(epoch["seconds"]["train"]) for epoch in epochs)
 
 
-def report(rates: dict[str, list[float]], samples: int) -> Iterator[str]:
-    """The table."""
-    yield from (f"# Trainings by one and by two processes, {samples} samples", "")
-    yield from (*environment(("torch", "lightning")), "")
-    middle = {name: statistics.median(found) for name, found in rates.items()}
-    one = middle["one process"]
-    rows = [
-        (name, f"{each:.2f}", f"{each / (2 * one):.2f}", ", ".join(f"{r:.2f}" for r in rates[name]))
-        for name, each in middle.items()
-    ]
-    yield markdown_table(("", "samples/s", "of twice one", "of each round"), rows)
-
-
-def main() -> None:
-    """Measure and report."""
-    parser = argument_parser(__doc__, samples=240)
-    parser.add_argument("--rounds", type=int, default=3)
-    add_out(parser)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for one process, two, and two trainings; samples a second over rounds in turn."""
     store, _ = build_store(arguments)
     ways = {"one process": (1, 1), "two processes": (1, 2), "two trainings": (2, 1)}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
         for name, (trainings, processes) in ways.items():
-            rate = samples_per_second(store, trainings, processes, arguments.scratch)
-            rates[name].append(rate)
-            print(name, rate, file=sys.stderr)
-    write_report(report(rates, arguments.samples), arguments.out)
+            scratch, more = arguments.scratch, arguments.passed_on
+            rates[name].append(samples_per_second(store, trainings, processes, scratch, more))
+            say(name, rates[name][-1])
+    one = statistics.median(rates["one process"])
+    columns = (
+        Column("training"),
+        Column("", "samples/s", 2),
+        Column("of twice one", "", 2),
+        Column("lowest of a round", "samples/s", 2),
+        Column("highest", "samples/s", 2),
+    )
+    middle = {name: statistics.median(found) for name, found in rates.items()}
+    rows = tuple(
+        (name, each, each / (2 * one), min(rates[name]), max(rates[name]))
+        for name, each in middle.items()
+    )
+    question = f"What is a second process worth to a training of {arguments.samples} samples?"
+    found = environment(("torch", "lightning"))
+    return Result("processes", question, found, (Table(columns, rows),))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=240)
+    options.add_argument("--rounds", type=int, default=3)
+    pass_on(options)
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

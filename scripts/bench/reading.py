@@ -19,22 +19,11 @@ from typing import Any
 import numcodecs.blosc
 import numpy as np
 import zarr
-from common import (
-    FIELDS,
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    environment,
-    interleaved,
-    is_installed,
-    markdown_table,
-    medians,
-    one_core,
-    random_indices,
-    write_report,
-    zipped,
-)
+from measuring.command import add_scratch, argument_parser, run_script
+from measuring.machine import environment, is_installed, one_core
+from measuring.results import Column, Result, Table
+from measuring.samples import FIELDS, SPLIT, build_store, zipped
+from measuring.timing import interleaved, medians, random_indices
 
 from ocr_precompute import open_store
 from ocr_precompute.format.schema import MAPS
@@ -163,39 +152,38 @@ def check_equal(readers: Mapping[str, Reader], indices: Iterable[int]) -> None:
                     sys.exit(f"{name}: {field} of sample {index} is not what is stored")
 
 
-def report(milliseconds: Mapping[str, float], samples: int, times: int) -> Iterable[str]:
-    """The table and the two ratios."""
-    yield f"# Reading one sample on one core, {samples} samples, median of {times}"
-    yield ""
-    yield from environment(PACKAGES)
-    yield ""
-    ordered = sorted(milliseconds.items(), key=lambda item: -item[1])
-    rows = [(name, f"{ms:.3f}", f"{ms / milliseconds[FLOOR]:.2f}") for name, ms in ordered]
-    yield markdown_table(("reader", "ms/sample", "times the floor"), rows)
-    yield ""
-    for name, other in ((ZARR, OURS), (ZARR, OURS_NEW), (OURS, FLOOR), (OURS_NEW, FLOOR)):
-        yield f"- {name} / {other}: {milliseconds[name] / milliseconds[other]:.2f}"
-
-
-def parse() -> argparse.Namespace:
-    """Command line."""
-    parser = argument_parser(__doc__, samples=128)
-    parser.add_argument("--reads", type=int, default=400, help="samples read; default: 400")
-    add_out(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Build the store, read, report."""
-    arguments = parse()
-    one_core()  # before any library starts its threads
+def measure(arguments: argparse.Namespace) -> Result:
+    """Build the store, read it in turns: a row for each reader, the slowest first."""
     store, _ = build_store(arguments)
     split = open_store(store).split(SPLIT)
     readers = all_readers(split)
     check_equal(readers, random_indices(len(split), WARM_UP, seed=1))
-    seconds = interleaved(readers, random_indices(len(split), arguments.reads))
-    write_report(report(medians(seconds), len(split), arguments.reads), arguments.out)
+    found = medians(interleaved(readers, random_indices(len(split), arguments.reads)))
+    ordered = sorted(found.items(), key=lambda item: -item[1])
+    pairs = ((ZARR, OURS), (ZARR, OURS_NEW), (OURS, FLOOR), (OURS_NEW, FLOOR))
+    return Result(
+        "reading",
+        "How long does reading one sample on one core take?",
+        environment(PACKAGES),
+        (
+            Table(
+                (Column("reader"), Column("", "ms/sample", 3), Column("times the floor", "", 2)),
+                tuple((name, ms, ms / found[FLOOR]) for name, ms in ordered),
+            ),
+        ),
+        {f"{name} / {other}": found[name] / found[other] for name, other in pairs},
+        (f"{len(split)} samples, median of {arguments.reads} reads",),
+        tuple(name for name in (ZARRS, TENSORSTORE) if name not in readers),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=128)
+    options.add_argument("--reads", type=int, default=400, help="samples read; default: 400")
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure, before=one_core)  # before any library starts its threads

@@ -16,7 +16,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -25,32 +24,31 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
-from bucket import LATENCY
-from common import (
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    environment,
-    markdown_table,
-    megabytes,
-    write_report,
-)
-from remote_contenders import BUCKET, CONTENDERS, convert, epochs_of, load, place
+from contenders.remote import BUCKET, CONTENDERS, convert, epochs_of, load, place, requires
+from contenders.rounds import TIME_LIMIT, described
+from measuring.apart import Failed, apart
+from measuring.bucket import LATENCY
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment, is_installed
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import SPLIT, build_store
 
 from ocr_precompute import open_store
 from ocr_precompute.format.schema import MAPS
 from ocr_precompute.runtime.clock import rate
 
 KEYS = {"AWS_ACCESS_KEY_ID": "name", "AWS_SECRET_ACCESS_KEY": "word"}
+Runs = dict[tuple[str, str], list[dict[str, Any]]]  # by contender and setting
 PACKAGES = ("torch", "obstore", "litdata", "mosaicml-streaming")
 
 
-def measure(name: str, setting: Mapping[str, int], bucket: Path, seconds: float) -> dict[str, Any]:
+def run_once(name: str, setting: Mapping[str, int], bucket: Path, seconds: float) -> dict[str, Any]:
     """Samples a second of a contender, cold and warm, and what the server gave meanwhile."""
     import torch
 
@@ -90,93 +88,100 @@ def counts() -> dict[str, int]:
 # ------------------------------------------------------------------------------------- the rounds
 
 
-def part(*arguments: object) -> str:
-    """What a part of this prints last, run in a process of its own. Raises RuntimeError."""
-    command = [sys.executable, __file__, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    if done.returncode:
-        errors = [
-            line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
+@contextmanager
+def served(folder: Path) -> Iterator[None]:
+    """A server of a folder's files, whose address the environment has, while within."""
+    program = Path(__file__).parent / "measuring" / "bucket.py"
+    command = [sys.executable, str(program), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        given = {**KEYS, "S3_ENDPOINT_URL": address, "AWS_DEFAULT_REGION": "us-east-1"}
+        try:
+            with mock.patch.dict(os.environ, given):
+                yield
+        finally:
+            server.kill()
+
+
+def run_rounds(arguments: argparse.Namespace, bucket: Path) -> tuple[Runs, dict[str, str]]:
+    """What came of every setting of every contender, in turn, and of those that fail, why."""
+    runs: Runs = {}
+    problems: dict[str, str] = {}
+    there = [(name, CONTENDERS[name]) for name in CONTENDERS if is_installed(requires(name))]
+    for turn, (name, settings) in itertools.product(range(arguments.rounds), there):
+        for number, setting in enumerate(settings[: arguments.settings]):
+            try:
+                if name != "ours" and not turn and not number:
+                    shutil.rmtree(place(name, bucket), ignore_errors=True)
+                    apart(convert, name, bucket, seconds=TIME_LIMIT)
+                given = name, setting, bucket, arguments.seconds
+                run = apart(run_once, *given, seconds=TIME_LIMIT)
+                runs.setdefault((name, described(setting)), []).append(run)
+                say(name, setting, run)
+            except Failed as error:
+                problems[name] = str(error)
+                say(name, setting, error)
+    return runs, problems
+
+
+def row(name: str, runs: Runs, problem: str) -> tuple[Cell, ...]:
+    """Of a contender its best setting, cold and warm."""
+    cells: list[Cell] = [name]
+    for kind in ("cold", "warm"):
+        found = [
+            (statistics.median(run[kind] for run in each), setting, each[0][f"{kind}_counts"])
+            for (other, setting), each in runs.items()
+            if other == name
         ]
-        raise RuntimeError((errors or ["no message"])[-1])
-    return done.stdout.splitlines()[-1] if done.stdout else ""
+        nothing: tuple[None, str, dict[str, int]] = (None, problem, {})
+        best = max(found, default=nothing, key=lambda each: each[0] or 0.0)
+        cells += [best[0], best[1], best[2].get("requests")]
+        if kind == "cold":
+            cells.append(best[2]["bytes"] / 1e6 if best[2] else None)
+    return tuple(cells)
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Convert, run all rounds, report."""
-    arguments.scratch = bucket = arguments.scratch.resolve() / BUCKET
+COLUMNS = (
+    Column("contender"),
+    Column("cold", "samples/s", 1),
+    Column("setting"),
+    Column("requests"),
+    Column("given", "MB", 1),
+    Column("warm", "samples/s", 1),
+    Column("setting, warm"),
+    Column("requests, warm"),
+)
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """Convert, run all rounds: a row for each contender."""
+    arguments.scratch = bucket = arguments.scratch / BUCKET
     split = open_store(build_store(arguments)[0])[SPLIT]
     wanted = sorted(d for i in range(len(split)) for d in digests(split.read([i], tuple(MAPS))))
     (bucket / "digests.json").write_text(json.dumps(wanted))
-    program = Path(__file__).with_name("bucket.py")
-    command = [sys.executable, program, bucket.parent]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout
-    address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-    os.environ.update(KEYS, S3_ENDPOINT_URL=address, AWS_DEFAULT_REGION="us-east-1")
-    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    problems: dict[str, str] = {}
-    try:
-        for turn, (name, settings) in itertools.product(
-            range(arguments.rounds), CONTENDERS.items()
-        ):
-            for setting in map(json.dumps, settings):
-                try:
-                    if name != "ours" and not turn and setting == json.dumps(settings[0]):
-                        shutil.rmtree(place(name, bucket), ignore_errors=True)
-                        part("convert", name, bucket)
-                    run = json.loads(part("measure", name, bucket, setting, arguments.seconds))
-                    runs.setdefault((name, setting), []).append(run)
-                except (RuntimeError, subprocess.TimeoutExpired) as error:
-                    run = problems[name] = str(error)
-                print(name, setting, run, file=sys.stderr)
-    finally:
-        server.kill()
-    write_report(report(runs, problems, len(split)), arguments.out)
+    with served(bucket.parent):
+        runs, problems = run_rounds(arguments, bucket)
+    there = [name for name in CONTENDERS if is_installed(requires(name))]
+    return Result(
+        "remote",
+        "How fast is training from a bucket, beside loaders made for that?",
+        environment(PACKAGES),
+        (Table(COLUMNS, tuple(row(n, runs, problems.get(n, "")) for n in there)),),
+        notes=(f"{len(split)} samples; every answer comes {1000 * LATENCY:.0f} ms late",),
+        absent=tuple(name for name in CONTENDERS if name not in there),
+    )
 
 
-def report(
-    runs: Mapping[tuple[str, str], list[dict[str, Any]]], problems: Mapping[str, str], samples: int
-) -> Iterator[str]:
-    """Lines of Markdown: of each contender its best setting, cold and warm."""
-    yield from [f"# From a bucket, {samples} samples, {1000 * LATENCY:.0f} ms", ""]
-    yield from [*environment(PACKAGES), ""]
-    rows = []
-    for name in CONTENDERS:
-        row: list[object] = [name]
-        for kind in ("cold", "warm"):
-            found = [
-                (statistics.median(run[kind] for run in each), setting, each[0][f"{kind}_counts"])
-                for (other, setting), each in runs.items()
-                if other == name
-            ]
-            best: tuple[float, str, dict[str, int]] = max(
-                found, default=(0.0, problems.get(name, ""), {}), key=lambda each: each[0]
-            )
-            row += [f"{best[0]:,.1f}", re.sub(r'[{}"]', "", best[1])]
-            if kind == "cold":
-                row += [best[2].get("requests", ""), megabytes(best[2].get("bytes"))]
-            else:
-                row.append(best[2].get("requests", ""))
-        rows.append(row)
-    head = ("contender", "cold samples/s", "setting", "requests", "bytes")
-    yield markdown_table([*head, "warm samples/s", "setting", "requests, warm"], rows)
-
-
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """Command line."""
-    match sys.argv[1:]:
-        case ["convert", name, bucket]:
-            convert(name, Path(bucket))
-        case ["measure", name, bucket, setting, seconds]:
-            print(json.dumps(measure(name, json.loads(setting), Path(bucket), float(seconds))))
-        case _:
-            parser = argument_parser(__doc__, samples=512)
-            parser.add_argument("--rounds", type=int, default=2)
-            parser.add_argument("--seconds", type=float, default=3.0, help="of reading warm")
-            add_out(parser)
-            compare(parser.parse_args())
+    options = argument_parser(__doc__, samples=512)
+    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--seconds", type=float, default=3.0, help="of reading warm")
+    options.add_argument("--settings", type=int, help="of each contender, at most; default: all")
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +19,9 @@ from typing import Any
 
 import lightning
 import torch
-from common import add_out, environment, markdown_table, megabytes, write_report
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment
+from measuring.results import Cell, Column, Result, Table
 
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.transforms import Augmentation
@@ -93,61 +93,64 @@ def trained(arguments: argparse.Namespace, store: Path, seed: int) -> Trained:
     return Trained(metrics["val/hmean"], metrics["time/train_sample"])
 
 
-def rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+def rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
     """A row for each size. Sizes take turns, seed by seed."""
     stores = {size: built(arguments, size) for size in arguments.sizes}
     found: dict[int, list[Trained]] = {size: [] for size in stores}
     for seed in arguments.seeds:
         for size, (store, _) in stores.items():
             found[size].append(trained(arguments, store, seed))
-            print(size, seed, found[size][-1], file=sys.stderr)
+            say(size, seed, found[size][-1])
     for size, (store, share) in stores.items():
         stored = sum(path.stat().st_size for path in store.rglob("*.zip"))
         hmeans = [each.hmean for each in found[size]]
-        spread = f"{min(hmeans):.3f} to {max(hmeans):.3f}"
         took = statistics.median(each.sample for each in found[size])
-        mean = f"{statistics.mean(hmeans):.3f}"
-        yield size, f"{100 * share:.1f} %", megabytes(stored), f"{took:.0f}", mean, spread
+        judged = statistics.mean(hmeans), min(hmeans), max(hmeans)
+        yield size, 100 * share, stored / 1e6, took, *judged
 
 
-def report(arguments: argparse.Namespace) -> Iterator[str]:
-    """The table."""
+COLUMNS = (
+    Column("size", "px"),
+    Column("words that train", "%", 1),
+    Column("store", "MB", 1),
+    Column("of training", "ms/sample", 0),
+    Column("H-mean", "", 3),
+    Column("lowest of a seed", "", 3),
+    Column("highest", "", 3),
+)
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for each size."""
     network = "a small network" if arguments.small else "ResNet-18"
-    trained = f"{arguments.epochs} epochs of whole pages, trim {arguments.trim}"
-    yield f"# Canonical sizes, {network}, {trained}"
-    yield ""
-    yield from environment(("torch",))
-    yield ""
-    heads = ("size", "words that train", "store", "ms a training sample", "H-mean", "over seeds")
-    yield markdown_table(heads, rows(arguments))
+    return Result(
+        "sizes",
+        "What does a larger canonical size gain and cost?",
+        environment(("torch",)),
+        (Table(COLUMNS, tuple(rows(arguments))),),
+        notes=(f"{network}, {arguments.epochs} epochs of whole pages, trim {arguments.trim}",),
+    )
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argument_parser(__doc__, images=False)
     for split in ("train", "val"):
-        parser.add_argument(f"--{split}", nargs=2, required=True, metavar=("IMAGES", "ANNOTATIONS"))
-    parser.add_argument("--sizes", type=int, nargs="+", default=[640, 1024])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--trim", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--small", action="store_true", help="train a small network")
-    parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--precision", default="32-true")
-    parser.add_argument(
-        "--scratch",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "ocr-precompute-sizes",
-        help="folder for the stores; kept for the next run",
-    )
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_report(report(arguments), arguments.out)
+        options.add_argument(
+            f"--{split}", nargs=2, required=True, metavar=("IMAGES", "ANNOTATIONS")
+        )
+    options.add_argument("--sizes", type=int, nargs="+", default=[640, 1024])
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--epochs", type=int, default=60)
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--trim", type=int, default=64)
+    options.add_argument("--lr", type=float, default=2e-3)
+    options.add_argument("--small", action="store_true", help="train a small network")
+    options.add_argument("--accelerator", default="auto")
+    options.add_argument("--precision", default="32-true")
+    add_scratch(options, "ocr-precompute-sizes")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

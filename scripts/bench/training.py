@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from common import add_out, environment, markdown_table, write_report
+from measuring.command import argument_parser, pass_on, run_script, say
+from measuring.machine import environment
+from measuring.results import Column, Result, Table
 
 from ocr.baselines.command import Rounds
 from ocr.models import DBLoss, DBNet
@@ -35,7 +37,11 @@ OFF = (
 )
 ON = (
     *("model.compile=true", "model.activation_checkpointing=selective"),
-    *("model.activation_checkpointing=full", "model.offload_activations=true", "model.ema=0.999"),
+    *(
+        "model.activation_checkpointing=full",
+        "model.offload_activations=true",
+        "model.ema=0.999",
+    ),
 )
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 KEPT: Mapping[str, Mapping[str, Any]] = {
@@ -60,7 +66,9 @@ def trainings(on_gpu: bool) -> dict[str, list[str]]:
 
 
 def measured(
-    named: Mapping[str, list[str]], arguments: argparse.Namespace, settings: Sequence[str]
+    named: Mapping[str, list[str]],
+    arguments: argparse.Namespace,
+    settings: Sequence[str],
 ) -> dict[str, Rounds]:
     """All rounds, in turn; what cannot be trained is told, and left out."""
     configured = ["--config", arguments.config]
@@ -70,29 +78,35 @@ def measured(
             try:
                 rounds.add(arguments.warmup, arguments.steps)
             except PrecomputeError as error:
-                print(f"{name}: left out: {error}", file=sys.stderr)
+                say(f"{name}: left out: {error}")
                 del found[name]
                 continue
-            print(f"{name}: {rounds.rates[-1]:,.1f} samples/s", file=sys.stderr)
+            say(f"{name}: {rounds.rates[-1]:,.1f} samples/s")
     return found
 
 
-def speeds(found: Mapping[str, Rounds]) -> str:
-    """The table of trainings."""
+SPEEDS = (
+    Column("setting"),
+    Column("", "samples/s", 1),
+    Column("ratio", "", 2),
+    Column("lowest of a round", "", 2),
+    Column("highest", "", 2),
+    Column("waited", "%", 2),
+    Column("most memory", "MB", 0),
+)
+KEPT_COLUMNS = Column("setting"), Column("activations", "MB", 0), Column("ratio", "", 2)
+
+
+def speeds(found: Mapping[str, Rounds]) -> Table:
+    """A row for each training."""
     base = statistics.median(next(iter(found.values())).rates)
-    rows = [
-        (
-            name,
-            f"{statistics.median(rounds.rates):,.1f}",
-            f"{statistics.median(rounds.rates) / base:.2f}",
-            f"{min(rounds.rates) / base:.2f} to {max(rounds.rates) / base:.2f}",
-            f"{statistics.median(rounds.waited):.2%}",
-            f"{statistics.median(rounds.memory) / 1e6:,.0f}",
-        )
-        for name, rounds in found.items()
-    ]
-    heads = ("setting", "samples/s", "ratio", "of the rounds", "waited", "most memory, MB")
-    return markdown_table(heads, rows)
+    rows = []
+    for name, rounds in found.items():
+        middle = statistics.median(rounds.rates)
+        shares = middle / base, min(rounds.rates) / base, max(rounds.rates) / base
+        waited = 100 * statistics.median(rounds.waited)
+        rows.append((name, middle, *shares, waited, statistics.median(rounds.memory) / 1e6))
+    return Table(SPEEDS, tuple(rows), "Trainings")
 
 
 def kept_bytes(
@@ -121,46 +135,44 @@ def kept_bytes(
     return saved_bytes(forward)
 
 
-def activations(count: Callable[..., int]) -> str:
-    """The table of activations."""
+def activations(count: Callable[..., int], title: str) -> Table:
+    """A row for each setting that keeps more or less."""
     sizes = {name: count(**settings) for name, settings in KEPT.items()}
     first = next(iter(sizes.values()))
-    rows = [(name, f"{size / 1e6:,.0f}", f"{size / first:.2f}") for name, size in sizes.items()]
-    return markdown_table(("setting", "activations, MB", "ratio"), rows)
+    rows = ((name, size / 1e6, size / first) for name, size in sizes.items())
+    return Table(KEPT_COLUMNS, tuple(rows), title)
 
 
-def report(arguments: argparse.Namespace, settings: Sequence[str]) -> Iterator[str]:
-    """Both tables."""
+def measure(arguments: argparse.Namespace) -> Result:
+    """A table of trainings, and one of activations."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    side = arguments.side
+    side, channels = arguments.side, arguments.channels
     images = torch.zeros((8, side, side, 3), dtype=torch.uint8, device=device)
-    yield f"# A training step, on a {device.upper()}"
-    yield ""
-    yield from environment(("torch", "lightning", "transformers"))
-    yield f"- {arguments.steps} steps after {arguments.warmup}, {arguments.rounds} rounds in turn"
-    yield ""
-    yield speeds(measured(trainings(device == "cuda"), arguments, settings))
-    yield ""
-    yield f"Of 8 images of {side} x {side}, {arguments.channels} channels:"
-    yield ""
-    yield activations(lambda **how: kept_bytes(images, arguments.channels, **how))
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    found = measured(trainings(device == "cuda"), arguments, arguments.passed_on)
+    count = partial(kept_bytes, images, channels)
+    kept = activations(count, f"Of 8 images of {side} x {side}, {channels} channels")
+    steps = f"{arguments.steps} steps after {arguments.warmup}, {arguments.rounds} rounds in turn"
+    return Result(
+        "training",
+        "What does each optimisation of a training save?",
+        environment(("torch", "lightning", "transformers")),
+        (speeds(found), kept),
+        notes=(f"on a {device.upper()}; {steps}",),
     )
-    parser.add_argument("--config", default="configs/train.yaml", help="of the training")
-    parser.add_argument("--rounds", type=int, default=3, help="trainings of each; default: 3")
-    parser.add_argument("--steps", type=int, default=20, help="that are timed; default: 20")
-    parser.add_argument("--warmup", type=int, default=5, help="steps before them; default: 5")
-    parser.add_argument("--side", type=int, default=320, help="of images for activations")
-    parser.add_argument("--channels", type=int, default=64, help="of the network for activations")
-    add_out(parser)
-    arguments, settings = parser.parse_known_args()
-    write_report(report(arguments, settings), arguments.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, images=False)
+    options.add_argument("--config", default="configs/train.yaml", help="of the training")
+    options.add_argument("--rounds", type=int, default=3, help="trainings of each; default: 3")
+    options.add_argument("--steps", type=int, default=20, help="that are timed; default: 20")
+    options.add_argument("--warmup", type=int, default=5, help="steps before them; default: 5")
+    options.add_argument("--side", type=int, default=320, help="of images for activations")
+    options.add_argument("--channels", type=int, default=64, help="of the network for activations")
+    pass_on(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

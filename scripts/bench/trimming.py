@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
-from common import add_out, environment, markdown_table, medians, write_report
+from measuring.command import argument_parser, run_script, say
+from measuring.machine import environment
+from measuring.results import Cell, Column, Result, Table
+from measuring.timing import medians
 
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.data_module import DetectionData
@@ -40,7 +42,7 @@ def pixel_share(dataset: StoreDataset, trim: int, batch_size: int, *, shuffle: b
     return float(pixels / (height * width * samples))
 
 
-def pixel_rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+def pixel_rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
     """Rows of the table of pixels."""
     for split, trim in itertools.product(arguments.splits, filter(None, arguments.trims)):
         dataset = StoreDataset(arguments.store, split, ("image",))
@@ -52,7 +54,7 @@ def pixel_rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
             for batch_size in SIZES
             for shuffle in (False, True)
         ]
-        yield split, len(dataset), trim, *(f"{100 * share:.1f} %" for share in (content, *shares))
+        yield split, len(dataset), trim, *(100 * float(share) for share in (content, *shares))
 
 
 def detector_of(checkpoint: Path) -> TextDetector:
@@ -91,7 +93,7 @@ def steps(arguments: argparse.Namespace, detector: TextDetector, split: str, tri
         network.zero_grad()
 
 
-def time_rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+def time_rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
     """Rows of the table of times and H-means."""
     detector = detector_of(arguments.ckpt_path)
     for split in arguments.splits:
@@ -105,49 +107,42 @@ def time_rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
             tasks[f"validation {trim}"] = partial(validated, trim)
             if arguments.steps:
                 tasks[f"steps {trim}"] = partial(steps, arguments, detector, split, trim)
-        times = medians(in_turn(tasks, arguments.rounds, lambda *t: print(*t, file=sys.stderr)))
+        times = medians(in_turn(tasks, arguments.rounds, say))
         for name, took in times.items():
             kind, number = name.split()
             share = took / times[f"{kind} {arguments.trims[0]}"]
-            hmean = f"{found[int(number)]['val/hmean']:.4f}" if kind == "validation" else ""
-            yield split, kind, number, f"{took / 1000:.1f}", f"{share:.2f}", hmean
+            hmean = found[int(number)]["val/hmean"] if kind == "validation" else None
+            yield split, kind, int(number), took / 1000, share, hmean
 
 
-def report(arguments: argparse.Namespace) -> Iterator[str]:
-    """The tables."""
-    yield "# Trimmed batches"
-    yield ""
-    yield from environment(("torch",))
-    yield ""
-    heads = ["split", "samples", "trim", "content"]
-    heads += [f"{size}, {order}" for size in SIZES for order in ("in order", "shuffled")]
-    yield markdown_table(heads, pixel_rows(arguments))
-    if arguments.ckpt_path is None:
-        return
-    yield ""
-    yield f"{arguments.batch_size} samples a batch, {arguments.steps} steps at most."
-    yield ""
-    heads = ["split", "work", "trim", "s", f"against trim {arguments.trims[0]}", "H-mean"]
-    yield markdown_table(heads, time_rows(arguments))
+def measure(arguments: argparse.Namespace) -> Result:
+    """A table of pixels, and with a checkpoint one of times and H-means."""
+    orders = [f"{size}, {order}" for size in SIZES for order in ("in order", "shuffled")]
+    columns = [Column("split"), Column("samples"), Column("trim", "px"), Column("content", "%", 1)]
+    columns += [Column(f"batches of {order}", "%", 1) for order in orders]
+    tables = [Table(tuple(columns), tuple(pixel_rows(arguments)), "Pixels of batches")]
+    if arguments.ckpt_path is not None:
+        columns = [Column("split"), Column("work"), Column("trim", "px"), Column("", "s", 1)]
+        columns += [Column(f"against trim {arguments.trims[0]}", "", 2), Column("H-mean", "", 4)]
+        title = f"{arguments.batch_size} samples a batch, {arguments.steps} steps at most"
+        tables.append(Table(tuple(columns), tuple(time_rows(arguments)), title))
+    question = "What do trimmed batches save?"
+    return Result("trimming", question, environment(("torch",)), tuple(tables))
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("splits", nargs="+", help="splits of the store")
-    parser.add_argument("--store", default="data/store")
-    parser.add_argument("--ckpt-path", type=Path)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--trims", type=int, nargs="+", default=[0, 32, 64])
-    parser.add_argument("--steps", type=int, default=100, help="0 for no training")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--accelerator", default="cpu")
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_report(report(arguments), arguments.out)
+    options = argument_parser(__doc__, images=False)
+    options.add_argument("splits", nargs="+", help="splits of the store")
+    options.add_argument("--store", default="data/store")
+    options.add_argument("--ckpt-path", type=Path)
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--trims", type=int, nargs="+", default=[0, 32, 64])
+    options.add_argument("--steps", type=int, default=100, help="0 for no training")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--accelerator", default="cpu")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

@@ -14,21 +14,15 @@ import argparse
 import itertools
 import math
 import statistics
-import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import torch
-from common import (
-    SPLIT,
-    add_out,
-    argument_parser,
-    build_store,
-    environment,
-    markdown_table,
-    write_report,
-)
+from measuring.command import add_scratch, argument_parser, run_script, say
+from measuring.machine import environment
+from measuring.results import Cell, Column, Result, Table
+from measuring.samples import SPLIT, build_store
 
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.samples import TRAINING
@@ -92,7 +86,7 @@ def trained(batches: Iterator[dict[str, Any]], step: Step, number: int) -> Itera
         yield len(batch["image"])
 
 
-def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tuple[str, ...]]:
+def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tuple[Cell, ...]]:
     """A row for each number of threads, and one for what each search found."""
     loaders = {
         f"{threads} fixed": BatchLoader(dataset, BATCH, shuffle=True, threads=threads)
@@ -108,7 +102,7 @@ def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tup
         name = f"searched from {start}"
         loaders[name] = loader
         notes[name] = f"{loader.threads} threads, {loader.prefetch} ahead, after {seen} batches"
-        print(f"{name}: {notes[name]}", file=sys.stderr)
+        say(f"{name}: {notes[name]}")
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for turn in range(rounds):
         for name in list(loaders)[:: 1 if turn % 2 else -1]:
@@ -119,7 +113,7 @@ def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tup
     medians = {name: statistics.median(found) for name, found in rates.items()}
     best = max(medians[f"{threads} fixed"] for threads in FIXED)
     for name, found in medians.items():
-        yield name, f"{found:,.0f}", f"{found / best:.3f}", notes[name]
+        yield name, found, found / best, notes[name]
 
 
 def trainings(device: str | None) -> Iterator[tuple[str, Step]]:
@@ -132,31 +126,37 @@ def trainings(device: str | None) -> Iterator[tuple[str, Step]]:
     yield "one that computes on the same cores", on_the_cores()
 
 
-def report(arguments: argparse.Namespace) -> Iterable[str]:
-    """Tables."""
+COLUMNS = (
+    Column("threads"),
+    Column("", "samples/s", 0),
+    Column("of the best fixed", "", 3),
+    Column("found"),
+)
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """A table for each training."""
     store, _ = build_store(arguments)
     dataset = AugmentedDataset(
         StoreDataset(store, SPLIT, (*TRAINING, "polygons", "ignore")), AUGMENTATION
     )
-    yield "# The search for a loader's setting"
-    yield ""
-    yield from environment(("torch",))
+    tables = []
     for name, step in trainings(arguments.device):
-        print(name, file=sys.stderr)
-        rows = list(measured(dataset, step, arguments.rounds))
-        yield from ("", f"## {name}", "")
-        yield markdown_table(["threads", "samples/s", "of the best fixed", "found"], rows)
+        say(name)
+        rows = measured(dataset, step, arguments.rounds)
+        tables.append(Table(COLUMNS, tuple(rows), name.capitalize()))
+    question = "Does the search for a loader's setting end where the loader is fastest?"
+    return Result("tuning", question, environment(("torch",)), tuple(tables))
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """Command line."""
-    parser = argument_parser(__doc__, samples=400)
-    parser.add_argument("--rounds", type=int, default=11, help="turns of each; default: 11")
-    parser.add_argument("--device", help="such as cuda: a training there, and no other")
-    add_out(parser)
-    arguments = parser.parse_args()
-    write_report(report(arguments), arguments.out)
+    options = argument_parser(__doc__, samples=400)
+    options.add_argument("--rounds", type=int, default=11, help="turns of each; default: 11")
+    options.add_argument("--device", help="such as cuda: a training there, and no other")
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

@@ -13,28 +13,28 @@ at once as well: what these reach is the most that two workers can.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import statistics
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import (
-    SPLIT,
-    add_out,
-    argument_parser,
-    environment,
-    markdown_table,
-    repeat_images,
-    write_report,
-)
-from distributed import LocalCluster
+from measuring.command import add_scratch, argument_parser, run_script
+from measuring.machine import environment, is_installed
+from measuring.results import Column, Result, Table
+from measuring.samples import SPLIT, repeat_images
 
 from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.clock import in_turn
 from ocr_precompute.settings import Settings, Source
+
+PROCESSES = {1: "1 process", 2: "2 processes"}
+DASK = {1: "Dask, 1 worker", 2: "Dask, 2 workers"}
 
 
 def built(source: Source, scratch: Path, changes: dict[str, Any]) -> None:
@@ -50,44 +50,64 @@ def built_apart(pool: Executor, sources: list[Source], scratch: Path) -> None:
     list(pool.map(built, sources, places, [{"backend": "sequential"}] * len(sources)))
 
 
-def main() -> None:
-    """Measure and report."""
-    parser = argument_parser(__doc__, samples=512)
-    parser.add_argument("--rounds", type=int, default=3)
-    add_out(parser)
-    arguments = parser.parse_args()
+@contextmanager
+def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Callable[[], None]]]:
+    """What is timed, by name, while its workers are there; on Dask only if that is installed."""
     scratch: Path = arguments.scratch
     images, annotations = arguments.images, arguments.annotations
     source = repeat_images(images, annotations, arguments.samples, scratch / "source")
     half = repeat_images(images, annotations, arguments.samples // 2, scratch / "half")
-    worker = {"threads_per_worker": 1, "dashboard_address": None}
-    with (
-        LocalCluster(n_workers=1, **worker) as one,
-        LocalCluster(n_workers=2, **worker) as two,
-        ProcessPoolExecutor(2, get_context("spawn")) as pool,
-    ):
-        dask: dict[str, Any] = {"backend": "dask"}
-        ways = {
-            "1 process": {"jobs": 1},
-            "2 processes": {"jobs": 2},
-            "Dask, 1 worker": {**dask, "scheduler": one.scheduler_address},
-            "Dask, 2 workers": {**dask, "scheduler": two.scheduler_address},
-        }
-        runs = {name: partial(built, source, scratch, way) for name, way in ways.items()}
-        runs["2 builds at once"] = partial(built_apart, pool, [half, half], scratch)
-        for run in runs.values():
+    found: dict[str, Callable[[], None]] = {
+        PROCESSES[n]: partial(built, source, scratch, {"jobs": n}) for n in (1, 2)
+    }
+    with ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(2, get_context("spawn")))
+        found["2 builds at once"] = partial(built_apart, pool, [half, half], scratch)
+        if is_installed("distributed"):
+            from distributed import LocalCluster
+
+            for n, name in DASK.items():
+                new = LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None)
+                cluster = stack.enter_context(new)
+                way = {"backend": "dask", "scheduler": cluster.scheduler_address}
+                found[name] = partial(built, source, scratch, way)
+        yield found
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """A row for each way to build."""
+    with runs(arguments) as ways:
+        for run in ways.values():
             run()
-        seconds = {k: statistics.median(v) for k, v in in_turn(runs, arguments.rounds).items()}
-    rows = [(name, f"{t:.1f}", f"{arguments.samples / t:.1f}") for name, t in seconds.items()]
-    names = list(seconds)
-    lines = [*environment(["joblib", "distributed"]), ""]
-    lines += [markdown_table(["", "seconds", "samples/s"], rows), ""]
-    lines += [
-        f"- {b} against {a}: efficiency {seconds[a] / (2 * seconds[b]):.2f}"
-        for a, b in (names[:2], names[2:4], (names[0], names[4]))
-    ]
-    write_report(lines, arguments.out)
+        seconds = {k: statistics.median(v) for k, v in in_turn(ways, arguments.rounds).items()}
+    one = PROCESSES[1]
+    pairs = ((one, PROCESSES[2]), (DASK[1], DASK[2]), (one, "2 builds at once"))
+    return Result(
+        "workers",
+        "What is a second worker worth to a build?",
+        environment(("joblib", "distributed")),
+        (
+            Table(
+                (Column("workers"), Column("", "s", 1), Column("", "samples/s", 1)),
+                tuple((name, t, arguments.samples / t) for name, t in seconds.items()),
+            ),
+        ),
+        {
+            f"{b} against {a}, efficiency": seconds[a] / (2 * seconds[b])
+            for a, b in pairs
+            if a in seconds
+        },
+        absent=() if is_installed("distributed") else tuple(DASK.values()),
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    options = argument_parser(__doc__, samples=512)
+    options.add_argument("--rounds", type=int, default=3)
+    add_scratch(options)
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    run_script(parser(), measure)

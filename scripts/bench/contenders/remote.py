@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import SPLIT
-from contenders import CORES, allow_streaming
+from measuring.machine import CORES
+from measuring.samples import SPLIT
 
+from contenders.streams import allow_streaming
 from ocr_precompute import open_store
 from ocr_precompute.annotations import read_annotations
 from ocr_precompute.format.schema import MAPS
@@ -106,6 +107,11 @@ def convert(name: str, bucket: Path) -> None:
 def place(name: str, bucket: Path) -> Path:
     """Where a contender's objects lie."""
     return bucket / name.lower().replace(" ", "-")
+
+
+def requires(name: str) -> str:
+    """The module without which a contender cannot take part."""
+    return {"ours": "obstore", "LitData": "litdata"}.get(name.split()[0], "streaming")
 
 
 def load(name: str) -> None:

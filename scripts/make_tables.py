@@ -1,21 +1,30 @@
 #!/usr/bin/env python3
-"""Write the tables of formats into docs/formats.md and the README, from the formats that there are.
+"""Write the tables into the documents: of formats that there are, of results that benchmarks gave.
 
-A table stands between the lines `<!-- formats: ... -->` and `<!-- end of formats -->`. Formats of
-other packages are not in them.
+A table stands between the lines `<!-- formats: NAME, ... -->` and `<!-- end of formats -->`, or
+between the same with `results`. Formats of other packages are not in them. A result is
+docs/results/NAME.json, as a script of scripts/bench wrote it with --out.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from ocr_precompute.annotations.formats import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "docs/formats.md")
-_TABLE = re.compile(r"(<!-- formats: (\w+),.*?-->\n).*?(?=<!-- end of formats -->)", re.DOTALL)
+sys.path.append(str(ROOT / "scripts" / "bench"))
+
+from measuring.results import read_result  # noqa: E402
+
+DOCUMENTS = ("README.md", "docs/formats.md", "docs/performance.md")
+RESULTS = ROOT / "docs" / "results"
+_TABLE = re.compile(
+    r"(<!-- (formats|results): ([\w-]+),.*?-->\n).*?(?=<!-- end of \2 -->)", re.DOTALL
+)
 
 
 def short_table() -> Iterable[str]:
@@ -42,16 +51,20 @@ def long_table() -> Iterable[str]:
             )
 
 
-TABLES = {"short": short_table, "long": long_table}
+def lines_of(kind: str, name: str) -> Iterable[str]:
+    """What stands between the lines of a kind of table and a name."""
+    if kind == "results":
+        return ("", *read_result(RESULTS / f"{name}.json").markdown(), "")
+    return {"short": short_table, "long": long_table}[name]()
 
 
 def with_tables(text: str) -> str:
     """A document with its tables as they should be."""
-    return _TABLE.sub(lambda m: m[1] + "".join(f"{line}\n" for line in TABLES[m[2]]()), text)
+    return _TABLE.sub(lambda m: m[1] + "".join(f"{line}\n" for line in lines_of(m[2], m[3])), text)
 
 
 def main() -> None:
-    """Write both documents."""
+    """Write all documents."""
     for name in DOCUMENTS:
         path = ROOT / name
         path.write_text(with_tables(path.read_text()))

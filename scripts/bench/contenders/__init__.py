@@ -1,0 +1,1 @@
+"""What benchmarks compare: formats and loaders, readers, layouts, codecs, ways to draw labels."""

@@ -1,0 +1,1 @@
+"""What benchmarks share: results and their tables, sample data, turns, processes of their own."""

@@ -1,0 +1,108 @@
+"""Delays that are planted in the stages of a run, each in the function that does its work."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import lightning
+
+from ocr.inference.postprocess import PostProcess
+from ocr.lightning_modules import detector
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
+from ocr.metrics.hmean import DetectionHmean
+from ocr.models import DBNet
+from ocr_precompute.augmentation import drawing
+from ocr_precompute.format.shard import ShardWriter, StoredShard
+from ocr_precompute.pipeline import build as story
+from ocr_precompute.pipeline import encode, scan
+from ocr_precompute.reading import split as reading
+from ocr_precompute.reading.opened import IndexedShard
+from ocr_precompute.targets import maps, sample
+
+DELAY = 0.02  # seconds
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Where a stage's delay goes: the attribute of that name, of a module or class.
+
+    only: tells by the arguments which calls are delayed.
+    """
+
+    stage: str
+    owner: Any
+    name: str
+    only: Callable[..., bool] = lambda *_: True
+
+    def planted(self, calls: list[None]) -> AbstractContextManager[Any]:
+        """The delay, while within; each one adds to calls."""
+        original = getattr(self.owner, self.name)
+
+        def delayed(*args: Any, **kwargs: Any) -> Any:
+            if self.only(*args):
+                calls.append(None)
+                until = time.perf_counter() + DELAY
+                while time.perf_counter() < until:
+                    time.sleep(max(0.0, until - time.perf_counter()))
+            return original(*args, **kwargs)
+
+        return mock.patch.object(self.owner, self.name, delayed)
+
+
+class Hashes(SimpleNamespace):
+    """hashlib for one module, so that only its hashes are delayed."""
+
+    @staticmethod
+    def sha256(data: bytes = b"") -> Any:
+        """As hashlib has it."""
+        return hashlib.sha256(data)
+
+
+ENCODE_HASHES = Hashes()
+
+BUILD = (
+    Plant("annotations", scan, "read_source"),
+    Plant("look", scan, "look_at"),
+    Plant("scan", story, "scan_request"),
+    Plant("plan", story, "plan"),
+    Plant("read", Path, "read_bytes", lambda path: path.suffix in (".jpg", ".png", ".tif")),
+    Plant("digest", ENCODE_HASHES, "sha256"),
+    Plant("decode", sample, "decode"),
+    Plant("resize", sample, "letterbox"),
+    Plant("labels", maps, "raise_thresholds"),
+    Plant("offset", maps, "outlines"),
+    Plant("pack", encode, "encode_chunk"),
+    Plant("write", ShardWriter, "append"),
+    Plant("other", encode, "_source_bytes"),
+    Plant("publish", story, "publish"),
+)
+COPY = (Plant("copy", StoredShard, "row"),)
+READ = (
+    Plant("open", reading, "open_shard"),
+    Plant("records", IndexedShard, "records"),
+    Plant("checksum", IndexedShard, "read"),
+    Plant("decompress", reading, "decompress"),
+    Plant("decompress", reading, "decompress_range"),
+    Plant("warp", drawing, "draw_page"),
+    Plant("labels", drawing, "visible_polygons"),
+    Plant("offset", maps, "outlines"),
+)
+TRAIN = (
+    Plant("transfer", lightning.LightningDataModule, "transfer_batch_to_device"),
+    Plant("forward", DBNet, "forward", lambda model, *_: model.training),
+    Plant("backward", lightning.LightningModule, "backward"),
+    Plant("optimiser", lightning.LightningModule, "optimizer_step"),
+    Plant("inference", DBNet, "forward", lambda model, *_: not model.training),
+    Plant("postprocess", PostProcess, "__call__"),
+    Plant("match", detector, "match_polygons"),
+    Plant("metric", DetectionHmean, "compute"),
+    Plant("checkpoint", WholeCheckpointIO, "_save"),
+)
