@@ -15,7 +15,7 @@ from unittest import mock
 import lightning
 
 from ocr.inference.postprocess import PostProcess
-from ocr.lightning_modules import detector
+from ocr.lightning_modules import evaluation
 from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 from ocr.metrics.hmean import DetectionHmean
 from ocr.models import DBNet
@@ -69,7 +69,7 @@ class Hashes(SimpleNamespace):
 ENCODE_HASHES = Hashes()
 
 BUILD = (
-    Plant("annotations", scan, "read_source"),
+    Plant("annotations", scan, "_read_all"),
     Plant("look", scan, "look_at"),
     Plant("scan", story, "scan_request"),
     Plant("plan", story, "plan"),
@@ -102,7 +102,7 @@ TRAIN = (
     Plant("optimiser", lightning.LightningModule, "optimizer_step"),
     Plant("inference", DBNet, "forward", lambda model, *_: not model.training),
     Plant("postprocess", PostProcess, "__call__"),
-    Plant("match", detector, "match_polygons"),
+    Plant("match", evaluation, "match_polygons"),
     Plant("metric", DetectionHmean, "compute"),
     Plant("checkpoint", WholeCheckpointIO, "_save"),
 )
