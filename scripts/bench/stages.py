@@ -168,11 +168,20 @@ def measure(arguments: argparse.Namespace) -> Result:
     )
 
 
+def _rounds(text: str) -> int:
+    """Chance shows in the difference of two runs."""
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError("2 at least")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     options = argument_parser(__doc__, samples=12)
     options.add_argument("--only", nargs="+", choices=RUNS, default=RUNS)
-    options.add_argument("--rounds", type=int, default=9, help="pairs of runs; default: 9")
+    options.add_argument(
+        "--rounds", type=_rounds, default=9, help="pairs of runs, 2 at least; default: 9"
+    )
     add_scratch(options)
     return options
 
