@@ -93,6 +93,7 @@ class TrainCLI(LightningCLI):
     """
 
     name = ""  # of the command, where it is not that of the subcommand
+    keeps = True  # the configuration, in the run's folder
 
     def __init__(
         self, args: ArgsType = None, *, run: bool = True, relay: FailureRelay | None = None
@@ -138,6 +139,7 @@ class TrainCLI(LightningCLI):
         if subcommand == "predict":  # it logs nothing, and its output is no run of a training
             quiet = {"trainer.logger": False, "seed_everything": False}
             self._parser(subcommand).set_defaults(quiet)
+        if subcommand == "predict" or not self.keeps:
             self.save_config_callback = None
         if path and path not in _NO_FILES:
             checkpoint = read_checkpoint(Path(path))

@@ -28,6 +28,7 @@ from needs import (  # noqa: F401
 )
 from typer.testing import CliRunner
 
+from ocr_precompute.pipeline.build import build
 from ocr_precompute.settings import Settings, Source
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ class Dataset:
             *("--images", str(self.images)),
             *("--annotations", str(self.annotations)),
         ]
+
+    def built(self, store: Path) -> str:
+        """The dataset as splits train and val of a store, at 64 px."""
+        settings = Settings(store=store, size=64, backend="sequential", monitor=False)
+        for split in ("train", "val"):
+            build(split, self.source, settings)
+        return str(store)
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from ocr.errors import CheckpointError
 from ocr.lightning_modules import TextDetector
 from ocr.models.checkpoint import read_checkpoint, read_model
 from ocr.train import main
-from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
 
 DECAY = 0.7
 STEPS = 3  # an epoch
@@ -32,12 +30,7 @@ pytestmark = [*NOISE, pytest.mark.filterwarnings("ignore:Be aware that when usin
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """12 pages as splits train and val, at 64 px."""
     made = Dataset(tmp_path_factory.mktemp("data"), count=12)
-    settings = Settings(
-        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
-    )
-    for split in ("train", "val"):
-        build(split, made.source, settings)
-    return str(settings.store)
+    return made.built(tmp_path_factory.mktemp("store") / "s")
 
 
 class Watch(lightning.Callback):

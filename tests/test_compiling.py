@@ -21,8 +21,6 @@ from train_once import BACKBONE, train
 from ocr.models import DBNet
 from ocr.models.checkpointing import Mode, apply_checkpointing
 from ocr.models.compiling import compile_network
-from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
 
 pytestmark = [
     *NOISE,
@@ -34,12 +32,7 @@ pytestmark = [
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """12 pages as splits train and val, at 64 px."""
     made = Dataset(tmp_path_factory.mktemp("data"), count=12)
-    settings = Settings(
-        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
-    )
-    for split in ("train", "val"):
-        build(split, made.source, settings)
-    return str(settings.store)
+    return made.built(tmp_path_factory.mktemp("store") / "s")
 
 
 @pytest.fixture

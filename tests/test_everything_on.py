@@ -32,8 +32,6 @@ from train_once import BACKBONE
 from ocr import command
 from ocr.reports.metrics import read_curves
 from ocr.reports.validation import read_validations
-from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).with_name("looking.py")
@@ -48,12 +46,7 @@ pytestmark = NOISE
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """24 pages as splits train and val, at 64 px."""
     made = Dataset(tmp_path_factory.mktemp("data"), count=PAGES)
-    settings = Settings(
-        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
-    )
-    for split in ("train", "val"):
-        build(split, made.source, settings)
-    return str(settings.store)
+    return made.built(tmp_path_factory.mktemp("store") / "s")
 
 
 def free_ports(count: int) -> int:

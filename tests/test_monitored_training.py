@@ -22,8 +22,6 @@ from ocr import train as command
 from ocr.lightning_modules.callbacks import Performance, ResourceMonitor, resources
 from ocr_precompute.monitoring.exporter import MetricsPort
 from ocr_precompute.monitoring.processes import Machine
-from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,12 +32,7 @@ pytestmark = NOISE
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """12 pages as splits train and val, at 64 px."""
     made = Dataset(tmp_path_factory.mktemp("data"), count=12)
-    settings = Settings(
-        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
-    )
-    for split in ("train", "val"):
-        build(split, made.source, settings)
-    return str(settings.store)
+    return made.built(tmp_path_factory.mktemp("store") / "s")
 
 
 def once(out: Path, store: str, monitor: dict[str, Any] | None, **trainer: Any) -> Record:

@@ -24,8 +24,6 @@ from ocr.datasets.data_module import DetectionData
 from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector, evaluation
 from ocr.models import DBLoss
-from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = ROOT / "configs" / "experiment" / "plain.yaml"
@@ -60,12 +58,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     made = Dataset(tmp_path_factory.mktemp("data"), count=STEPS)
     made.document["images"]["page_003.jpg"]["words"] = {}  # without text
     made.save()
-    settings = Settings(
-        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
-    )
-    for split in ("train", "val"):
-        build(split, made.source, settings)
-    return str(settings.store)
+    return made.built(tmp_path_factory.mktemp("store") / "s")
 
 
 def twenty_steps(store: str, out: Path, settings: Mapping[str, Any]) -> Record:

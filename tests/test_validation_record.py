@@ -43,8 +43,6 @@ from ocr.reports.validation import (
     merged,
     read_validations,
 )
-from ocr_precompute.pipeline.build import build
-from ocr_precompute.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,12 +55,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     made = Dataset(tmp_path_factory.mktemp("data"), count=12)
     made.document["images"]["page_003.jpg"]["words"]["0001"]["ignore"] = True
     made.save()
-    settings = Settings(
-        store=tmp_path_factory.mktemp("store") / "s", size=64, backend="sequential", monitor=False
-    )
-    for split in ("train", "val"):
-        build(split, made.source, settings)
-    return str(settings.store)
+    return made.built(tmp_path_factory.mktemp("store") / "s")
 
 
 def drawn(module: TextDetector, batch: dict[str, Any]) -> torch.Tensor:

@@ -86,14 +86,11 @@ class Clock(lightning.Callback):
 class MeasuredCLI(TrainCLI):
     """A training that is timed, and leaves nothing behind."""
 
+    keeps = False
+
     def __init__(self, *args: Any, clock: Clock, **kwargs: Any) -> None:
         self._clock = clock
         super().__init__(*args, **kwargs)
-
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        """As it does, but the configuration is not saved."""
-        super().parse_arguments(parser, args)
-        self.save_config_callback = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """As it is, but for what writes checkpoints."""

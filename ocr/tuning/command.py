@@ -70,15 +70,11 @@ class KeepingCLI(TrainCLI):
     """A validation whose maps are kept, and that leaves nothing behind."""
 
     name = "tune"
+    keeps = False
 
     def __init__(self, *args: Any, keep: Keep, **kwargs: Any) -> None:
         self._keep = keep
         super().__init__(*args, **kwargs)
-
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        """As it does, but the configuration is not saved."""
-        super().parse_arguments(parser, args)
-        self.save_config_callback = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """As it is, for one process, which keeps all maps. Raises PrecomputeError for more."""
