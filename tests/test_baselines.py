@@ -315,6 +315,7 @@ def rounds(*rest: str) -> list[str]:
     return ["--rounds", "5", "--warmup", "1", "--steps", "2", *rest]
 
 
+@pytest.mark.time
 def test_a_training_saved_compared_and_watched(
     split: tuple[Dataset, Path],
     one_process: None,

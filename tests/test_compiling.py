@@ -120,6 +120,7 @@ def trained(out: Path, store: str, **model: Any) -> list[float]:
     return train(str(out), data, model).losses
 
 
+@pytest.mark.time
 def test_without_a_compiler_a_training_goes_on_and_says_so(
     compiler_less: None, store: str, tmp_path: Path
 ) -> None:

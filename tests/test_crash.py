@@ -174,6 +174,7 @@ def worker_of(process: subprocess.Popen[str]) -> int | None:
     return None
 
 
+@pytest.mark.time
 @pytest.mark.proc
 def test_a_lost_worker_is_replaced(larger: Dataset, tmp_path: Path) -> None:
     store = tmp_path / "store"

@@ -171,6 +171,7 @@ def watched(store: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, port, whole(fit(store, out, port, max_epochs=EPOCHS))
 
 
+@pytest.mark.time
 def test_everything_was_on(watched: tuple[Path, int, list[str]]) -> None:
     out, _, _ = watched
     folder = run_folder(out)
@@ -187,6 +188,7 @@ def test_everything_was_on(watched: tuple[Path, int, list[str]]) -> None:
     assert shown(folder / "report.html")["facts"][0] == "finished"
 
 
+@pytest.mark.time
 @pytest.mark.proc
 def test_nothing_grows_over_epochs_and_nothing_is_left(
     watched: tuple[Path, int, list[str]],
@@ -208,6 +210,7 @@ def test_nothing_grows_over_epochs_and_nothing_is_left(
     assert refuses(port)
 
 
+@pytest.mark.time
 def test_losses_are_the_same_bit_for_bit(
     watched: tuple[Path, int, list[str]], store: str, tmp_path: Path
 ) -> None:
@@ -222,6 +225,7 @@ def test_losses_are_the_same_bit_for_bit(
     assert left == ["MainThread"]
 
 
+@pytest.mark.time
 def test_interrupted_from_the_keyboard(store: str, tmp_path: Path) -> None:
     out, port = tmp_path / "out", free_ports(1)
     process = started(fit(store, out, port, max_epochs=100_000))

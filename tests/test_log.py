@@ -35,14 +35,18 @@ def test_a_build_logs_what_it_does(dataset: Dataset, tmp_path: Path, backend: st
     assert done.stderr.count("samples computed and 0 copied in ") == document["built"] > 1
     for name in dataset.document["images"]:  # logged where the work is done
         assert f"ocr_precompute.pipeline.encode: {name}: computed\n" in done.stderr
+
+
+def test_how_much_is_logged(dataset: Dataset, tmp_path: Path) -> None:
+    flags = [*dataset.flags(), "--config", config(tmp_path), "--backend", "sequential", "--json"]
+    silent = run_apart("build", *flags, cwd=tmp_path)
+    assert len(silent.stderr.splitlines()) < 8
+    assert "ocr_precompute." not in silent.stderr
+    document = json.loads(silent.stdout)
     again = run_apart("build", *flags, "-v", cwd=tmp_path)
     assert "0 to build, 0 rows to copy" in again.stderr
     assert f"data hash {document['data_hash']}, up to date" in again.stderr
     assert "locked for a build" not in again.stderr  # that is of the second level
-    silent = run_apart("build", *flags, cwd=tmp_path)
-    assert len(silent.stderr.splitlines()) < 8
-    assert "ocr_precompute." not in silent.stderr
-    json.loads(silent.stdout)
 
 
 @pytest.mark.parametrize(

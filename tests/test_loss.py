@@ -178,6 +178,7 @@ def gradients(rank: int, count: int, folder: Path) -> None:
         distributed.destroy_process_group()
 
 
+@pytest.mark.time
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     gradients(0, 1, tmp_path)
     multiprocessing.spawn(gradients, (2, tmp_path), nprocs=2)

@@ -60,6 +60,9 @@ def test_a_part_that_is_killed_and_run_again(
     dataset: Dataset, settings: Settings, tmp_path: Path
 ) -> None:
     large = at(settings, settings.store, size=(640, 640), shard_length=2)
+    for name in [*dataset.document["images"]][10:]:
+        dataset.remove(name)
+    dataset.save()
     build("val", dataset.source, large)
     store = tmp_path / "parts"
     command = [*flags(dataset, large, tmp_path), "--store", str(store), "--jobs", "1"]

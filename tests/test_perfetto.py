@@ -102,6 +102,7 @@ def test_a_builds_trace_opens(perfetto: Any, dataset: Dataset, tmp_path: Path) -
     assert found["decode"] == 24
 
 
+@pytest.mark.time
 def test_a_trainings_trace_opens(perfetto: Any, tmp_path: Path) -> None:
     made = Dataset(tmp_path / "data", count=12)
     settings = Settings(store=tmp_path / "s", size=64, backend="sequential")

@@ -171,7 +171,11 @@ def anywhere(shard: Path, chooser: random.Random) -> list[int]:
     return places + list(range(size - 22, size))  # the end's every byte
 
 
-def test_verify_finds_every_flipped_bit(split: Split, settings: Settings) -> None:
+def test_verify_finds_every_flipped_bit(tmp_path: Path) -> None:
+    settings = Settings(
+        store=tmp_path / "store", size=64, shard_length=2, backend="sequential", monitor=False
+    )
+    build("val", Dataset(tmp_path / "few", count=4).source, settings)
     chooser = random.Random(2)
     assert verify(settings.store).ok
     files = shards(settings.store)

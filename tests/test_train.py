@@ -751,9 +751,8 @@ def test_nothing_is_left_to_train(
     assert "has done 2 epochs and 12 steps; to go on, raise --trainer.max_epochs" in said
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("too few samples", marks=pytest.mark.time), "a damaged sample"]
-)
+@pytest.mark.time
+@pytest.mark.parametrize("kind", ["too few samples", "a damaged sample"])
 def test_of_two_processes_one_says_what_is_wrong(
     kind: str, store: str, dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def store(tmp_path: Path) -> Path:
     return settings.store
 
 
+@pytest.mark.time
 def test_a_killed_training_leaves_whole_checkpoints_and_goes_on(
     store: Path, elsewhere: Path, tmp_path: Path
 ) -> None:
