@@ -349,6 +349,7 @@ def test_a_training_saved_compared_and_watched(
     assert f"error: {path}: was measured with data.batch_size 4 instead of 2" in said
 
 
+@pytest.mark.time
 def test_what_a_round_says_is_told(
     split: tuple[Dataset, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

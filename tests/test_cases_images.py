@@ -91,7 +91,9 @@ def damaged(dataset: Dataset) -> Dataset:
     return dataset
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading", "sequential"])
+@pytest.mark.parametrize(
+    "backend", ["loky", pytest.param("threading", marks=pytest.mark.time), "sequential"]
+)
 def test_the_command_names_each_and_the_decoder_says_nothing_by_itself(
     damaged: Dataset, tmp_path: Path, backend: str
 ) -> None:

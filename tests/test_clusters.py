@@ -182,6 +182,7 @@ UNSHARED = (
 )
 
 
+@pytest.mark.time
 @pytest.mark.namespaces
 def test_workers_that_do_not_share_the_disk(
     dataset: Dataset, small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -229,6 +230,7 @@ def photographs(dataset: Dataset, bucket: dict[str, str]) -> Source:
     return source_with(dataset.source, {"images": str(objects)})
 
 
+@pytest.mark.time
 def test_workers_of_dask_fetch_images_from_a_bucket(
     dataset: Dataset, photographs: Source, small: Settings, tmp_path: Path, bucket: dict[str, str]
 ) -> None:

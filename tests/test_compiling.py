@@ -75,14 +75,8 @@ def network() -> DBNet:
     return DBNet(str(BACKBONE), channels=16)
 
 
-MODES = [
-    "none",
-    pytest.param("selective", marks=pytest.mark.time),
-    pytest.param("full", marks=pytest.mark.time),
-]
-
-
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.time
+@pytest.mark.parametrize("mode", ["none", "selective", "full"])
 def test_a_step_is_the_same_up_to_rounding(mode: Mode, network: DBNet) -> None:
     other = copy.deepcopy(network)
     names = list(network.state_dict())

@@ -93,6 +93,7 @@ def check(perfetto: Any, trace: Path) -> Counter[str]:
     return written
 
 
+@pytest.mark.time
 def test_a_builds_trace_opens(perfetto: Any, dataset: Dataset, tmp_path: Path) -> None:
     settings = Settings.model_validate(
         {"store": tmp_path / "s", "size": 64, "jobs": 2, "profile": tmp_path / "p"}

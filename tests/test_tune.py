@@ -206,10 +206,12 @@ def test_counts_are_those_of_the_settings_and_never_fewer(base: PostProcess) -> 
             assert hmean(one_by_one(maps, coarse)) <= hmean(found.counts)
 
 
-def test_it_is_the_same_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_same_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocr.tuning.search._SHARE", 1)
     with KeptMaps() as maps:
         for seed in range(2):
             noisy(maps, seed)
+        monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
         several = [search(maps, DEFAULT) for _ in range(2)]
         monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
         alone = search(maps, DEFAULT)
