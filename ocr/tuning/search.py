@@ -7,14 +7,15 @@ texts of a threshold and a ratio are compared with the annotation once, and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
+from joblib import Parallel, delayed
 
 from ocr.inference.postprocess import PostProcess, Text
 from ocr.metrics.icdar import MatchCounts, fits, match_polygons, one_to_one
@@ -30,8 +31,7 @@ _BOUNDS = ((0.02, 0.98), (1.0, 6.0))  # below, polygons would cut what they matc
 _SCORES = tuple(number / 100 for number in range(1, 100))
 _SIZES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 _FAR = {"ratio": 2.0, "min_size": 10.0}  # counts as much as 1 of the threshold, or of min_score
-
-_Value = TypeVar("_Value")
+_SHARE = 8  # pages that are worth a process
 
 
 class Point(NamedTuple):
@@ -94,8 +94,9 @@ def judged(maps: KeptMaps, read: PostProcess) -> Outcomes:
         return Judged(page.name, page.size, found, page.polygons, matching)
 
     outcomes = Outcomes()
-    for each in _on_threads(judge, range(len(maps.pages))):
-        outcomes.add(each)
+    with ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="postprocess") as threads:
+        for each in threads.map(judge, range(len(maps.pages))):
+            outcomes.add(each)
     return outcomes
 
 
@@ -118,20 +119,18 @@ def _tried(
     for point in points:
         by_threshold.setdefault(point.threshold, []).append(point.ratio)
 
-    def count(number: int) -> np.ndarray:
-        return _counts(maps.read(number), maps.pages[number], base, filters, by_threshold)
-
     shape = (len(points), 2, len(filters.sizes), len(filters.scores))
     total = np.zeros(shape, np.int64)
-    for counts in _on_threads(count, range(len(maps.pages)) if points else ()):
+    numbers = range(len(maps.pages)) if points else ()
+    tasks = (
+        delayed(_counts)(maps.read(number), maps.pages[number], base, filters, by_threshold)
+        for number in numbers
+    )
+    # Processes, as it is Python for the most part; no more than have something to do.
+    jobs = max(1, min(joblib.cpu_count(), len(numbers) // _SHARE))
+    for counts in Parallel(jobs, return_as="generator", max_nbytes=None)(tasks):
         total += counts
     return dict(zip(points, total, strict=True))
-
-
-def _on_threads(work: Callable[[int], _Value], numbers: Iterable[int]) -> Iterable[_Value]:
-    """What it makes of each number, in order."""
-    with ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="postprocess") as pool:
-        yield from pool.map(work, numbers)
 
 
 def _counts(
