@@ -20,7 +20,7 @@ sys.path.append(str(ROOT / "scripts" / "bench"))
 
 from measuring.results import read_result  # noqa: E402
 
-DOCUMENTS = ("README.md", "docs/formats.md", "docs/performance.md")
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 RESULTS = ROOT / "docs" / "results"
 _TABLE = re.compile(
     r"(<!-- (formats|results): ([\w-]+),.*?-->\n).*?(?=<!-- end of \2 -->)", re.DOTALL
@@ -65,8 +65,7 @@ def with_tables(text: str) -> str:
 
 def main() -> None:
     """Write all documents."""
-    for name in DOCUMENTS:
-        path = ROOT / name
+    for path in DOCUMENTS:
         path.write_text(with_tables(path.read_text()))
 
 

@@ -31,17 +31,20 @@ def results(script: ModuleType) -> Any:
 
 
 def test_the_documents_are_up_to_date(script: ModuleType) -> None:
-    for name in script.DOCUMENTS:
-        text = (ROOT / name).read_text()
-        assert "<!-- formats: " in text or "<!-- results: " in text
-        assert script.with_tables(text) == text, f"run scripts/make_tables.py, which writes {name}"
+    for path in script.DOCUMENTS:
+        text = path.read_text()
+        for kind in ("formats", "results"):
+            assert text.count(f"<!-- {kind}: ") == text.count(f"<!-- end of {kind} -->"), path
+        assert script.with_tables(text) == text, f"run scripts/make_tables.py, which writes {path}"
 
 
-def test_every_result_is_in_a_document(script: ModuleType) -> None:
-    text = "".join((ROOT / name).read_text() for name in script.DOCUMENTS)
-    names = [path.stem for path in script.RESULTS.glob("*.json")]
-    assert names
-    assert [name for name in names if f"<!-- results: {name}," not in text] == []
+def test_every_result_is_of_a_script_and_in_one_document(script: ModuleType, results: Any) -> None:
+    texts = [path.read_text() for path in script.DOCUMENTS]
+    assert {path.name for path in script.DOCUMENTS} >= {"README.md", "performance.md", "sizes.md"}
+    for path in script.RESULTS.glob("*.json"):
+        assert sum(text.count(f"<!-- results: {path.stem},") for text in texts) == 1, path
+        name = results.read_result(path).name
+        assert (ROOT / "scripts" / "bench" / f"{name}.py").exists(), path
 
 
 def result(results: Any, *rows: tuple[object, ...], **more: Any) -> Any:

@@ -213,6 +213,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     rows = (
         row("scan", planned["scan_s"], planned["scan_memory"]),
         row("plan", planned["plan_s"], planned["plan_memory"]),
+        ("publish", None, None, planned["publish_memory"] / 1e6),
         row("build, nothing to do, parts remembered", nothing["seconds"], nothing["memory"]),
         row("build, nothing to do, parts read", again["seconds"], again["memory"]),
         row("one image changed, dry run", changed["seconds"], changed["memory"]),

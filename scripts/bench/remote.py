@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,33 +125,41 @@ def run_rounds(arguments: argparse.Namespace, bucket: Path) -> tuple[Runs, dict[
     return runs, problems
 
 
-def row(name: str, runs: Runs, problem: str) -> tuple[Cell, ...]:
-    """Of a contender its best setting, cold and warm."""
-    cells: list[Cell] = [name]
-    for kind in ("cold", "warm"):
-        found = [
-            (statistics.median(run[kind] for run in each), setting, each[0][f"{kind}_counts"])
-            for (other, setting), each in runs.items()
-            if other == name
-        ]
-        nothing: tuple[None, str, dict[str, int]] = (None, problem, {})
-        best = max(found, default=nothing, key=lambda each: each[0] or 0.0)
-        cells += [best[0], best[1], best[2].get("requests")]
-        if kind == "cold":
-            cells.append(best[2]["bytes"] / 1e6 if best[2] else None)
-    return tuple(cells)
+def best(name: str, runs: Runs, kind: str) -> tuple[float, str, dict[str, int]] | None:
+    """Of a contender its best setting, cold or warm: its rate, and what the server gave."""
+    found = [
+        (statistics.median(run[kind] for run in each), setting, each[0][f"{kind}_counts"])
+        for (other, setting), each in runs.items()
+        if other == name
+    ]
+    return max(found, default=None, key=lambda each: each[0])
 
 
-COLUMNS = (
+def tables(names: Sequence[str], runs: Runs, problems: Mapping[str, str]) -> tuple[Table, Table]:
+    """Rows of contenders: at their best, and with which settings that was."""
+    rates: list[tuple[Cell, ...]] = []
+    settings = []
+    for name in names:
+        cold, warm = best(name, runs, "cold"), best(name, runs, "warm")
+        if cold is None or warm is None:
+            rates.append((name, *[None] * 5))
+            settings.append((name, *[problems.get(name, "")] * 2))
+            continue
+        counted, given = cold[2]["requests"], cold[2]["bytes"] / 1e6
+        rates.append((name, cold[0], counted, given, warm[0], warm[2]["requests"]))
+        settings.append((name, cold[1], warm[1]))
+    return Table(RATES, tuple(rates)), Table(SETTINGS, tuple(settings), "Best settings")
+
+
+RATES = (
     Column("contender"),
-    Column("cold", "samples/s", 1),
-    Column("setting"),
+    Column("cold", "samples/s", 0),
     Column("requests"),
-    Column("given", "MB", 1),
-    Column("warm", "samples/s", 1),
-    Column("setting, warm"),
+    Column("given", "MB", 0),
+    Column("warm", "samples/s", 0),
     Column("requests, warm"),
 )
+SETTINGS = Column("contender"), Column("cold"), Column("warm")
 
 
 def measure(arguments: argparse.Namespace) -> Result:
@@ -167,7 +175,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         "remote",
         "How fast is training from a bucket, beside loaders made for that?",
         environment(PACKAGES),
-        (Table(COLUMNS, tuple(row(n, runs, problems.get(n, "")) for n in there)),),
+        tables(there, runs, problems),
         notes=(f"{len(split)} samples; every answer comes {1000 * LATENCY:.0f} ms late",),
         absent=tuple(name for name in CONTENDERS if name not in there),
     )

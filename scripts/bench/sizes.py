@@ -105,8 +105,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
         stored = sum(path.stat().st_size for path in store.rglob("*.zip"))
         hmeans = [each.hmean for each in found[size]]
         took = statistics.median(each.sample for each in found[size])
-        judged = statistics.mean(hmeans), min(hmeans), max(hmeans)
-        yield size, 100 * share, stored / 1e6, took, *judged
+        yield size, 100 * share, stored / 1e6, took, *hmeans
 
 
 COLUMNS = (
@@ -114,20 +113,18 @@ COLUMNS = (
     Column("words that train", "%", 1),
     Column("store", "MB", 1),
     Column("of training", "ms/sample", 0),
-    Column("H-mean", "", 3),
-    Column("lowest of a seed", "", 3),
-    Column("highest", "", 3),
 )
 
 
 def measure(arguments: argparse.Namespace) -> Result:
     """A row for each size."""
     network = "a small network" if arguments.small else "ResNet-18"
+    hmeans = (Column(f"H-mean, seed {seed}", "", 3) for seed in arguments.seeds)
     return Result(
         "sizes",
         "What does a larger canonical size gain and cost?",
         environment(("torch",)),
-        (Table(COLUMNS, tuple(rows(arguments))),),
+        (Table((*COLUMNS, *hmeans), tuple(rows(arguments))),),
         notes=(f"{network}, {arguments.epochs} epochs of whole pages, trim {arguments.trim}",),
     )
 

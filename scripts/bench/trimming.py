@@ -112,7 +112,7 @@ def time_rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
             kind, number = name.split()
             share = took / times[f"{kind} {arguments.trims[0]}"]
             hmean = found[int(number)]["val/hmean"] if kind == "validation" else None
-            yield split, kind, int(number), took / 1000, share, hmean
+            yield split, kind, int(number), share, hmean
 
 
 def measure(arguments: argparse.Namespace) -> Result:
@@ -122,8 +122,9 @@ def measure(arguments: argparse.Namespace) -> Result:
     columns += [Column(f"batches of {order}", "%", 1) for order in orders]
     tables = [Table(tuple(columns), tuple(pixel_rows(arguments)), "Pixels of batches")]
     if arguments.ckpt_path is not None:
-        columns = [Column("split"), Column("work"), Column("trim", "px"), Column("", "s", 1)]
-        columns += [Column(f"against trim {arguments.trims[0]}", "", 2), Column("H-mean", "", 4)]
+        columns = [Column("split"), Column("work"), Column("trim", "px")]
+        columns += [Column(f"time against trim {arguments.trims[0]}", "", 2)]
+        columns += [Column("H-mean", "", 4)]
         title = f"{arguments.batch_size} samples a batch, {arguments.steps} steps at most"
         tables.append(Table(tuple(columns), tuple(time_rows(arguments)), title))
     question = "What do trimmed batches save?"

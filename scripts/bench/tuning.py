@@ -5,7 +5,7 @@ Three trainings are made up: one that does nothing with its batches, one that co
 cores, and one that computes elsewhere, as on a GPU (it sleeps); with --device there is one alone,
 which trains a network on that device. Each begins once with one thread and once with far too many,
 and trains until the search is over. Then what it found and fixed numbers of threads take turns, and
-the medians of their rates are compared.
+the medians of their rates are compared, with the best of the fixed ones.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import argparse
 import itertools
 import math
 import statistics
+import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,9 +33,7 @@ from ocr_precompute.runtime.clock import rate
 
 FIXED = (1, 2, 3, 4, 8, 16)
 STARTS = (1, 16)
-BATCH = 8
-BATCHES = 24  # of a turn, and before it as many as are under way
-AUGMENTATION = Augmentation(crop=320, rotation=5.0, scale=0.3, colour=0.2)
+BATCHES = 24  # of a turn, and before it as many as are under way; of an epoch, at least
 
 Step = Callable[[dict[str, Any]], None]
 
@@ -86,15 +85,17 @@ def trained(batches: Iterator[dict[str, Any]], step: Step, number: int) -> Itera
         yield len(batch["image"])
 
 
-def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tuple[Cell, ...]]:
+def measured(
+    dataset: AugmentedDataset, batch: int, step: Step, rounds: int
+) -> Iterator[tuple[Cell, ...]]:
     """A row for each number of threads, and one for what each search found."""
     loaders = {
-        f"{threads} fixed": BatchLoader(dataset, BATCH, shuffle=True, threads=threads)
+        f"{threads} fixed": BatchLoader(dataset, batch, shuffle=True, threads=threads)
         for threads in FIXED
     }
     notes = dict.fromkeys(loaders, "")
     for start in STARTS:
-        loader = BatchLoader(dataset, BATCH, shuffle=True, threads=start, tune=True)
+        loader = BatchLoader(dataset, batch, shuffle=True, threads=start, tune=True)
         batches, seen = for_ever(loader), 0
         while not loader.settled:
             seen += len(list(trained(batches, step, 1)))
@@ -116,16 +117,21 @@ def measured(dataset: AugmentedDataset, step: Step, rounds: int) -> Iterator[tup
         yield name, found, found / best, notes[name]
 
 
-def trainings(device: str | None) -> Iterator[tuple[str, Step]]:
-    """Those that are made up; the one on a device alone, if there is one."""
+def trainings(only: Sequence[str], device: str | None) -> Iterator[tuple[str, Step]]:
+    """Those of the made-up ones that are asked for; the one on a device alone, if there is one."""
     if device is not None:
-        yield f"a training on {device}", on_the_device(device)
+        yield f"computes on {device}", on_the_device(device)
         return
-    yield "a training that does nothing", nothing
-    yield "one that computes elsewhere for 20 ms a batch", elsewhere
-    yield "one that computes on the same cores", on_the_cores()
+    for name in only:
+        yield MADE_UP[name][0], MADE_UP[name][1]()
 
 
+MADE_UP: dict[str, tuple[str, Callable[[], Step]]] = {
+    "nothing": ("does nothing with its batches", lambda: nothing),
+    "elsewhere": ("computes elsewhere, 20 ms per batch", lambda: elsewhere),
+    "cores": ("computes on the same cores", on_the_cores),
+}
+SUMMARY = Column("the training"), *(Column(f"began with {start}", "", 2) for start in STARTS)
 COLUMNS = (
     Column("threads"),
     Column("", "samples/s", 0),
@@ -135,24 +141,33 @@ COLUMNS = (
 
 
 def measure(arguments: argparse.Namespace) -> Result:
-    """A table for each training."""
+    """A table of what searches ended with, and one for each training."""
+    batch = arguments.batch_size
+    variation = Augmentation(crop=arguments.crop, rotation=5.0, scale=0.3, colour=0.2)
+    if arguments.samples < BATCHES * batch:
+        sys.exit(f"{BATCHES} batches need {BATCHES * batch} samples: a search would never end")
     store, _ = build_store(arguments)
     dataset = AugmentedDataset(
-        StoreDataset(store, SPLIT, (*TRAINING, "polygons", "ignore")), AUGMENTATION
+        StoreDataset(store, SPLIT, (*TRAINING, "polygons", "ignore")), variation
     )
-    tables = []
-    for name, step in trainings(arguments.device):
+    ends, tables = [], []
+    for name, step in trainings(arguments.only, arguments.device):
         say(name)
-        rows = measured(dataset, step, arguments.rounds)
-        tables.append(Table(COLUMNS, tuple(rows), name.capitalize()))
+        rows = tuple(measured(dataset, batch, step, arguments.rounds))
+        ends.append((name, *(row[2] for row in rows[len(FIXED) :])))
+        tables.append(Table(COLUMNS, rows, f"A training that {name}"))
+    summary = Table(SUMMARY, tuple(ends), "What the search ended with, of the best fixed setting")
     question = "Does the search for a loader's setting end where the loader is fastest?"
-    return Result("tuning", question, environment(("torch",)), tuple(tables))
+    return Result("tuning", question, environment(("torch",)), (summary, *tables))
 
 
 def parser() -> argparse.ArgumentParser:
     """Command line."""
     options = argument_parser(__doc__, samples=400)
     options.add_argument("--rounds", type=int, default=11, help="turns of each; default: 11")
+    options.add_argument("--batch-size", type=int, default=8)
+    options.add_argument("--crop", type=int, default=320)
+    options.add_argument("--only", nargs="+", choices=MADE_UP, default=tuple(MADE_UP))
     options.add_argument("--device", help="such as cuda: a training there, and no other")
     add_scratch(options)
     return options

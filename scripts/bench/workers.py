@@ -2,8 +2,8 @@
 """What a second worker is worth: the same build by one and by two, in processes and on Dask.
 
 Images are repeated under other names up to --samples, so that start-up does not decide, and workers
-are warm: each engine has built once before it is measured. One and two take turns. The efficiency
-is the time of one over twice that of two; on two cores the process that builds, and with Dask the
+are warm: each engine has built once before it is measured. One and two take turns. What two reach
+is told as a share of twice what one does; on two cores the process that builds, and with Dask the
 scheduler, share them with the workers.
 
 Two cores of a machine are not always worth two: they share memory and caches, and virtual ones may
@@ -35,6 +35,9 @@ from ocr_precompute.settings import Settings, Source
 
 PROCESSES = {1: "1 process", 2: "2 processes"}
 DASK = {1: "Dask, 1 worker", 2: "Dask, 2 workers"}
+APART = "2 builds at once"
+ALONE = {PROCESSES[2]: PROCESSES[1], APART: PROCESSES[1], DASK[2]: DASK[1]}
+"""Of what two reach, what one does."""
 
 
 def built(source: Source, scratch: Path, changes: dict[str, Any]) -> None:
@@ -62,7 +65,7 @@ def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Callable[[], None]
     }
     with ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(2, get_context("spawn")))
-        found["2 builds at once"] = partial(built_apart, pool, [half, half], scratch)
+        found[APART] = partial(built_apart, pool, [half, half], scratch)
         if is_installed("distributed"):
             from distributed import LocalCluster
 
@@ -80,23 +83,16 @@ def measure(arguments: argparse.Namespace) -> Result:
         for run in ways.values():
             run()
         seconds = {k: statistics.median(v) for k, v in in_turn(ways, arguments.rounds).items()}
-    one = PROCESSES[1]
-    pairs = ((one, PROCESSES[2]), (DASK[1], DASK[2]), (one, "2 builds at once"))
+    rows = []
+    for name, took in seconds.items():
+        share = seconds[ALONE[name]] / (2 * took) if name in ALONE else None
+        rows.append((name, arguments.samples / took, share))
+    columns = Column("workers"), Column("", "samples/s", 1), Column("of twice one", "", 2)
     return Result(
         "workers",
         "What is a second worker worth to a build?",
         environment(("joblib", "distributed")),
-        (
-            Table(
-                (Column("workers"), Column("", "s", 1), Column("", "samples/s", 1)),
-                tuple((name, t, arguments.samples / t) for name, t in seconds.items()),
-            ),
-        ),
-        {
-            f"{b} against {a}, efficiency": seconds[a] / (2 * seconds[b])
-            for a, b in pairs
-            if a in seconds
-        },
+        (Table(columns, tuple(rows)),),
         absent=() if is_installed("distributed") else tuple(DASK.values()),
     )
 
