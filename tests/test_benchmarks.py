@@ -96,8 +96,9 @@ CASES = {
     "millions": Case(
         "--entries 40 --words 2 --scratch {scratch}/millions",
         "what | s | per million, s | peak memory, MB",
-        "scan | plan | publish | build, nothing to do, parts remembered | build, nothing to do, parts read"
-        " | one image changed, dry run | open | open and first batch of 16 | a name in the middle",
+        "scan | plan | publish | build, nothing to do, parts remembered"
+        " | build, nothing to do, parts read | one image changed, dry run | open"
+        " | open and first batch of 16 | a name in the middle",
     ),
     "nothing_to_do": Case(
         "--samples 4 --words 2 --rounds 1 --scratch {scratch}/nothing",
@@ -141,7 +142,8 @@ CASES = {
     "sizes": Case(
         "--train {images} {annotations} --val {images} {annotations} --sizes 64 96 --seeds 0"
         " --epochs 1 --batch-size 4 --trim 32 --small --accelerator cpu --scratch {scratch}/sizes",
-        "size, px | words that train, % | store, MB | of training, ms/sample | H-mean, seed 0",
+        "size, px | words that train, % | store of both splits, MB | of training, ms/sample"
+        " | H-mean, seed 0",
         "64 | 96",
     ),
     "stages": Case(
@@ -159,7 +161,7 @@ CASES = {
     ),
     "tuning": Case(
         f"{SAMPLES} 24 --batch-size 1 --crop 32 --rounds 1 --only nothing",
-        "the training | began with 1 | began with 16",
+        "the training | began with 1 thread | began with 16 threads",
         "does nothing with its batches",
         tables=2,
     ),

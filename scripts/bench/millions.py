@@ -53,8 +53,8 @@ PART = 100_000  # lines of a file
 BATCH = 16
 COLUMNS = (
     Column("what"),
-    Column("", "s", 2),
-    Column("per million", "s", 2),
+    Column("", "s"),
+    Column("per million", "s"),
     Column("peak memory", "MB", 0),
 )
 PICTURES = 256  # of the first entries, more than the shards of a batch may hold

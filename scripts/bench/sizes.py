@@ -111,7 +111,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
 COLUMNS = (
     Column("size", "px"),
     Column("words that train", "%", 1),
-    Column("store", "MB", 1),
+    Column("store of both splits", "MB", 1),
     Column("of training", "ms/sample", 0),
 )
 

@@ -125,7 +125,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         columns = [Column("split"), Column("work"), Column("trim", "px")]
         columns += [Column(f"time against trim {arguments.trims[0]}", "", 2)]
         columns += [Column("H-mean", "", 4)]
-        title = f"{arguments.batch_size} samples a batch, {arguments.steps} steps at most"
+        title = f"{arguments.batch_size} samples per batch, {arguments.steps} steps at most"
         tables.append(Table(tuple(columns), tuple(time_rows(arguments)), title))
     question = "What do trimmed batches save?"
     return Result("trimming", question, environment(("torch",)), tuple(tables))

@@ -131,7 +131,10 @@ MADE_UP: dict[str, tuple[str, Callable[[], Step]]] = {
     "elsewhere": ("computes elsewhere, 20 ms per batch", lambda: elsewhere),
     "cores": ("computes on the same cores", on_the_cores),
 }
-SUMMARY = Column("the training"), *(Column(f"began with {start}", "", 2) for start in STARTS)
+SUMMARY = (
+    Column("the training"),
+    *(Column(f"began with {n} thread{'s' * (n > 1)}", "", 2) for n in STARTS),
+)
 COLUMNS = (
     Column("threads"),
     Column("", "samples/s", 0),
