@@ -11,9 +11,8 @@ The two take turns in one process, on the same batches in the same order: a mach
 a while is so for both, and neither process nor memory differs between them. Which goes first
 changes every round. A round gives one ratio, of the time a step with everything on and off, over
 the steps after the profiled ones: waits for the loader, logging and ends of epochs included,
-validations, one every 25 steps, left out. Their median over rounds is the cost, with an interval of
-95 % from resampling the rounds. The profiled steps, which end before the others begin, and
-validations are told apart.
+validations left out. Their median over rounds is the cost, with an interval of 95 % from resampling
+the rounds. The profiled steps, which end before the others begin, and validations are told apart.
 
 Where other work disturbs the machine, that interval is wide. So the work itself is clocked too: in
 each step that counts the hooks of all that watches and the writing of logs, on the thread that
@@ -33,7 +32,7 @@ from pathlib import Path
 from measuring.command import argument_parser, run_script, say
 from measuring.machine import environment
 from measuring.results import Cell, Column, Result, Table
-from measuring.watched import PROFILED, Took, training
+from measuring.watched import Took, training
 
 from ocr_precompute.baselines.comparison import compared_in_turn
 from ocr_precompute.runtime.clock import resident_memory
@@ -87,7 +86,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     """Trainings in turn; costs are medians over rounds, with an interval of 95 %."""
     found = list(rounds(arguments))
     crops = f"{arguments.batch_size} crops of {arguments.crop} pixels a step"
-    before = f"after {arguments.before} and {PROFILED} that are profiled where everything is on"
+    before = f"after {arguments.before} and {arguments.profiled} that are profiled if all is on"
     return Result(
         "watching",
         "What does watching a training cost?",
@@ -113,7 +112,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--backbone", default="resnet-18")
     options.add_argument("--channels", type=int, default=64)
     options.add_argument("--before", type=int, default=5, help="steps before the profiled ones")
+    options.add_argument("--profiled", type=int, default=10, help="profiled steps")
     options.add_argument("--steps", type=int, default=40, help="steps of a training that count")
+    options.add_argument("--between", type=int, default=25, help="steps between validations")
     options.add_argument("--validation-batches", type=int, default=2, help="of each validation")
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--accelerator", default="cpu")

@@ -30,9 +30,6 @@ from ocr.lightning_modules.callbacks import (
     ValidationRecord,
 )
 
-PROFILED = 10  # steps
-VALIDATED = 25  # steps from validation to validation
-
 
 @dataclass(frozen=True)
 class Took:
@@ -94,7 +91,7 @@ class Clock(lightning.Callback):
         thread = self._thread[last] - self._thread[first]
         return Took(
             step=(self.ends[last] - self.ends[first]) / (last - first),
-            profiled=(self.ends[first] - self.ends[before - 1]) / (PROFILED + 1),
+            profiled=(self.ends[first] - self.ends[before - 1]) / (first + 1 - before),
             validation=statistics.mean(self.validations),
             watching=(self._watched + thread) / (last - first),
         )
@@ -112,18 +109,18 @@ def monitor_seconds() -> float:
 def training(arguments: argparse.Namespace, on: bool, out: Path) -> Took:
     """One training, watched or not."""
     lightning.seed_everything(0, verbose=False)
-    clock, times = Clock(arguments.before + PROFILED), Performance()
+    clock, times = Clock(arguments.before + arguments.profiled), Performance()
     callbacks: list[lightning.Callback] = [clock]
     if on:
         monitor = ResourceMonitor(times, metrics_port=0)
-        profile = Profile(times, after=arguments.before, steps=PROFILED)
+        profile = Profile(times, after=arguments.before, steps=arguments.profiled)
         callbacks = [monitor, ValidationRecord(), RunReport(), times, clock, profile]
     loggers = [CSVLogger(str(out), "run"), TensorBoardLogger(str(out), "run")]
     new = trainer(
         accelerator=arguments.accelerator,
-        max_steps=arguments.before + PROFILED + 1 + arguments.steps,
+        max_steps=arguments.before + arguments.profiled + 1 + arguments.steps,
         limit_val_batches=arguments.validation_batches,
-        val_check_interval=VALIDATED,
+        val_check_interval=arguments.between,
         check_val_every_n_epoch=None,
         log_every_n_steps=5,
         gradient_clip_val=5.0,
