@@ -183,7 +183,7 @@ CASES = {
         "1 process | 2 processes | 2 builds at once | Dask, 1 worker | Dask, 2 workers",
     ),
 }
-SLOW = {"processes", "verdicts", "watching", "workers"}
+SLOW = {"building", "processes", "verdicts", "watching", "workers"}
 """What takes some five seconds or more at its smallest."""
 HERE = {"annotations", "millions", "nothing_to_do", "scale"}
 """What measures in processes of its own, each of which would load all there is, only for memory."""
@@ -272,6 +272,11 @@ def test_an_unknown_argument_is_refused(name: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         parsed(import_module(name).parser(), ["--sample", "4", "--nothing"])
     assert "unrecognized arguments: --nothing" in capsys.readouterr().err
+
+
+def test_too_few_samples_for_a_search_are_refused(places: dict[str, Path]) -> None:
+    with pytest.raises(SystemExit, match=r"23 samples are too few .* --samples 24, 24 batches"):
+        result_of("tuning", f"{SAMPLES} 23 --batch-size 1", places)
 
 
 def test_a_process_apart_is_ended_with_what_went_wrong() -> None:

@@ -148,7 +148,8 @@ def measure(arguments: argparse.Namespace) -> Result:
     batch = arguments.batch_size
     variation = Augmentation(crop=arguments.crop, rotation=5.0, scale=0.3, colour=0.2)
     if arguments.samples < BATCHES * batch:
-        sys.exit(f"{BATCHES} batches need {BATCHES * batch} samples: a search would never end")
+        few = f"{arguments.samples} samples are too few for a search: it would never end"
+        sys.exit(f"{few}; give --samples {BATCHES * batch}, {BATCHES} batches per epoch, or more")
     store, _ = build_store(arguments)
     dataset = AugmentedDataset(
         StoreDataset(store, SPLIT, (*TRAINING, "polygons", "ignore")), variation
