@@ -64,6 +64,18 @@ def test_images_are_normalised_inside(network: DBNet) -> None:
     assert seen[0][0, :, 5, 5].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_weights_in_bfloat16_give_nearly_the_same_in_float32() -> None:
+    torch.manual_seed(0)
+    network = DBNet("resnet-18", channels=16).eval()
+    pixels = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = network.probabilities(pixels)
+        found = network.to(torch.bfloat16).probabilities(pixels)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    assert (found - expected).abs().max() < 0.1
+
+
 def test_a_backbone_from_a_folder_and_one_that_is_none(tmp_path: Path) -> None:
     DBNet("resnet-18", channels=32).backbone.config.save_pretrained(tmp_path)
     network = DBNet(str(tmp_path), channels=32)

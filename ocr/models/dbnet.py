@@ -122,7 +122,7 @@ class DBNet(nn.Module):
         images: uint8 (B, H, W, 3) RGB; H and W must be multiples of 32.
         """
         merged = self.neck(self.backbone(self._normalised(images)).feature_maps)
-        return torch.sigmoid(self.prob_head(merged)[:, 0])
+        return torch.sigmoid(self.prob_head(merged)[:, 0].float())
 
     def probabilities_of(self, images: np.ndarray) -> np.ndarray:
         """The same of arrays: see ocr.inference.tiles.Network."""
@@ -131,8 +131,9 @@ class DBNet(nn.Module):
         return made
 
     def _normalised(self, images: Tensor) -> Tensor:
-        """Pixels, float32 (B, 3, H, W), as the backbone takes them."""
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        """Pixels (B, 3, H, W), as the backbone takes them: in the dtype of its weights."""
+        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return pixels.to(self.mean.dtype)
 
     def train(self, mode: bool = True) -> DBNet:
         """As of any module; frozen batch statistics stay frozen."""

@@ -29,6 +29,7 @@ from ocr.models import DBLoss, DBNet
 from ocr.models.checkpointing import apply_checkpointing, saved_bytes
 from ocr_precompute.errors import PrecomputeError
 
+BASE = "as configured"
 PLAIN = "configs/experiment/plain.yaml"
 OFF = (
     *("data.threads=1", "data.trim=0", "data.overlap_transfers=false"),
@@ -58,7 +59,7 @@ def trainings(on_gpu: bool) -> dict[str, list[str]]:
     """What is measured, by name: settings laid over the configuration's."""
     precisions = [f"trainer.precision={p}" for p in PRECISIONS if on_gpu or p != "16-mixed"]
     return {
-        "as configured": [],
+        BASE: [],
         **{f"{setting}": [f"--{setting}"] for setting in OFF},
         "plain.yaml": ["--config", PLAIN],
         **{f"{setting}": [f"--{setting}"] for setting in (*ON, *precisions)},
@@ -148,7 +149,9 @@ def measure(arguments: argparse.Namespace) -> Result:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     side, channels = arguments.side, arguments.channels
     images = torch.zeros((8, side, side, 3), dtype=torch.uint8, device=device)
-    found = measured(trainings(device == "cuda"), arguments, arguments.passed_on)
+    named = trainings(device == "cuda")
+    wanted = {n: more for n, more in named.items() if n in (BASE, *(arguments.only or named))}
+    found = measured(wanted, arguments, arguments.passed_on)
     count = partial(kept_bytes, images, channels)
     kept = activations(count, f"Of 8 images of {side} x {side}, {channels} channels")
     steps = f"{arguments.steps} steps after {arguments.warmup}, {arguments.rounds} rounds in turn"
@@ -170,6 +173,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--warmup", type=int, default=5, help="steps before them; default: 5")
     options.add_argument("--side", type=int, default=320, help="of images for activations")
     options.add_argument("--channels", type=int, default=64, help="of the network for activations")
+    options.add_argument("--only", nargs="+", choices=trainings(True), metavar="SETTING")
     pass_on(options)
     return options
 

@@ -15,19 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 from measuring.command import argument_parser, run_script, say
 from measuring.machine import environment
 from measuring.results import Cell, Column, Result, Table
 from measuring.timing import medians
+from measuring.trainings import detector_of, validated
 
 from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.data_module import DetectionData
 from ocr.datasets.samples import TRAINING
-from ocr.inference.postprocess import PostProcess
 from ocr.lightning_modules import TextDetector
 from ocr.models import DBLoss
-from ocr.models.checkpoint import read_checkpoint, saved_settings
 from ocr_precompute.runtime.clock import in_turn
 
 SIZES = (8, 16)  # of batches
@@ -57,32 +55,6 @@ def pixel_rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
         yield split, len(dataset), trim, *(100 * float(share) for share in (content, *shares))
 
 
-def detector_of(checkpoint: Path) -> TextDetector:
-    """The detector of a checkpoint."""
-    saved = read_checkpoint(checkpoint)
-    settings: dict[str, Any] = saved_settings(saved, str(checkpoint))
-    settings["postprocess"] = PostProcess(**settings.get("postprocess", {}))
-    detector = TextDetector(**settings)
-    detector.load_state_dict(saved["state_dict"])
-    return detector
-
-
-def validation(
-    arguments: argparse.Namespace, detector: TextDetector, split: str, trim: int
-) -> dict[str, float]:
-    """Metrics of a validation as `ocr-train validate` does it."""
-    trainer = lightning.Trainer(
-        accelerator=arguments.accelerator,
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    data = DetectionData(arguments.store, split, split, batch_size=arguments.batch_size, trim=trim)
-    (metrics,) = trainer.validate(detector, data, verbose=False)
-    return {name: float(value) for name, value in metrics.items()}
-
-
 def steps(arguments: argparse.Namespace, detector: TextDetector, split: str, trim: int) -> None:
     """An epoch of whole-page steps, at most so many, in the loader's own order."""
     network, loss = detector.model.train(), DBLoss()
@@ -99,12 +71,15 @@ def time_rows(arguments: argparse.Namespace) -> Iterator[tuple[Cell, ...]]:
     for split in arguments.splits:
         found: dict[int, dict[str, float]] = {}
 
-        def validated(trim: int, split: str = split, found: Any = found) -> None:
-            found[trim] = validation(arguments, detector, split, trim)
+        def validate(trim: int, split: str = split, found: Any = found) -> None:
+            data = DetectionData(
+                arguments.store, split, split, batch_size=arguments.batch_size, trim=trim
+            )
+            found[trim] = validated(detector, data, arguments.accelerator)
 
         tasks: dict[str, Callable[[], object]] = {}
         for trim in arguments.trims:
-            tasks[f"validation {trim}"] = partial(validated, trim)
+            tasks[f"validation {trim}"] = partial(validate, trim)
             if arguments.steps:
                 tasks[f"steps {trim}"] = partial(steps, arguments, detector, split, trim)
         times = medians(in_turn(tasks, arguments.rounds, say))

@@ -26,7 +26,7 @@ from measuring.bounds import BUILDS, TRAININGS, Bound, there
 from measuring.command import add_scratch, argument_parser, run_script, say
 from measuring.machine import environment
 from measuring.results import Cell, Column, Result, Table
-from measuring.samples import SPLIT, repeat_images
+from measuring.samples import SPLIT, live_settings, repeat_images
 from measuring.trainings import BACKBONE, quiet, trainer
 
 from ocr.datasets.data_module import DetectionData
@@ -79,10 +79,7 @@ class Trainings:
         )
         self._store = folder / "store"
         build(SPLIT, source, Settings(store=self._store, size=(SIDE, SIDE), monitor=False))
-        self._live = folder / "live.yaml"
-        paths = {"images": str(source.images), "annotations": str(source.annotations)}
-        text = {"store": str(self._store), "size": SIDE, "splits": {SPLIT: paths}}
-        self._live.write_text(json.dumps(text))
+        self._live = live_settings(self._store, SIDE, {SPLIT: source}, folder / "live.yaml")
 
     def verdict(self, bound: Bound) -> str:
         """What the profile of one says it is bound by."""
@@ -91,7 +88,7 @@ class Trainings:
         out = Path(tempfile.mkdtemp(dir=self._scratch))
         data = {"batch_size": 4, "threads": 2, "tune": False, **bound.data}
         if bound.live:
-            data["live"] = str(self._live)
+            data["live"] = self._live
         times = Performance()
         strategy = bound.trainer.get("strategy", "auto")
         new = trainer(

@@ -53,9 +53,14 @@ def built_apart(pool: Executor, sources: list[Source], scratch: Path) -> None:
     list(pool.map(built, sources, places, [{"backend": "sequential"}] * len(sources)))
 
 
+def on_dask(arguments: argparse.Namespace) -> bool:
+    """Whether to measure workers of Dask: if it is installed, and wanted."""
+    return arguments.dask and is_installed("distributed")
+
+
 @contextmanager
 def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Callable[[], None]]]:
-    """What is timed, by name, while its workers are there; on Dask only if that is installed."""
+    """What is timed, by name, while its workers are there; on Dask only if that is wanted."""
     scratch: Path = arguments.scratch
     images, annotations = arguments.images, arguments.annotations
     source = repeat_images(images, annotations, arguments.samples, scratch / "source")
@@ -66,7 +71,7 @@ def runs(arguments: argparse.Namespace) -> Iterator[dict[str, Callable[[], None]
     with ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(2, get_context("spawn")))
         found[APART] = partial(built_apart, pool, [half, half], scratch)
-        if is_installed("distributed"):
+        if on_dask(arguments):
             from distributed import LocalCluster
 
             for n, name in DASK.items():
@@ -93,7 +98,7 @@ def measure(arguments: argparse.Namespace) -> Result:
         "What is a second worker worth to a build?",
         environment(("joblib", "distributed")),
         (Table(columns, tuple(rows)),),
-        absent=() if is_installed("distributed") else tuple(DASK.values()),
+        absent=tuple(DASK.values()) if arguments.dask and not on_dask(arguments) else (),
     )
 
 
@@ -101,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line."""
     options = argument_parser(__doc__, samples=512)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--no-dask", dest="dask", action="store_false", help="processes alone")
     add_scratch(options)
     return options
 

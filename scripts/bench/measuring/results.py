@@ -75,6 +75,14 @@ class Table:
             pairs = zip(self.columns, row, strict=True)
             yield _line(column.shown(cell) for column, cell in pairs)
 
+    def cell(self, row: str, head: str) -> Cell:
+        """What stands in the row of that first cell, under that head.
+
+        Raises KeyError if there is no such row, ValueError if no such head.
+        """
+        heads = [column.head for column in self.columns]
+        return {str(cells[0]): cells for cells in self.rows}[row][heads.index(head)]
+
     def _is_words(self, number: int) -> bool:
         return not any(isinstance(row[number], int | float) for row in self.rows)
 

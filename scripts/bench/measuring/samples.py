@@ -87,6 +87,16 @@ def build_store(arguments: argparse.Namespace, size: int = 640) -> tuple[Path, S
     return scratch / "store", source
 
 
+def live_settings(store: Path, side: int, sources: Mapping[str, Source], path: Path) -> str:
+    """A configuration, as data.live takes it, whose splits are computed from these sources."""
+    splits = {
+        name: {"images": str(source.images), "annotations": str(source.annotations)}
+        for name, source in sources.items()
+    }
+    path.write_text(json.dumps({"store": str(store), "size": side, "splits": splits}))
+    return str(path)
+
+
 def canonical_polygons(polygons: Polygons, image: Path, side: int) -> Polygons:
     """Polygons as `compute_sample` scales them, for a square canonical size."""
     return polygons.scaled(side / max(decoded(image).shape[:2]))
