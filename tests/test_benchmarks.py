@@ -26,7 +26,7 @@ BENCH = ROOT / "scripts" / "bench"
 IMAGES = "--images {images} --annotations {annotations}"
 SAMPLES = f"{IMAGES} --scratch {{scratch}} --samples"
 TARGETS = (
-    f"{SAMPLES} 4 --val-images {{images}} --val-annotations {{annotations}} --rounds 1"
+    f"{SAMPLES} 4 --val-images {{images}} --val-annotations {{few}} --rounds 1"
     " --many 4 --seconds 0.01 --backbone {backbone} --channels 16 --batch-size 2 --crop 64"
 )
 
@@ -220,17 +220,21 @@ def _path() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A few pages, one of them large, and a store of two small splits."""
+    """A few pages, one of them large; the first two; and a store of two small splits."""
     folder = tmp_path_factory.mktemp("bench")
     dataset = Dataset(folder / "data", 5)
     dataset.add("large.jpg", (1300, 1280))
     dataset.save()
+    few = json.loads(dataset.annotations.read_text())
+    few["images"] = dict(list(few["images"].items())[:2])
+    (folder / "few.json").write_text(json.dumps(few))
     settings = Settings(store=folder / "store", size=(64, 64), backend="sequential")
     for split in ("train", "val"):
         build(split, dataset.source, settings)
     return {
         "images": dataset.images,
         "annotations": dataset.annotations,
+        "few": folder / "few.json",
         "scratch": folder / "scratch",
         "store": folder / "store",
         "backbone": ROOT / "tests" / "backbone",

@@ -123,8 +123,7 @@ def loader(arguments: argparse.Namespace) -> Figures:
         )
         why = (
             f"the search ended with {result.tables[1].cell(f'searched from {start}', 'found')}; "
-            "two cores may be two threads of one, on which 1 to 16 threads, which were all tried, "
-            "differ little"
+            "two cores may be two threads of one, where 1 to 16 threads, all tried, differ little"
         )
         gain = 100 * (searched / fixed - 1)
         yield Figure(what, gain, "% more", command, "10 to 20 %", least=10.0, why=why)
