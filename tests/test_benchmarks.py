@@ -205,8 +205,6 @@ CASES = {
         "1 process | 2 processes | 2 builds at once | Dask, 1 worker | Dask, 2 workers",
     ),
 }
-SLOW = {"building", "processes", "training", "verdicts", "watching", "workers"}
-"""What takes some five seconds or more at its smallest."""
 HERE = {"annotations", "millions", "nothing_to_do", "scale"}
 """What measures in processes of its own, each of which would load all there is, only for memory."""
 
@@ -251,9 +249,8 @@ def result_of(name: str, flags: str, places: dict[str, Path]) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning and PyTorch, which scripts let pass
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.time if n in SLOW else ()) for n in CASES]
-)
+@pytest.mark.time
+@pytest.mark.parametrize("name", CASES)
 def test_a_benchmark_measures(
     name: str, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
