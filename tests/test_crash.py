@@ -222,7 +222,7 @@ def test_workers_that_cannot_be_started(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(loky, "get_reusable_executor", refuse)
+    monkeypatch.setattr(loky, "ProcessPoolExecutor", refuse)
     listener = Listener()
     many = settings.model_copy(update={"backend": "loky", "jobs": 2})
     report = build("val", dataset.source, many, progress=listener)

@@ -78,6 +78,23 @@ def test_what_kills_workers_is_found_by_halves() -> None:
     assert "workers are lost to task 12; looking for what it is in it" in notices
 
 
+def who(_: int) -> int:
+    """The process that did it."""
+    return os.getpid()
+
+
+def test_workers_are_kept_for_the_next_build_and_are_not_joblibs() -> None:
+    def builders(jobs: int) -> set[int]:
+        return {*running.run(who, [*range(8)], jobs, "loky", lambda _: None)}
+
+    first = builders(2)
+    others = set(joblib.Parallel(2)(joblib.delayed(who)(number) for number in range(8)))
+    assert os.getpid() not in first | others
+    assert not first & others
+    assert builders(2) & first  # one may do all of it
+    assert not builders(3) & first
+
+
 @pytest.mark.time
 @pytest.mark.proc
 def test_workers_that_are_lost_to_nothing_in_particular() -> None:

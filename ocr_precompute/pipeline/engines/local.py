@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 from joblib.externals import loky
@@ -88,32 +88,66 @@ class Threads:
         """They hold no memory of their own."""
 
 
+class _Pool(NamedTuple):
+    """So many processes, and whose. They are the builds' alone: those of joblib, which it resizes
+    and ends as it needs them, are another pool.
+    """
+
+    jobs: int
+    parent: int
+    workers: loky.ProcessPoolExecutor
+
+
+_idle: list[_Pool] = []  # of the last build, at most one
+_idle_lock = threading.Lock()
+
+
+def _pool(jobs: int) -> _Pool:
+    """The processes of the last build, or as many new ones."""
+    own = os.getpid()
+    with _idle_lock:
+        kept = [pool for pool in _idle if pool.parent == own]  # a fork has its parent's no more
+        _idle.clear()
+    for pool in kept:
+        if pool.jobs == jobs:
+            return pool
+        pool.workers.shutdown(wait=True)
+    workers = loky.ProcessPoolExecutor(
+        jobs, timeout=_KEPT, initializer=_start_worker, initargs=(own,), env=_ONE_THREAD
+    )
+    return _Pool(jobs, own, workers)
+
+
+def _keep(pool: _Pool) -> None:
+    """Leave processes to the next build."""
+    with _idle_lock:
+        kept = [*_idle]
+        _idle[:] = [pool]
+    for other in kept:
+        other.workers.shutdown(wait=True)
+
+
 class Processes:
     """Processes of this machine, each with one thread; they are kept for the next build."""
 
     def __init__(self, jobs: int) -> None:
         self.room, self._jobs = 2 * jobs, jobs
-        self._last: Any = None
+        self._pool: _Pool | None = None
         self._work: Callable[..., Any] = partial(_in_process, level())
 
     def submit(self, function: Callable[[T], R], task: T) -> Future[Any]:
         """Begin a task, in a new pool if the last one is broken."""
         with _quiet_resource_trackers():
             try:
-                future = self._pool().submit(self._work, function, task)
+                return self._submitted(function, task)
             except BrokenProcessPool:
-                future = self._pool().submit(self._work, function, task)
-        return future  # type: ignore[no-any-return]
+                self.give_back()
+                return self._submitted(function, task)
 
-    def _pool(self) -> Any:
-        self._last = loky.get_reusable_executor(
-            self._jobs,
-            timeout=_KEPT,
-            initializer=_start_worker,
-            initargs=(os.getpid(),),
-            env=_ONE_THREAD,
-        )
-        return self._last
+    def _submitted(self, function: Callable[[T], R], task: T) -> Future[Any]:
+        self._pool = self._pool or _pool(self._jobs)
+        future: Future[Any] = self._pool.workers.submit(self._work, function, task)
+        return future
 
     def received(self, answer: tuple[R, Lines]) -> R:
         """The result; what was logged with it is handled."""
@@ -130,13 +164,17 @@ class Processes:
 
     def close(self, done: bool) -> None:
         """Leave the workers idle, or end them if they are not."""
-        if self._last and not done:
-            self._last.shutdown(kill_workers=True)
+        if self._pool and done:
+            _keep(self._pool)
+        elif self._pool:
+            self._pool.workers.shutdown(kill_workers=True)
+        self._pool = None
 
     def give_back(self) -> None:
         """Have idle workers give back their memory; the next to be started are new."""
-        if self._last:
-            self._last.shutdown(wait=True)
+        if self._pool:
+            self._pool.workers.shutdown(wait=True)
+        self._pool = None
 
 
 def _in_process(lowest: int, function: Callable[[T], R], task: T) -> tuple[R, Lines]:
