@@ -98,6 +98,8 @@ class TrainCLI(LightningCLI):
     def __init__(
         self, args: ArgsType = None, *, run: bool = True, relay: FailureRelay | None = None
     ) -> None:
+        words = sys.argv[1:] if args is None else args
+        self._word = words[0] if isinstance(words, list) and words else ""
         self._times, self._relay = Performance(), relay
         self._resources: ResourceMonitor | None = None
         callbacks: list[Callback] = [self._times, Resume(), ProgressLines()]
@@ -118,6 +120,11 @@ class TrainCLI(LightningCLI):
             run=run,
             auto_configure_optimizers=False,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """That which is asked for, or all: to gather the settings of each takes its time."""
+        every = LightningCLI.subcommands()
+        return {self._word: every[self._word]} if self._word in every else every
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the writer of predictions, and optimiser and schedule, which the model needs."""

@@ -23,8 +23,8 @@ from ocr.metrics.outcomes import Judged, Outcomes
 from ocr.metrics.overlap import overlap, shapes
 from ocr.tuning.maps import Annotated, KeptMaps
 
-_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-_RATIOS = (1.0, 1.4, 1.8, 2.2, 2.6)
+_THRESHOLDS = (0.15, 0.3, 0.45, 0.6)
+_RATIOS = (1.0, 1.5, 2.0, 2.5)
 _STEPS = ((0.05, 0.2), (0.02, 0.1), (0.01, 0.05))  # of both, around the best so far
 _MOVES = 4  # at most, of each step
 _BOUNDS = ((0.02, 0.98), (1.0, 6.0))  # below, polygons would cut what they match at an IoU of 0.5
