@@ -223,6 +223,7 @@ def test_workers_that_cannot_be_started(
         raise OSError("no more processes")
 
     monkeypatch.setattr(loky, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("ocr_precompute.pipeline.engines.local._idle", [])  # of builds before
     listener = Listener()
     many = settings.model_copy(update={"backend": "loky", "jobs": 2})
     report = build("val", dataset.source, many, progress=listener)
