@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-from joblib import Parallel, delayed
 
 from ocr.inference.postprocess import PostProcess, Text
 from ocr.metrics.icdar import MatchCounts, fits, match_polygons, one_to_one
@@ -123,12 +122,12 @@ def _tried(
     total = np.zeros(shape, np.int64)
     numbers = range(len(maps.pages)) if points else ()
     tasks = (
-        delayed(_counts)(maps.read(number), maps.pages[number], base, filters, by_threshold)
+        joblib.delayed(_counts)(maps.read(number), maps.pages[number], base, filters, by_threshold)
         for number in numbers
     )
     # Processes, as it is Python for the most part; no more than have something to do.
     jobs = max(1, min(joblib.cpu_count(), len(numbers) // _SHARE))
-    for counts in Parallel(jobs, return_as="generator", max_nbytes=None)(tasks):
+    for counts in joblib.Parallel(jobs, return_as="generator", max_nbytes=None)(tasks):
         total += counts
     return dict(zip(points, total, strict=True))
 

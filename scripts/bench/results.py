@@ -88,9 +88,9 @@ def building(arguments: argparse.Namespace) -> Figures:
         for name in ("1 process", "2 processes", "2 builds at once")
     )
     why = (
-        f"two cores: two builds that have nothing in common reach {apart / one:.2f} times there, "
-        "which is the most that two processes can. Tried: threads, and workers of Dask, which give "
-        "the same"
+        "it is what two cores give: two builds that have nothing in common reach "
+        f"{apart / one:.2f} times in the same turns. Tried: threads, and workers of Dask, which "
+        "give the same"
     )
     what = "a build by two processes, against one (the target is of more cores)"
     yield Figure(what, two / one, "times", command, "2 to 3 times", least=2.0, why=why)
