@@ -15,8 +15,7 @@ from ocr_precompute.targets.offsets import smaller_sides
 from ocr_precompute.targets.shapes import measured
 
 _WINDOWS = 16  # places that are tried for a crop
-_GREY = np.array((0.299, 0.587, 0.114))  # what red, green and blue add to it (ITU-R BT.601)
-_SAME = np.eye(3)
+_GREY = 0.299, 0.587, 0.114  # what red, green and blue add to it (ITU-R BT.601)
 _VISIBLE = 0.5  # a polygon with less of its box in the picture becomes don't-care
 
 
@@ -86,11 +85,12 @@ class Augmentation:
         """How colours change: float64 (3, 4), of (red, green, blue, 1); None if they do not."""
         if not self.colour:
             return None
-        brightness, contrast, saturation = random.uniform(-self.colour, self.colour, 3)
-        light = np.empty((3, 4))
-        light[:, :3] = (1 + contrast) * ((1 + saturation) * _SAME - saturation * _GREY)
-        light[:, 3] = 255 * brightness - 127.5 * contrast
-        return light
+        brightness, contrast, saturation = random.uniform(-self.colour, self.colour, 3).tolist()
+        shift, gain = 255 * brightness - 127.5 * contrast, 1 + contrast
+        kept, mixed = gain * (1 + saturation), [gain * saturation * share for share in _GREY]
+        return np.array(
+            [[kept * (i == j) - mixed[j] for j in range(3)] + [shift] for i in range(3)]
+        )
 
 
 @compiled()

@@ -1,14 +1,11 @@
 """Pixels of a page moved and recoloured, at the cost of what comes out and not of the page.
 
 Of a page only its content is looked at, outside which it is black, and of that only the rectangle
-that the result shows. Everything is OpenCV's: its warp takes a third of the time for four channels
-that it takes for three, so the rectangle is given a fourth; a compiled loop over single pixels took
-two to three times as long.
+that the result shows. Colours are OpenCV's, which compiled loops do not reach.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ocr_precompute.augmentation.interpolation import GROUP, frame, interpolate
+from ocr_precompute.runtime.compiled import compiled
 from ocr_precompute.runtime.scratch import scratch
 from ocr_precompute.samples import Polygons
 
@@ -70,18 +69,26 @@ def moved_rectangle(
     size: (H, W) of the pixels, which begin at origin, (left, top). matrix: (2, 3). within: (H, W)
     of what they are moved into. None if they reach nothing of it.
     """
-    (height, width), (left, top) = size, origin
-    (a, b, c), (d, e, f) = matrix.tolist()
-    corners = [(x, y) for y in (top - 1, top + height) for x in (left - 1, left + width)]
-    across = [a * x + b * y + c for x, y in corners]
-    down = [d * x + e * y + f for x, y in corners]
-    moved = Rectangle(
-        max(math.floor(min(across)), 0),
-        max(math.floor(min(down)), 0),
-        min(math.ceil(max(across)) + 1, within[1]),
-        min(math.ceil(max(down)) + 1, within[0]),
-    )
+    moved = Rectangle(*_reached(*origin, *size, matrix, *within))
     return moved if moved.left < moved.right and moved.top < moved.bottom else None
+
+
+@compiled()
+def _reached(
+    left: int, top: int, height: int, width: int, matrix: np.ndarray, lower: int, right: int
+) -> tuple[int, int, int, int]:
+    """As `moved_rectangle`, of what may be empty."""
+    ends = np.empty(4, np.int64)
+    for axis, end in ((0, right), (1, lower)):
+        across, down, shift = matrix[axis]
+        x, y = across * (left - 1), down * (top - 1)
+        wide, high = across * (width + 1), down * (height + 1)
+        place = x + y + shift
+        first = place + min(wide, 0.0) + min(high, 0.0)
+        last = place + max(wide, 0.0) + max(high, 0.0)
+        ends[axis] = int(min(max(np.floor(first), 0.0), 1e6))
+        ends[axis + 2] = int(min(max(np.ceil(last) + 1, 0.0), float(end)))
+    return ends[0], ends[1], ends[2], ends[3]
 
 
 def draw_page(page: Page, matrix: np.ndarray, light: np.ndarray | None, out: np.ndarray) -> None:
@@ -102,16 +109,16 @@ def draw_page(page: Page, matrix: np.ndarray, light: np.ndarray | None, out: np.
         around = out[: shown.top], out[shown.bottom :]
         _fill_black([*around, beside[:, : shown.left], beside[:, shown.right :]], light)
     target = out[shown.top : shown.bottom, shown.left : shown.right]
-    left, top, right, bottom = (
-        max(source.left - _MARGIN, 0),
-        max(source.top - _MARGIN, 0),
-        min(source.right + _MARGIN, page.content[1]),
-        min(source.bottom + _MARGIN, page.content[0]),
-    )
-    pixels = _rows(page, top, bottom)[:, left:right]
-    (a, b, c), (d, e, f) = matrix.tolist()
-    x, y = a * left + b * top + c - shown.left, d * left + e * top + f - shown.top
-    _warp(pixels, np.array([[a, b, x], [d, e, y]]), light, target)
+    pixels = _framed(page, source)
+    (a, b, c), (d, e, f) = back.tolist()
+    x, y = a * shown.left + b * shown.top + c, d * shown.left + e * shown.top + f
+    origin = np.array([[a, b, x - pixels.left], [d, e, y - pixels.top]])
+    warped = scratch("warped", (len(target), -(-target.shape[1] // GROUP) * GROUP, 3))
+    interpolate(pixels.memory, pixels.across, pixels.size, origin, warped)
+    if light is None:
+        target[...] = warped[:, : target.shape[1]]
+    else:
+        lit(warped[:, : target.shape[1]], light, target)
 
 
 def lit(image: np.ndarray, light: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -133,29 +140,32 @@ def _fill_black(parts: Sequence[np.ndarray], light: np.ndarray | None) -> None:
         part[...] = colour[0] if grey else colour  # of which the last takes a hundred times as long
 
 
-def _rows(page: Page, top: int, bottom: int) -> np.ndarray:
-    """Those rows of the page, in memory that the next page of this thread overwrites."""
-    height, width = page.size
+class _Framed(NamedTuple):
+    """Pixels of a page, from (left, top) on and of size (h, w), as `interpolate` takes them."""
+
+    memory: np.ndarray
+    across: int
+    left: int
+    top: int
+    size: tuple[int, int]
+
+
+def _framed(page: Page, source: Rectangle) -> _Framed:
+    """Those pixels of the page's content, in memory that the next page of this thread overwrites.
+
+    Whole rows where what lies beside them is black or not looked at; otherwise a copy.
+    """
+    (height, width), (end, across) = page.size, page.content
+    left, right = max(source.left - _MARGIN, 0), min(source.right + _MARGIN, across)
+    top, bottom = max(source.top - _MARGIN, 0), min(source.bottom + _MARGIN, end)
     first, last = top // page.step * page.step, min(-(-bottom // page.step) * page.step, height)
     if last - first >= _WORTH * height:
         first, last = 0, height
-    rows = scratch("page rows", (last - first, width, 3))
+    memory, rows = frame("page rows", last - first, width)
     page.rows(first, last, rows)
-    return rows[top - first : bottom - first]
-
-
-def _warp(
-    pixels: np.ndarray, matrix: np.ndarray, light: np.ndarray | None, out: np.ndarray
-) -> None:
-    """Move, interpolate and recolour pixels, (h, w, 3), into all of out, (H, W, 3)."""
-    height, width = out.shape[:2]
-    four = scratch("warp of four", (*pixels.shape[:2], 4))
-    cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA, dst=four)
-    warped = scratch("warped", (height, width, 4))
-    cv2.warpAffine(four, matrix, (width, height), dst=warped, flags=cv2.INTER_LINEAR)
-    if light is None:
-        cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
-        return
-    three = scratch("three", (height, width, 3))
-    cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=three)
-    lit(three, light, out)
+    if across < width or (left > 0 and right < across):
+        return _Framed(memory, width, 0, first, (min(last, end) - first, across))
+    memory, copy = frame("part of page", bottom - top, right - left + 1)
+    copy[:, :-1] = rows[top - first : bottom - first, left:right]
+    copy[:, -1] = 0
+    return _Framed(memory, right - left + 1, left, top, (bottom - top, right - left))
