@@ -20,6 +20,7 @@ from train_once import BACKBONE, Record, train
 
 from ocr import train as command
 from ocr.lightning_modules.callbacks import Performance, ResourceMonitor, resources
+from ocr.lightning_modules.checkpoint_io import WholeCheckpointIO
 from ocr_precompute.monitoring.exporter import MetricsPort
 from ocr_precompute.monitoring.processes import Machine
 
@@ -98,7 +99,18 @@ def lines(out: Path, name: str = "performance.jsonl") -> list[dict[str, Any]]:
 def test_each_epoch_says_what_it_used(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Its checkpoints too, of which the last comes when all else of the epoch is done."""
+    saved, save = [], WholeCheckpointIO.save_checkpoint
+
+    def counted(self: WholeCheckpointIO, *arguments: Any, **named: Any) -> None:
+        saved.append(arguments)
+        save(self, *arguments, **named)
+
+    monkeypatch.setattr(WholeCheckpointIO, "save_checkpoint", counted)
     run(monkeypatch, fit(store, tmp_path, "--monitor_interval", 3600))
+    told = [line["stages"]["checkpoint"]["count"] for line in lines(tmp_path)]
+    assert len(told) == 2
+    assert sum(told) == len(saved)
     for line in lines(tmp_path):
         used = line["resources"]
         assert used["memory_peak"] > 10**7

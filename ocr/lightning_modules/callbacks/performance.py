@@ -52,6 +52,7 @@ class Performance(lightning.Callback):
         self._epoch = dict(self._total), dict(self._samples)
         self._mark = self._mark_val = self._waited = self._waited_val = 0.0
         self._begun = self._told = Totals()
+        self._line: dict[str, Any] | None = None  # of an epoch that is over, but its checkpoint
         self._file: Path | None = None
         self._wait: waiting | None = None  # for a DataLoader, which keeps no clock
         self._work = Work()
@@ -103,6 +104,7 @@ class Performance(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Start the clocks of an epoch."""
+        self._end_epoch()
         self._start()
         self._wait_begins(trainer)
 
@@ -180,19 +182,14 @@ class Performance(lightning.Callback):
         before, samples = self._epoch
         spent = {name: value - before[name] for name, value in self._total.items()}
         seen = {name: value - samples[name] for name, value in self._samples.items()}
-        so_far = everything()
-        figures, totals = _figures(spent, seen), so_far - self._told
-        self._told = so_far  # what comes now, as a checkpoint of this epoch, is the next one's
-        self._write(
-            {
-                **{"epoch": trainer.current_epoch, "step": trainer.global_step},
-                **{"process": trainer.global_rank, "samples": seen, "seconds": spent},
-                **{"figures": figures, "memory": resident_memory()},
-                "device_memory": _device_memory(module.device),
-                **totals.as_dict(),
-                **self.beside(),
-            }
-        )
+        figures, totals = _figures(spent, seen), everything() - self._told
+        self._line = {
+            **{"epoch": trainer.current_epoch, "step": trainer.global_step},
+            **{"process": trainer.global_rank, "samples": seen, "seconds": spent},
+            **{"figures": figures, "memory": resident_memory()},
+            "device_memory": _device_memory(module.device),
+            **self.beside(),
+        }
         if not trainer.is_global_zero:
             return
         for name, value in figures.items():
@@ -202,6 +199,15 @@ class Performance(lightning.Callback):
                 for label, share in _LOGGED:
                     value = 1000 * (times.longest if share == 1 else times.quantile(share))
                     module.log(f"{kind}/{name}/{label}", value, rank_zero_only=True)
+
+    def _end_epoch(self) -> None:
+        """Write the line of an epoch that is over, with its checkpoint, which comes after it."""
+        if self._line is None:
+            return
+        so_far, line = everything(), self._line
+        self._line, told = None, self._told
+        self._told = so_far
+        self._write({**line, **(so_far - told).as_dict()})
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is None:
@@ -214,8 +220,15 @@ class Performance(lightning.Callback):
             rank_zero_warn(f"{self._file}: cannot be written ({error.strerror}); training goes on")
             self._file = None
 
+    def on_exception(
+        self, trainer: Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep the figures of an epoch that was over."""
+        self._end_epoch()
+
     def on_train_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         """Say what the training's time went to."""
+        self._end_epoch()
         figures = _figures(self._total, self._samples)
         if not figures:
             return

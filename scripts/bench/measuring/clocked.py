@@ -31,7 +31,7 @@ from ocr_precompute.pipeline.build import build
 from ocr_precompute.runtime.stages import everything
 from ocr_precompute.settings import Settings, Source
 
-PAUSE = 0.04  # seconds
+PAUSE = 0.1  # seconds
 SIDE = 256
 
 Recorded = Mapping[str, Any]  # "stages" and "waits", each {name: {"count", "seconds", ...}}
