@@ -41,6 +41,7 @@ from ocr_precompute.parameters import (
 from ocr_precompute.remote_images import ImageUrl, RemoteImage
 
 Backend = Literal["loky", "threading", "sequential", "dask", "ray"]
+ON_CLUSTERS = "dask", "ray"  # those whose workers may run on other machines
 Unannotated = Literal["skip", "empty", "error"]
 SkipBad = Literal["no", "polygon", "image"]
 
@@ -430,9 +431,9 @@ class Settings(Frozen):
     def _scheduler_of_a_cluster(self) -> Settings:
         if self.backend == "dask" and not self.scheduler:
             raise ValueError("backend dask needs a scheduler: the address of `dask scheduler`")
-        if self.scheduler and self.backend not in ("dask", "ray"):
+        if self.scheduler and self.backend not in ON_CLUSTERS:
             raise ValueError("scheduler is for the backends dask and ray; choose one of them")
-        if self.profile and self.backend in ("dask", "ray"):
+        if self.profile and self.backend in ON_CLUSTERS:
             raise ValueError(f"profile looks at one machine; backend {self.backend} has others")
         return self
 

@@ -6,6 +6,8 @@ import itertools
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -20,7 +22,7 @@ from ocr.datasets import LiveDataset, StoreDataset
 from ocr.datasets.samples import ANNOTATIONS, TRAINING
 from ocr_precompute import InputError, Settings, Source, StoreError, build, open_store
 from ocr_precompute.cli.app import app
-from ocr_precompute.pipeline import encode
+from ocr_precompute.pipeline import encode, fetched
 from ocr_precompute.remote_images import ImageUrl
 from ocr_precompute.settings import source_with
 from ocr_precompute.storage.faults import RemoteError
@@ -72,8 +74,8 @@ def asked(service: FaultyService, of: str = "GET") -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "gets", "lists"),
     [
-        ("document", 2, 3),  # for the digest, and to encode; is it there, of names, of stamps
-        ("parts", 2, 2),  # a list for each part
+        ("document", 1, 3),  # for the digest, and to encode; is it there, of names, of stamps
+        ("parts", 1, 2),  # a list for each part
         ("parts that tell", 1, 0),
     ],
 )
@@ -127,7 +129,7 @@ def test_an_image_that_was_replaced_is_seen(
     service.requests.clear()
     report = build("val", at_url(dataset.source), far)
     assert (report.built, report.computed) == (1, 1)
-    assert asked(service) == ["page_005.jpg"] * 2
+    assert asked(service) == ["page_005.jpg"]
     split = open_store(far.store)["val"]
     assert same(split["page_005.jpg"].image, split["page_001.jpg"].image)
 
@@ -209,26 +211,76 @@ def test_an_object_larger_than_any_image_is_not_fetched(
     assert asked(service).count("page_003.jpg") == told
 
 
+@pytest.mark.parametrize("room", [False, True])
 def test_an_image_that_changes_or_goes_while_a_build_runs(
-    dataset: Dataset, far: Settings, there: Objects, monkeypatch: pytest.MonkeyPatch
+    room: bool,
+    dataset: Dataset,
+    far: Settings,
+    there: Objects,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What was scanned is built, if it was kept; the next build sees the change."""
     data, tasks = there.get("page_005.jpg", 10**6), encode._tasks
+    monkeypatch.setattr(fetched, "_SHARE", 0.5 * room)
 
     def changed(*given: object, **more: object) -> object:
         there.put("page_005.jpg", data + b"\0")
         return tasks(*given, **more)
 
-    monkeypatch.setattr(encode, "_tasks", changed)
-    with pytest.raises(InputError, match=f"{URL}/page_005.jpg: changed while the build was run"):
-        build("val", at_url(dataset.source), far)
-
     def gone(*given: object, **more: object) -> object:
         there.delete("page_005.jpg")
         return tasks(*given, **more)
 
-    monkeypatch.setattr(encode, "_tasks", gone)
-    with pytest.raises(InputError, match=f"{URL}/page_005.jpg: is missing; add it"):
+    for change, told in ((changed, "changed while the build was run"), (gone, "is missing; add")):
+        monkeypatch.setattr(encode, "_tasks", change)
+        if room:
+            assert build("val", at_url(dataset.source), far).samples == 24
+        else:
+            with pytest.raises(InputError, match=f"{URL}/page_005.jpg: {told}"):
+                build("val", at_url(dataset.source), far)
+    monkeypatch.setattr(encode, "_tasks", tasks)
+    with pytest.raises(InputError, match=f"{URL}/page_005.jpg: is missing"):
         build("val", at_url(dataset.source), far)
+
+
+@pytest.mark.parametrize("backend", ["sequential", "loky"])
+def test_images_are_fetched_again_only_where_they_could_not_be_kept(
+    backend: str,
+    dataset: Dataset,
+    far: Settings,
+    there: Objects,
+    service: FaultyService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = far.model_copy(update={"backend": backend, "jobs": 2})
+    sizes = sorted(path.stat().st_size for path in dataset.images.rglob("*.jpg"))
+    make = fetched.Fetched.__init__
+
+    def small(self: fetched.Fetched, folder: Path) -> None:
+        make(self, folder)
+        self._room = sum(sizes[:5])
+
+    monkeypatch.setattr(fetched.Fetched, "__init__", small)
+    service.requests.clear()
+    build("val", at_url(dataset.source), settings)
+    found = Counter(asked(service))
+    assert set(found.values()) == {1, 2}
+    assert not list((settings.store / "tmp").iterdir())
+
+
+def test_what_a_killed_build_kept_is_deleted_by_the_next(
+    dataset: Dataset, far: Settings, there: Objects
+) -> None:
+    build("val", at_url(dataset.source), far)
+    code = (
+        "import os, sys; from pathlib import Path; from ocr_precompute.pipeline import fetched\n"
+        "fetched.Fetched(Path(sys.argv[1])).keep(bytes(32), b'image'); os._exit(9)"
+    )
+    folder = far.store / "tmp"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"image"]
+    build("val", at_url(dataset.source), far)
+    assert not list(folder.iterdir())
 
 
 def test_a_busy_service_is_asked_again(

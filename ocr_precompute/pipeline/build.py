@@ -11,6 +11,7 @@ import time
 from ocr_precompute.errors import InputError, Problem, StoreError
 from ocr_precompute.pipeline.encode import encode
 from ocr_precompute.pipeline.engines.local import as_joblib_is_set
+from ocr_precompute.pipeline.fetched import keeping
 from ocr_precompute.pipeline.part import chosen_part
 from ocr_precompute.pipeline.plan import plan
 from ocr_precompute.pipeline.profile import check_profile, events_wanted, profiled
@@ -53,17 +54,17 @@ def build(
     progress all names of what was understood, and not the worst alone. part: `I/N`, only build the
     I-th of N parts, anywhere; finish: only publish what all parts have built.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
-    written, WorkerError if workers are lost. Whatever it raises, the split that was published
-    before is intact, and finished shards are used by the next build.
+    written, WorkerError if workers are lost. What was published, and finished shards, are intact.
     """
     started = time.perf_counter()
     settings = _checked(split, source, settings)
     watcher, events = progress or Progress(), events_wanted(settings)
-    storage = storage_of(settings)
+    storage, in_part = storage_of(settings), dry_run or finish or part is not None
     with (
         writable(storage, dry_run),
         recording(events) as recorded,
         BuildWatch(settings, storage.home, split, recorded.totals) as watch,
+        keeping(storage, source, settings, in_part) as fetched,
     ):
         published, tag = to_go_by(storage, split, watcher)
         request = Request(
@@ -81,6 +82,7 @@ def build(
             events=events,
             part=chosen_part(part, finish),
             finish=finish,
+            fetched=fetched,
         )
         with stage("scan"):
             scanned = scan_request(request)
@@ -89,9 +91,8 @@ def build(
         planned, results = encode(request, planned)
         with stage("publish"):
             manifest, up_to_date = publish(request, planned)
-    seconds, totals = time.perf_counter() - started, recorded.totals()
-    of = request, manifest, planned, results, totals, watch.seen
-    report = BuildReport.of(*of, up_to_date=up_to_date, seconds=seconds)
+    of = request, manifest, planned, results, recorded.totals(), watch.seen
+    report = BuildReport.of(*of, up_to_date=up_to_date, seconds=time.perf_counter() - started)
     return profiled(report, settings, results, recorded.stretches())
 
 

@@ -24,6 +24,7 @@ from ocr_precompute.pipeline.engines.cluster import connected
 from ocr_precompute.pipeline.engines.proof import proof_for
 from ocr_precompute.pipeline.engines.protocol import Halving
 from ocr_precompute.pipeline.engines.running import run, run_on
+from ocr_precompute.pipeline.fetched import Fetched
 from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import skips, without_bad
@@ -32,6 +33,7 @@ from ocr_precompute.runtime.events import Stretch
 from ocr_precompute.runtime.opencv import single_thread
 from ocr_precompute.runtime.stages import Totals, add, recording, stage
 from ocr_precompute.samples import CanonicalSample, Sample
+from ocr_precompute.settings import ON_CLUSTERS
 from ocr_precompute.storage.folder import Folder
 from ocr_precompute.storage.locks import unwritable
 from ocr_precompute.storage.seam import Storage
@@ -71,7 +73,8 @@ class ShardTask:
     """All that encoding one shard depends on. donors: rows of it that can be copied.
 
     events: the most to give back with the result; they change nothing that is written. anew: also
-    if the shard is there by now. trial: do all of it, and write nothing that stays.
+    if the shard is there by now. trial: do all of it, and write nothing that stays. fetched: has
+    images that the scan fetched.
     """
 
     storage: Storage
@@ -82,6 +85,7 @@ class ShardTask:
     events: int = 0
     anew: bool = True
     trial: bool = False
+    fetched: Fetched | None = None
 
 
 def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult]]:
@@ -119,7 +123,7 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
 def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[ShardResult]:
     """Results as they come, from wherever tasks run."""
     settings, notice = request.settings, request.progress.notice
-    if settings.backend in ("dask", "ray"):
+    if settings.backend in ON_CLUSTERS:
         return _on_cluster(request, tasks) if tasks else iter(())
     crowded = request.watch.crowded
     apart = skips(request.source)  # also what kills workers, which this process has to outlive
@@ -193,6 +197,7 @@ def _tasks(request: Request, planned: Plan, trial: bool = False) -> list[ShardTa
             request.events,
             anew=False,
             trial=trial,
+            fetched=request.fetched,
         )
         for shard in shards
     ]
@@ -319,7 +324,8 @@ def _source_bytes(task: ShardTask, sample: Sample, geometry: bytes) -> bytes:
     if geometry_hash(task.parameters, sample.digest, sample.polygons) != geometry:
         raise changed(sample.path, sample.name)
     try:
-        data = read_image(sample.path, task.max_pixels)
+        data = task.fetched and task.fetched.take(sample.digest)
+        data = data or read_image(sample.path, task.max_pixels)
     except FileNotFoundError:
         reason = "is missing; add it, or remove it from the annotations"
         raise InputError([image_problem(sample.path, sample.name, reason)]) from None

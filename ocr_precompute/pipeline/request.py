@@ -7,6 +7,7 @@ from functools import cached_property
 
 from ocr_precompute.format.manifest import Manifest
 from ocr_precompute.parameters import Parameters
+from ocr_precompute.pipeline.fetched import Fetched
 from ocr_precompute.pipeline.part import Part
 from ocr_precompute.pipeline.progress import Progress
 from ocr_precompute.pipeline.watching import BuildWatch
@@ -23,7 +24,8 @@ class Request:
     strict: refuse what is legal and probably not meant. every_name: understand with all names.
     progress: who watches. watch: what is used, and whether memory is short. events: the most of
     each kind of work that a trace is to hold; 0: nobody wants one. part: build that part alone and
-    publish nothing. finish: publish what parts have built, and build nothing.
+    publish nothing. finish: publish what parts have built, and build nothing. fetched: keeps images
+    that are fetched for the scan.
     """
 
     split: str
@@ -40,6 +42,7 @@ class Request:
     events: int = 0
     part: Part | None = None
     finish: bool = False
+    fetched: Fetched | None = None
 
     @cached_property
     def parameters(self) -> Parameters:

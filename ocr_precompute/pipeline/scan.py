@@ -35,6 +35,7 @@ from ocr_precompute.images.files import (
 )
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import count
+from ocr_precompute.pipeline.fetched import Fetched
 from ocr_precompute.pipeline.remembered import PartMemory, Remembered
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.tables import BLOCK, Columns, Listed, Samples, Table
@@ -81,6 +82,7 @@ def scan_request(request: Request) -> Scan:
             known_bad(request.published),
             request.progress.scanning,
             memory,
+            request.fetched,
         )
     memory.forget_others()
     return found
@@ -95,20 +97,27 @@ def scan(
     known: dict[tuple[str, str], Skipped] | None = None,
     on_scanned: Callable[[int, int], None] = lambda done, total: None,
     memory: PartMemory | None = None,
+    fetched: Fetched | None = None,
 ) -> Scan:
     """Read and check annotations, digest images.
 
     source: its rules say what is skipped. parameters: what samples in sorted parts are hashed with.
     known: (name, digest) of images that an earlier build found undecodable (see known_bad).
     on_scanned: called with how many images of about how many are digested. memory: of sorted parts
-    that were scanned before.
+    that were scanned before. fetched: keeps what comes from behind a URL.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
     source = reached(source)
     ranged = {part.name for part in source.parts if in_sorted_parts(part.annotations, part.format)}
     with ThreadPoolExecutor(_AT_ONCE if _is_remote(source) else joblib.cpu_count()) as threads:
         look = _Look(
-            source, max_pixels, cache, known or {}, threads, memory or PartMemory(None, False)
+            source,
+            max_pixels,
+            cache,
+            known or {},
+            threads,
+            memory or PartMemory(None, False),
+            fetched,
         )
         readings: list[Reading] = []
         stretches: list[Listed | Table] = []
@@ -147,13 +156,14 @@ class _Look:
         known: Mapping[tuple[str, str], Skipped],
         threads: ThreadPoolExecutor,
         memory: PartMemory,
+        fetched: Fetched | None,
     ) -> None:
         self._images, self._max_pixels, self.cache = source.images, max_pixels, cache
         self._known, self._threads, self._skips = known, threads, skips(source)
         parts = source.parts if source.others else ()
         self._folders = {f"{part.name}/": part.images for part in parts}
         self._remote = _is_remote(source)
-        self.memory = memory
+        self.memory, self._fetched = memory, fetched
         self._stamps: dict[str, Stamp] = {}
         self.problems: list[Problem] = []
         self.skipped: list[Skipped] = []
@@ -195,6 +205,7 @@ class _Look:
                     self.cache,
                     self.read,
                     self._stamps.get(each.name),
+                    self._fetched,
                 )
                 for each in part
             ]
@@ -454,11 +465,12 @@ def _digest_sample(
     cache: DigestCache,
     read: list[str],
     stamp: Stamp | None,
+    fetched: Fetched | None,
 ) -> Sample | Problem:
     """The annotation with its image's digest; new images are looked at, known ones only statted.
 
     begin: where the name of the image begins in that of the sample. read: where the paths of new
-    ones go. stamp: of an image that is an object, None if there is none.
+    ones go. stamp: of an image that is an object, None if there is none. fetched: keeps those.
     """
     polygons, declared, given = annotation.polygons, annotation.declared_size, annotation.digest
     if given and declared:
@@ -478,6 +490,8 @@ def _digest_sample(
             header = read_header(data, max_pixels)
             with stage("digest"):
                 digest = hashlib.sha256(data).digest()
+            if fetched and isinstance(images, ImageUrl):
+                fetched.keep(digest, data)
             image = ImageFile(digest, header.size, header.turned)
             log.debug("%s: read, %d x %d pixels", path, header.width, header.height)
             read.append(path)
