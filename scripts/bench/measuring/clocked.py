@@ -32,7 +32,7 @@ from ocr_precompute.runtime.stages import everything
 from ocr_precompute.settings import Settings, Source
 
 PAUSE = 0.1  # seconds
-SIDE = 256
+SIDE = 160
 
 Recorded = Mapping[str, Any]  # "stages" and "waits", each {name: {"count", "seconds", ...}}
 
