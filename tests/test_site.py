@@ -136,7 +136,10 @@ def test_from_disk_it_searches_and_asks_no_network(site: Path, asked: tuple) -> 
         if path.name != "404.html":  # which is for servers
             page.goto(path.as_uri())
     page.goto((site / "index.html").as_uri())
-    page.locator("[data-md-component=search-query]").fill("shrink_ratio")
+    query = page.locator("[data-md-component=search-query]")
+    query.focus()
+    page.locator(".md-search-result__meta", has_text="Type to start searching").wait_for()
+    query.press_sequentially("shrink_ratio")  # for keys are what the page listens to
     page.wait_for_selector(".md-search-result__item")
     assert "Settings of builds" in page.locator(".md-search-result__list").inner_text()
     assert {url.partition(":")[0] for url in requests} <= {"file", "data", "blob"}
