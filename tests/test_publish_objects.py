@@ -377,7 +377,7 @@ def test_what_it_costs(
         "again": 7,
         "verify": 6,
         "full": 5,
-        "gc": 14,
+        "gc": 15,
         "pull": 3,
         "push": 17,
         "push again": 6,

@@ -108,16 +108,28 @@ def test_it_builds_what_a_folder_builds(
     assert [method for method, *_ in service.requests] == ["LIST"] * lists
 
 
-def test_parts_of_a_build_give_the_same(
-    dataset: Dataset, far: Settings, there: Objects, tmp_path: Path
+def test_parts_of_a_build_download_an_image_once(
+    dataset: Dataset,
+    far: Settings,
+    there: Objects,
+    service: FaultyService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Each on a machine of its own, with nothing in common but the bucket."""
     source = at_url(dataset.source)
-    build("val", source, far)
-    apart = far.model_copy(update={"store": tmp_path / "apart"})
-    for part in ("1/2", "2/2"):
-        build("val", source, apart, part=part)
-    build("val", source, apart, finish=True)
-    assert published(apart.store) == published(far.store)
+    far = far.model_copy(update={"shard_length": 4})
+    whole = build("val", source, far)
+    apart = far.model_copy(update={"store": "s3://bucket/apart"})
+    service.requests.clear()
+    for options in ({"part": "1/3"}, {"part": "2/3"}, {"part": "3/3"}, {"finish": True}):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(options)))
+        report = build("val", source, apart, **options)
+    assert report.data_hash == whole.data_hash
+    names = [p.relative_to(dataset.images).as_posix() for p in dataset.images.rglob("*.jpg")]
+    found = Counter(name for name in asked(service) if not name.startswith("/bucket/apart/"))
+    assert found == dict.fromkeys(names, 1)
+    assert open_store("s3://bucket/apart", options=far.storage)["val"].names == tuple(sorted(names))
 
 
 def test_an_image_that_was_replaced_is_seen(

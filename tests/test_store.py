@@ -871,7 +871,8 @@ def test_gc_command(rebuilt: str, settings: Settings) -> None:
     assert "deleted 0 shards" in kept.stderr
     assert "kept 2 files that no split names until 2" in kept.stderr
     document = json.loads(kept.stdout)
-    assert set(document) == {"shards", "parts", "leftovers", "bytes", "kept", "foreign", "dry_run"}
+    keys = {"shards", "parts", "digests", "leftovers", "bytes", "kept", "foreign", "dry_run"}
+    assert set(document) == keys
     assert document["kept"][0]["key"] == rebuilt
     for wrong in ("1", "1w", "-1d", "", "1.5d", "999999d"):
         refused = run(*flags, f"--older-than={wrong}")

@@ -96,15 +96,15 @@ PartOption = Annotated[
     typer.Option(
         "--part",
         metavar="I/N",
-        help="Build only the I-th of N parts of what is missing, and publish nothing; parts may "
-        "run anywhere, at any time. --finish publishes.",
+        help="Build only the I-th of N parts, look at no other images, and publish nothing; parts "
+        "may run anywhere, at any time. --finish publishes.",
     ),
 ]
 FinishOption = Annotated[
     bool,
     typer.Option(
         "--finish",
-        help="Build nothing, publish what all parts have built; refused if anything is missing.",
+        help="Publish what all parts have built; refused if a part is missing.",
     ),
 ]
 StrictOption = Annotated[
@@ -280,8 +280,7 @@ class BuildScreen(Progress):
     def planned(self, plan: Plan) -> None:
         """Start the bar, at what is there already."""
         missing = sum(len(shard.samples) for shard in plan.to_build)
-        own = sum(shard.key not in plan.others for shard in plan.shards)
-        self._built, self._reused = 0, own - len(plan.to_build)
+        self._built, self._reused = 0, len(plan.shards) - len(plan.to_build)
         self._progress.reset(
             self._task, total=missing, description="encoding", detail=self._detail()
         )
@@ -353,4 +352,5 @@ def print_build(report: BuildReport, settings: Settings) -> None:
     print_damaged(report.damaged)
     if line := profile_line(report):
         say(line)
-    say(f"store {settings.store}, data hash {report.data_hash}")
+    known = f", data hash {report.data_hash}" if report.data_hash else ""
+    say(f"store {settings.store}{known}")

@@ -41,8 +41,8 @@ def gc(
     as_json: JsonOption = False,
     verbose: VerboseOption = 0,
 ) -> None:
-    """Delete shards and parts of manifests that no split names any more, and what killed builds
-    left behind.
+    """Delete shards and parts of manifests that no split names any more, and what killed builds and
+    parts of builds left behind.
 
     A training may have them open, so they stay for a day (--older-than) after gc has first
     seen them without a name. Deletes nothing while a build runs, or while something in splits/
@@ -66,8 +66,9 @@ def print_garbage(garbage: Garbage, dry_run: bool) -> None:
     """What `gc` did."""
     verb = "would delete" if dry_run else "deleted"
     say(
-        f"{verb} {len(garbage.shards)} shards, {len(garbage.parts)} parts of manifests and "
-        f"{len(garbage.leftovers)} leftovers of killed builds, {byte_size(garbage.bytes)}"
+        f"{verb} {len(garbage.shards)} shards, {len(garbage.parts)} parts of manifests, "
+        f"{len(garbage.digests)} lists of digests and {len(garbage.leftovers)} leftovers of killed "
+        f"builds, {byte_size(garbage.bytes)}"
     )
     if garbage.kept:
         dates = [datetime.fromisoformat(kept.until).astimezone() for kept in garbage.kept]

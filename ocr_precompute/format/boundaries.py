@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+_BLOCK = 8192  # names that are held, where they come one by one
 
 
 def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
@@ -20,8 +23,46 @@ def shard_bounds(names: Sequence[str], length: int) -> list[tuple[int, int]]:
     return list(bounds_of_ranges([names], length))
 
 
+def bounds_of_names(names: Iterable[str], length: int) -> Iterator[tuple[int, int]]:
+    """The same for names that come one by one."""
+    return bounds_of_ranges(_blocks(names), length)
+
+
 def bounds_of_ranges(ranges: Iterable[Iterable[str]], length: int) -> Iterator[tuple[int, int]]:
-    """The same for names that come range by range; they may be cut into ranges anywhere.
+    """The same for names that come range by range; they may be cut into ranges anywhere."""
+    for start, hashes in _stretches(ranges, length):
+        yield from _short_enough(hashes, start, length)
+
+
+def undisturbed(
+    names: Iterable[str], left_out: Collection[str], length: int
+) -> Iterator[tuple[int, int]]:
+    """Where boundaries are the same whichever of some names are left out.
+
+    left_out: those, which are among the names. Yields ranges of all other names, as (start, stop).
+    """
+    window, places = length // 2, []  # where such names are; known as far as boundaries depend
+
+    def noted() -> Iterator[str]:
+        for number, name in enumerate(names):
+            if name in left_out:
+                places.append(number)
+            yield name
+
+    for start, hashes in _stretches(_blocks(noted()), length):
+        stop, before = start + len(hashes), bisect_left(places, start)
+        # The boundaries lie behind the names start - 1 and stop - 1.
+        if bisect_left(places, start - 1 - window) == bisect_left(places, stop + window):
+            yield start - before, stop - before
+
+
+def _blocks(names: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(names)
+    return iter(lambda: list(itertools.islice(left, _BLOCK)), [])
+
+
+def _stretches(ranges: Iterable[Iterable[str]], length: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Where each stretch begins that has no boundary within, and the hashes of its names.
 
     Of ranges before no more is held than hashes of the names since the last boundary, and of
     length // 2 before it.
@@ -34,22 +75,20 @@ def bounds_of_ranges(ranges: Iterable[Iterable[str]], length: int) -> Iterator[t
         sure = len(hashes) - (1 if names is None else window)  # of these all neighbours are known
         for i in range(looked - first, sure):
             if hashes[i] == min(hashes[max(0, i - window) : i + window + 1]):
-                yield from _short_enough(hashes, begin - first, i + 1, first, length)
+                yield begin, hashes[begin - first : i + 1]
                 begin = first + i + 1
         looked = max(looked, first + sure)
         kept = max(0, min(begin, looked - window) - first)
         del hashes[:kept]
         first += kept
     if begin < first + len(hashes):
-        yield from _short_enough(hashes, begin - first, len(hashes), first, length)
+        yield begin, hashes[begin - first :]
 
 
-def _short_enough(
-    hashes: Sequence[bytes], start: int, stop: int, first: int, length: int
-) -> Iterator[tuple[int, int]]:
-    """A stretch without a boundary within, cut at its smallest hashes while it is too long."""
+def _short_enough(hashes: Sequence[bytes], first: int, length: int) -> Iterator[tuple[int, int]]:
+    """A stretch that begins at first, cut at its smallest hashes while it is too long."""
     window, longest = length // 2, 2 * length
-    stretches = [(start, stop)]
+    stretches = [(0, len(hashes))]
     while stretches:
         start, stop = stretches.pop()
         if stop - start <= longest:

@@ -52,19 +52,19 @@ def build(
     skip_bad: as in Settings, over what the settings and the source say; True is `polygon`.
     strict: refuse damaged images and what is legal and probably not meant. every_name: tell
     progress all names of what was understood, and not the worst alone. part: `I/N`, only build the
-    I-th of N parts, anywhere; finish: only publish what all parts have built.
+    I-th of N parts, anywhere; finish: publish what all parts have built.
     Raises InputError with every problem of the input, StoreError if the store cannot be used or
     written, WorkerError if workers are lost. What was published, and finished shards, are intact.
     """
     started = time.perf_counter()
     settings = _checked(split, source, settings)
     watcher, events = progress or Progress(), events_wanted(settings)
-    storage, in_part = storage_of(settings), dry_run or finish or part is not None
+    storage = storage_of(settings)
     with (
         writable(storage, dry_run),
         recording(events) as recorded,
         BuildWatch(settings, storage.home, split, recorded.totals) as watch,
-        keeping(storage, source, settings, in_part) as fetched,
+        keeping(storage, source, settings, encodes=not (dry_run or finish)) as fetched,
     ):
         published, tag = to_go_by(storage, split, watcher)
         request = Request(

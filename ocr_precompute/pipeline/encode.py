@@ -25,7 +25,7 @@ from ocr_precompute.pipeline.engines.proof import proof_for
 from ocr_precompute.pipeline.engines.protocol import Halving
 from ocr_precompute.pipeline.engines.running import run, run_on
 from ocr_precompute.pipeline.fetched import Fetched
-from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, plan
+from ocr_precompute.pipeline.plan import Plan, Rows, ShardPlan, left_by_parts, plan
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.scan import skips, without_bad
 from ocr_precompute.pipeline.tables import changed
@@ -89,7 +89,7 @@ class ShardTask:
 
 
 def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult]]:
-    """Build the plan's shards in parallel; nothing for a dry run. To finish parts, gather them.
+    """Build the plan's shards in parallel; nothing for a dry run. To finish, gather parts first.
 
     An image that cannot be decoded is found here: if bad images are skipped, what is left is
     planned again.
@@ -99,7 +99,7 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
     settings, watch = request.settings, request.watch
     results: dict[str, ShardResult] = {}
     if request.finish:
-        return gather(request, planned), results
+        planned = gather(request, planned)
     if request.dry_run:
         return planned, results
     while True:
@@ -117,7 +117,7 @@ def encode(request: Request, planned: Plan) -> tuple[Plan, dict[str, ShardResult
             request.progress.encoded(result)
         if not bad:
             return planned, results
-        planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+        planned = plan(request, without_bad(planned.scan, bad, request.source))
 
 
 def _results(request: Request, tasks: list[ShardTask], jobs: int) -> Iterator[ShardResult]:
@@ -140,28 +140,32 @@ def _on_cluster(request: Request, tasks: list[ShardTask]) -> Iterator[ShardResul
 
 
 def gather(request: Request, planned: Plan) -> Plan:
-    """The plan of a split of which other builds have made all shards, each a part.
+    """The plan of a split of which other builds have made the shards, each a part.
 
     Images that they skipped are skipped here, too: of shards that are missing it is looked whether
-    it is for those.
+    it is for those. What is left to build then are shards beside such images: no part knew what
+    its neighbours would skip.
     Raises StoreError if shards are missing for another reason.
     """
-    while missing := len(planned.to_build):
+    length = request.settings.shard_length
+    while missing := left_by_parts(planned, length):
         bad: list[tuple[str, str]] = []
+        unexplained = len(missing)
         if skips(request.source):
-            for result in map(encode_shard, _tasks(request, planned, trial=True)):
+            tasks = _tasks(request, replace(planned, to_build=missing), trial=True)
+            for result in map(encode_shard, tasks):
                 bad += result.bad
-                missing -= bool(result.bad)
+                unexplained -= bool(result.bad)
                 if not result.bad:
                     break
-        if missing:
-            samples = sum(len(shard.samples) for shard in planned.to_build)
+        if unexplained:
+            samples = sum(len(shard.samples) for shard in missing)
             raise StoreError(
-                f"{missing} of {len(planned.shards)} shards of split {request.split!r} are missing "
-                f"({samples} samples); nothing was published. Run the parts again that failed or "
-                "were left out, then --finish: a part that is complete ends soon"
+                f"{unexplained} of {len(planned.shards)} shards of split {request.split!r} are "
+                f"missing ({samples} samples); nothing was published. Run the parts again that "
+                "failed or were left out, then --finish: a part that is complete ends soon"
             )
-        planned = plan(request, without_bad(planned.scan, bad, request.source), planned)
+        planned = plan(request, without_bad(planned.scan, bad, request.source))
     return planned
 
 

@@ -77,13 +77,13 @@ class Fetched:
 
 @contextlib.contextmanager
 def keeping(
-    storage: Storage, source: Source, settings: Settings, in_part: bool
+    storage: Storage, source: Source, settings: Settings, encodes: bool
 ) -> Iterator[Fetched | None]:
-    """What keeps images while a build goes on; None if all lie on this machine.
+    """What keeps images while a build goes on that encodes; None if all lie on this machine.
 
-    Also if they may be encoded elsewhere, or, in_part, not all of them here.
+    Also if they may be encoded elsewhere.
     """
-    elsewhere = in_part or settings.backend in ON_CLUSTERS
+    elsewhere = not encodes or settings.backend in ON_CLUSTERS
     if elsewhere or not any(isinstance(part.images, ImageUrl) for part in source.parts):
         yield None
         return

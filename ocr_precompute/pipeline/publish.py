@@ -76,7 +76,9 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
         split=request.split,
         data_hash=planned.data_hash,
         parameters=request.parameters,
-        parts=published.parts
+        parts=()
+        if request.part
+        else published.parts
         if published and published.shards == shards
         else _parts(request, planned),
         shards=shards,
@@ -84,7 +86,8 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
         damaged=broken,
         understood=planned.understood.shortened(),
     )
-    up_to_date = published == manifest and not planned.to_build
+    there = published is not None and set(published.shards).issuperset(shards)
+    up_to_date = (there if request.part else published == manifest) and not planned.to_build
     log.info(
         "split %s: data hash %s, %s",
         request.split,
@@ -135,14 +138,13 @@ def damaged(request: Request, planned: Plan) -> tuple[Damaged, ...]:
     """The split's damaged images, in order.
 
     The split's manifest speaks for the shards it names; all others are looked at, and so nothing is
-    published that is not there. For a dry run those that are not there are left out, for a part
-    those of others.
+    published that is not there. For a dry run those that are not there are left out.
     Raises StoreError if one cannot be read.
     """
     published = request.published
     known = {entry.key for entry in published.shards} if published else set()
     told = {each.sample: each for each in published.damaged} if published else {}
-    new = [s for s in planned.shards if s.key not in known and s.key not in planned.others]
+    new = [shard for shard in planned.shards if shard.key not in known]
     with ThreadPoolExecutor(1 if request.storage.folder else _AT_ONCE) as threads:
         of_new = dict(zip(new, threads.map(partial(_damaged_of, request), new), strict=True))
     found: list[Damaged] = []

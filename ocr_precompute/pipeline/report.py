@@ -24,8 +24,8 @@ class BuildReport:
 
     built, reused: shards. computed, copied: rows of the built shards. skipped: images and polygons
     left out. understood: what the annotations came to. damaged: samples whose images are damaged.
-    part: the part that was built, I/N, whose shards `built` and `reused` count then; nothing was
-    published.
+    part: the part that was built, I/N; nothing was published, all is said of its samples alone, and
+    the data hash is not known ("").
     seconds: wall clock. recorded: where the time of all workers together went. resources: what they
     used; None if nobody looked. alerts: that were raised. verdict: what bounded the build, and
     profile: the page that says it; None if it was not asked for, or there is none.
@@ -80,11 +80,11 @@ class BuildReport:
         built, computed, copied = done
         return cls(
             split=manifest.split,
-            data_hash=manifest.data_hash,
+            data_hash="" if request.part else manifest.data_hash,
             samples=manifest.samples,
             shards=len(manifest.shards),
             built=built,
-            reused=sum(shard.key not in planned.others for shard in planned.shards) - built,
+            reused=len(planned.shards) - built,
             computed=computed,
             copied=copied,
             skipped=len(manifest.skipped),

@@ -24,8 +24,8 @@ class Request:
     strict: refuse what is legal and probably not meant. every_name: understand with all names.
     progress: who watches. watch: what is used, and whether memory is short. events: the most of
     each kind of work that a trace is to hold; 0: nobody wants one. part: build that part alone and
-    publish nothing. finish: publish what parts have built, and build nothing. fetched: keeps images
-    that are fetched for the scan.
+    publish nothing. finish: publish what parts have built. fetched: keeps images that are fetched
+    for the scan.
     """
 
     split: str

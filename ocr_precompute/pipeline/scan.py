@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -36,6 +38,7 @@ from ocr_precompute.images.files import (
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import count
 from ocr_precompute.pipeline.fetched import Fetched
+from ocr_precompute.pipeline.part import Share
 from ocr_precompute.pipeline.remembered import PartMemory, Remembered
 from ocr_precompute.pipeline.request import Request
 from ocr_precompute.pipeline.tables import BLOCK, Columns, Listed, Samples, Table
@@ -46,7 +49,7 @@ from ocr_precompute.samples import ImageFile, Polygons, Sample
 from ocr_precompute.settings import Rules, Source
 from ocr_precompute.storage.digests import DigestCache
 from ocr_precompute.storage.place import reached
-from ocr_precompute.storage.store import digest_cache, scans_path
+from ocr_precompute.storage.store import digest_cache, scans_path, take_digests
 from ocr_precompute.understood import MOST_NAMES
 
 log = logging.getLogger(__name__)
@@ -57,23 +60,36 @@ _NO_POLYGONS = Polygons.from_list([], [])
 _UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
 
 
+Names = tuple[Callable[[], Iterable[str]], ...]
+"""Names of samples: each gives some, in order."""
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
     """The validated input: samples ordered by name, and what was left out of them.
 
     reading: the annotations as they were read, also those of images that are left out; of sorted
-    parts what was noted, without the annotations.
+    parts what was noted, without the annotations. others: samples that other parts of the build
+    compute. dropped: of those whose images were looked at, the ones that are left out.
     """
 
     samples: Samples
     skipped: tuple[Skipped, ...]
     reading: Reading
+    others: Names = ()
+    dropped: frozenset[str] = frozenset()
 
 
 def scan_request(request: Request) -> Scan:
-    """Scan what is to be built, with the store's digest cache. Raises as scan does."""
+    """Scan what is to be built, with the store's digest cache. Raises as scan does.
+
+    What a part of a build learns it leaves in the store, for the build that finishes.
+    """
     memory = PartMemory(scans_path(request.storage, request.split), not request.dry_run)
-    with digest_cache(request.storage) as cache:
+    part, length = request.part, request.settings.shard_length
+    with digest_cache(request.storage, shares=bool(part) and not request.dry_run) as cache:
+        if request.finish:
+            take_digests(request.storage, cache)
         found = scan(
             request.source,
             request.parameters,
@@ -83,6 +99,7 @@ def scan_request(request: Request) -> Scan:
             request.progress.scanning,
             memory,
             request.fetched,
+            partial(part.share, length=length) if part else None,
         )
     memory.forget_others()
     return found
@@ -98,13 +115,15 @@ def scan(
     on_scanned: Callable[[int, int], None] = lambda done, total: None,
     memory: PartMemory | None = None,
     fetched: Fetched | None = None,
+    share_of: Callable[[Callable[[], Iterable[str]]], Share] | None = None,
 ) -> Scan:
     """Read and check annotations, digest images.
 
     source: its rules say what is skipped. parameters: what samples in sorted parts are hashed with.
     known: (name, digest) of images that an earlier build found undecodable (see known_bad).
     on_scanned: called with how many images of about how many are digested. memory: of sorted parts
-    that were scanned before. fetched: keeps what comes from behind a URL.
+    that were scanned before. fetched: keeps what comes from behind a URL. share_of: chooses, by
+    their names, the samples to look at; all by default, and of sorted parts in any case.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
     source = reached(source)
@@ -120,26 +139,70 @@ def scan(
             fetched,
         )
         readings: list[Reading] = []
-        stretches: list[Listed | Table] = []
         if listed := [part for part in source.parts if part.name not in ranged]:
             with stage("annotations"):
                 readings.append(_read_all(listed, within=bool(source.others)))
-            stretches += _in_memory(look, readings[0], on_scanned, apart=bool(source.others))
-        for part in source.parts:
-            if part.name in ranged:
-                scanned = _in_parts(look, part, bool(source.others), parameters, on_scanned)
-                stretches += scanned.tables
-                readings.append(scanned.reading)
-    stretches.sort(key=lambda each: next(iter(each.names())))
+        annotations = readings[0].annotations if listed else []
+        scanned = [
+            _in_parts(look, part, bool(source.others), parameters, on_scanned)
+            for part in source.parts
+            if part.name in ranged
+        ]
+        readings += [each.reading for each in scanned]
+        tables = [table for each in scanned for table in each.tables]
+        share, others = _shared(annotations, tables, share_of) if share_of else (None, ())
+        if share:
+            annotations = [each for each in annotations if share.holds(each.name)]
+            tables = [cut for cut, is_own in _cut(tables, share) if is_own]
+        stretches: list[Listed | Table] = [*tables]
+        if annotations:
+            stretches += _in_memory(look, annotations, share, on_scanned)
+    stretches.sort(key=_first_name)
     reading = readings[0] if len(readings) == 1 else joined(readings)
     log.info("%d images read, all others are known from an earlier scan", len(look.read))
     problems = [*reading.problems, *look.problems]
-    raise_unless_usable(source, problems, bool(stretches))
-    skipped = look.skipped + [
-        Skipped(p.kind, p.sample, p.entry.removeprefix(p.sample).removeprefix(": "), p.message)
-        for p in problems
-    ]
-    return Scan(Samples(stretches), _in_order(skipped), reading)
+    raise_unless_usable(source, problems, bool(stretches or others))
+    skipped = _in_order([*look.skipped, *map(_skipped, problems)])
+    dropped = frozenset([s.sample for s in look.skipped] + [p.sample for p in look.problems])
+    return Scan(Samples(stretches), skipped, reading, others, dropped)
+
+
+def _skipped(problem: Problem) -> Skipped:
+    entry = problem.entry.removeprefix(problem.sample).removeprefix(": ")
+    return Skipped(problem.kind, problem.sample, entry, problem.message)
+
+
+def _shared(
+    annotations: Sequence[Annotation],
+    tables: Sequence[Table],
+    share_of: Callable[[Callable[[], Iterable[str]]], Share],
+) -> tuple[Share, Names]:
+    """The share of all samples, and the names of those that are not in it."""
+    listed = sorted(each.name for each in annotations)
+    share = share_of(lambda: heapq.merge(listed, _names_of(tables)))
+    rest = [name for name in listed if not share.holds(name)]
+    left = [cut for cut, is_own in _cut(tables, share) if not is_own]
+    return share, (rest.__iter__, partial(_names_of, left))
+
+
+def _cut(tables: Sequence[Table], share: Share) -> Iterator[tuple[Table, bool]]:
+    """Tables cut where the share begins and ends, and whether each is in it."""
+    for table in tables:
+        start = 0
+        for is_own, some in itertools.groupby(map(share.holds, table.names())):
+            stop = start + sum(1 for _ in some)
+            yield table.cut(start, stop), is_own
+            start = stop
+
+
+def _names_of(tables: Sequence[Table]) -> Iterator[str]:
+    """The names of all tables, in order."""
+    ordered = sorted(tables, key=_first_name)
+    return itertools.chain.from_iterable(table.names() for table in ordered)
+
+
+def _first_name(stretch: Listed | Table) -> str:
+    return next(iter(stretch.names()))
 
 
 class _Look:
@@ -170,11 +233,18 @@ class _Look:
         self.read: list[str] = []
 
     def samples(
-        self, annotations: Sequence[Annotation], on_looked: Callable[[int], None]
+        self,
+        annotations: Sequence[Annotation],
+        on_looked: Callable[[int], None],
+        share: Share | None = None,
     ) -> list[Sample]:
-        """The samples of those that are usable, in order. on_looked: told how many are done."""
+        """The samples of those that are usable, in order.
+
+        on_looked: told how many are done. share: that they are, between whose runs many lie that
+        nobody asks for.
+        """
         found: list[Sample] = []
-        self._stamps = self._stamps_of(annotations)
+        self._stamps = self._stamps_of(annotations, share)
         parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
         looked = waited_for(self._threads.map(recorded_here(self._digests), parts), "threads")
         for number, results in enumerate(looked):
@@ -210,19 +280,22 @@ class _Look:
                 for each in part
             ]
 
-    def _stamps_of(self, annotations: Sequence[Annotation]) -> dict[str, Stamp]:
+    def _stamps_of(
+        self, annotations: Sequence[Annotation], share: Share | None
+    ) -> dict[str, Stamp]:
         """The stamps of images that are to be looked at and lie behind a URL, by names of samples.
 
         A list is a request for a thousand objects, so it is asked for all between two names.
         """
         found: dict[str, Stamp] = {}
-        asked: dict[str, tuple[ImageUrl, list[str]]] = {}
+        asked: dict[tuple[str, int], tuple[ImageUrl, list[str]]] = {}
         for each in annotations if self._remote else ():
             folder, begin = self._folder(each.name)
             told, name = each.digest and each.declared_size, each.name[begin:]
             if isinstance(folder, ImageUrl) and not told and is_key(name):
-                asked.setdefault(each.name[:begin], (folder, []))[1].append(name)
-        for prefix, (folder, names) in asked.items():
+                stretch = each.name[:begin], share.run(each.name) if share else 0
+                asked.setdefault(stretch, (folder, []))[1].append(name)
+        for (prefix, _), (folder, names) in asked.items():
             with stage("look"):
                 wanted, stamps = set(names), folder.asked().stamps(names[0], names[-1])
                 found |= {prefix + name: stamp for name, stamp in stamps if name in wanted}
@@ -235,15 +308,16 @@ class _Look:
 
 
 def _in_memory(
-    look: _Look, reading: Reading, on_scanned: Callable[[int, int], None], apart: bool
-) -> list[Listed | Table]:
+    look: _Look,
+    annotations: Sequence[Annotation],
+    share: Share | None,
+    on_scanned: Callable[[int, int], None],
+) -> list[Listed]:
     """The samples of annotations; those of each source apart, if there are several."""
-    count = len(reading.annotations)
+    count = len(annotations)
     log.info("%d images to look at", count)
     look.cache.load()
-    samples = look.samples(reading.annotations, lambda done: on_scanned(done, count))
-    if not apart:
-        return [Listed(tuple(samples))] if samples else []
+    samples = look.samples(annotations, lambda done: on_scanned(done, count), share)
     sources = itertools.groupby(samples, key=lambda each: each.name[: each.begin])
     return [Listed(tuple(some)) for _, some in sources]
 
@@ -252,7 +326,7 @@ def _in_memory(
 class _Scanned:
     """Tables of a source in sorted parts, and what was noted while it was read."""
 
-    tables: list[Listed | Table]
+    tables: list[Table]
     reading: Reading
 
 
@@ -266,7 +340,7 @@ def _in_parts(
     """Scan a source part by part: what is held as Python has it is a block of one part."""
     _refuse_unannotated(source)
     reader = PartReader(source.annotations, source.format, source.rules or Rules(), source)
-    tables: list[Listed | Table] = []
+    tables: list[Table] = []
     readings: list[Reading] = []
     total, done = sum(part.stop for part in reader.found.parts), 0
     for part in reader.found.parts:
@@ -546,6 +620,8 @@ def without_bad(scanned: Scan, bad: Sequence[tuple[str, str]], source: Source) -
     digests = {s.name: s.digest.hex() for s in scanned.samples.of_names(set(reasons))}
     skipped = [Skipped("image", n, "", reason, digests[n]) for n, reason in reasons.items()]
     kept = scanned.samples.without(set(reasons))
-    if not kept:
+    if not kept and not scanned.others:
         raise InputError([image_problem(source.image_path(n), n, reason) for n, reason in bad])
-    return replace(scanned, samples=kept, skipped=_in_order([*scanned.skipped, *skipped]))
+    skipped += scanned.skipped
+    dropped = scanned.dropped.union(reasons)
+    return replace(scanned, samples=kept, skipped=_in_order(skipped), dropped=dropped)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -29,6 +31,11 @@ _SELECT = (
 
 
 _BETWEEN = " AND path BETWEEN ? AND ?"
+_TOLD = 2**16  # images in one piece of what another machine is told
+_LARGEST = 2**31  # pixels of a side, as far as SQLite and arrays care
+
+Row = tuple[bytes, str, bytes, int, int, bool]
+"""Path, stamp, SHA-256, height and width of the image as displayed, whether that is turned."""
 
 
 class DigestCache:
@@ -39,15 +46,16 @@ class DigestCache:
 
     A cache only: without it, or when it is damaged, busy, not writable or no file at all, files are
     read again.
-    Use as a context manager; what was learnt is written when it closes.
+    Use as a context manager; what was learnt is written when it closes. tell: given the same, in
+    pieces that `take` takes on another machine, where all paths may be others.
     """
 
     # A file changed again within the file system's time resolution keeps its times; one that was
     # changed this recently is not remembered (as version control systems do).
     _SETTLED_NS = 2_000_000_000
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tell: Callable[[bytes], None] | None = None) -> None:
+        self._path, self._tell = path, tell
         self._known: dict[str, tuple[str, ImageFile]] | None = None
         self._learnt: dict[str, tuple[str, ImageFile]] = {}
 
@@ -86,22 +94,32 @@ class DigestCache:
 
     def _keep(self) -> None:
         """Write what was learnt."""
-        if not self._learnt or (os.path.lexists(self._path) and not self._path.is_file()):
-            return
         # Paths as bytes: they need not be UTF-8, and text in SQLite must be.
         rows = [
             (os.fsencode(path), stamp, image.digest, *image.size, image.turned)
             for path, (stamp, image) in self._learnt.items()
         ]
+        self._learnt = {}
+        self._remember(rows)
+        if self._tell:
+            for start in range(0, len(rows), _TOLD):
+                self._tell(_packed(rows[start : start + _TOLD]))
+
+    def take(self, told: bytes) -> None:
+        """Remember what another machine has learnt. Raises ValueError for what is not that."""
+        self._remember(_unpacked(told))
+
+    def _remember(self, rows: list[Row]) -> None:
+        if not rows or (os.path.lexists(self._path) and not self._path.is_file()):
+            return
         try:
             self._write(rows)
         except sqlite3.OperationalError as error:  # busy or not writable: learn it next time
             log.info("%s: cannot be written (%s)", self._path, error)
         except sqlite3.DatabaseError:  # damaged: start afresh
             self._path.unlink(missing_ok=True)
-        self._learnt = {}
 
-    def _write(self, rows: list[tuple[bytes, str, bytes, int, int, bool]]) -> None:
+    def _write(self, rows: list[Row]) -> None:
         with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
             database.set_progress_handler(lambda: 1, 10_000 + 1000 * len(rows))
             database.execute("DROP TABLE IF EXISTS digests")  # of versions that kept no sizes
@@ -128,3 +146,27 @@ def _stamp(status: os.stat_result | Stamp) -> str:
     if isinstance(status, Stamp):
         return f"{status.size} {status.tag}"
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+def _packed(rows: Iterable[Row]) -> bytes:
+    """A line of JSON for each row, paths as text."""
+    lines = (
+        json.dumps([path.decode(*_PATHS), stamp, digest.hex(), height, width, turned])
+        for path, stamp, digest, height, width, turned in rows
+    )
+    return "\n".join(lines).encode()
+
+
+def _unpacked(data: bytes) -> list[Row]:
+    """Raises ValueError for what `_packed` does not make."""
+    rows: list[Row] = []
+    for line in data.decode().split("\n"):
+        row = json.loads(line)
+        if not isinstance(row, list) or list(map(type, row)) != [str, str, str, int, int, bool]:
+            raise ValueError("a line that is no image")
+        path, stamp, digest, height, width, turned = row
+        known = bytes.fromhex(digest)
+        if len(known) != 32 or not (0 < height < _LARGEST and 0 < width < _LARGEST):
+            raise ValueError("an image that cannot be")
+        rows.append((path.encode(*_PATHS), stamp, known, height, width, turned))
+    return rows

@@ -1,5 +1,7 @@
 """What no split needs any more: `gc` deletes it, and nothing that this package did not make.
 
+Digests that parts of a build have left are never named: they go as shards without a name do.
+
 A training may have a split open that has been built anew meanwhile. So a shard is deleted only when
 it has had no name for longer than a grace: `gc` remembers in unnamed/ since when it has known a
 shard that no manifest names, and a build takes out what it is about to name. Where locks do not
@@ -33,7 +35,6 @@ from ocr_precompute.storage.store import (
     manifest_name,
     no_split,
     note_name,
-    part_name,
     read_manifest,
     scans_path,
     source_path,
@@ -42,11 +43,12 @@ from ocr_precompute.storage.store import (
 log = logging.getLogger(__name__)
 
 GRACE = timedelta(days=1)
+_KINDS = "shards/", "parts/", "digests/"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A shard or part that no split names and `gc` deletes from a time on (ISO 8601, UTC)."""
+    """What no split names, and `gc` deletes from a time on (ISO 8601, UTC)."""
 
     key: str
     until: str
@@ -56,13 +58,14 @@ class Kept:
 class Garbage:
     """What `gc` deleted, or with dry_run would delete, and what it left.
 
-    shards, parts: keys. leftovers: what killed processes left, paths relative to the store. bytes:
-    of all these. kept: shards and parts whose grace is not over. foreign: paths, relative to the
-    store, of what this package did not make; it stays.
+    shards, parts, digests: keys. leftovers: what killed processes left, paths relative to the
+    store. bytes: of all these. kept: what has no name and whose grace is not over. foreign: paths,
+    relative to the store, of what this package did not make; it stays.
     """
 
     shards: tuple[str, ...]
     parts: tuple[str, ...]
+    digests: tuple[str, ...]
     leftovers: tuple[str, ...]
     bytes: int
     kept: tuple[Kept, ...]
@@ -71,7 +74,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class _Unnamed:
-    """Shards and parts that no manifest names, by key.
+    """Shards, parts and digests that no manifest names, by key.
 
     since: when that was first known. noted: of which it was known before. found: their files.
     foreign: what lies among them and is none of them, names in the store.
@@ -89,8 +92,8 @@ def collect_garbage(
     grace: timedelta = GRACE,
     now: datetime | None = None,
 ) -> Garbage:
-    """Delete what has had no name for the grace, shards and parts of manifests, and what killed
-    processes left behind.
+    """Delete what has had no name for the grace, shards, parts of manifests and digests, and what
+    killed processes left behind.
 
     store: see storage_at. now: the time to go by, with its time zone; the present by default.
     Raises StoreError, and deletes nothing, while a build runs, or if anything in splits/ cannot be
@@ -113,10 +116,13 @@ def collect_garbage(
                 storage.delete(str(path.relative_to(storage.home)))
             doomed = tuple(key for key in doomed if _delete_unnamed(storage, key, unnamed))
             _note(storage, kept)  # last: the disk may be full
-    parts = tuple(key for key in doomed if unnamed.found[key].name == part_name(key))
+    shards, parts, digests = (
+        tuple(key for key in doomed if unnamed.found[key].name.startswith(kind)) for kind in _KINDS
+    )
     return Garbage(
-        shards=tuple(key for key in doomed if key not in parts),
+        shards=shards,
         parts=parts,
+        digests=digests,
         leftovers=tuple(str(path.relative_to(storage.home)) for path in left),
         bytes=size,
         kept=tuple(
@@ -142,7 +148,7 @@ def _check_folders(storage: Storage) -> None:
     folder = storage.folder
     if folder is None:
         return
-    for name in ("shards", "parts", "tmp", "unnamed"):
+    for name in ("shards", "parts", "digests", "tmp", "unnamed"):
         if (folder / name).is_symlink():
             raise StoreError(
                 f"{folder / name}: is a symbolic link, and nothing is deleted through one; "
@@ -162,7 +168,7 @@ def _unnamed(storage: Storage, now: datetime) -> _Unnamed:
     noted: set[str] = set()
     files: dict[str, Found] = {}
     foreign: list[str] = []
-    for found in itertools.chain(storage.list("shards/"), storage.list("parts/")):
+    for found in itertools.chain.from_iterable(map(storage.list, _KINDS)):
         key = key_of(found)
         if not key or not found.is_file or found.is_link:
             if not temporary_stem(found.name.rpartition("/")[2].lstrip(".")):
@@ -210,7 +216,7 @@ def _delete_unnamed(storage: Storage, key: str, unnamed: _Unnamed) -> bool:
 
 
 def _leftovers(storage: Storage) -> list[Path]:
-    folders = ("tmp", "splits", "parts", "sources", "unnamed", "")
+    folders = ("tmp", "splits", "parts", "digests", "sources", "unnamed", "")
     return [path for name in folders for path in leftovers(storage.home / name)]
 
 

@@ -5,7 +5,8 @@ STORE/
   shards/ab/<shard key>.zip one shard, a Zarr v3 group in a ZIP file; immutable once it has its name
   splits/<split>.json       the manifest of a split: its root
   parts/<sha256>.zip        the manifest's parts, named by their bytes: shards, names and sizes
-  unnamed/<key>             since when `gc` has known that no manifest names the shard or part
+  digests/<sha256>.jsonl    what a part of a build learnt of images; may be deleted at any time
+  unnamed/<key>             since when `gc` has known that no manifest names one of these
 
 In a folder it also holds, and of a store behind a URL this machine keeps in the user's cache:
 
@@ -21,6 +22,7 @@ in object storage by objects in `builds/` and `gc/` (see `leases`).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
@@ -81,23 +83,26 @@ def part_name(key: str) -> str:
     return f"parts/{key}.zip"
 
 
+def digests_name(key: str) -> str:
+    """File of what a part of a build learnt of images."""
+    return f"digests/{key}.jsonl"
+
+
 def manifest_name(split: str) -> str:
     """The manifest file of a split."""
     return f"splits/{split}.json"
 
 
 def note_name(key: str) -> str:
-    """File that says since when `gc` has known a shard or part to have no name."""
+    """File that says since when `gc` has known that nothing names what has that key."""
     return f"unnamed/{key}"
 
 
 def key_of(found: Found) -> str:
-    """The key of a shard or part; empty for whatever else lies among them."""
-    last = found.name.rpartition("/")[2]
-    key = last.removesuffix(".zip")
-    if not last.endswith(".zip") or not is_key(key):
-        return ""
-    return key if found.name in (shard_name(key), part_name(key)) else ""
+    """The key of a shard, a part or digests; empty for whatever else lies among them."""
+    key = found.name.rpartition("/")[2].partition(".")[0]
+    names = shard_name(key), part_name(key), digests_name(key)
+    return key if is_key(key) and found.name in names else ""
 
 
 def find_rows(
@@ -353,9 +358,29 @@ def recorded_source(storage: Storage, split: str) -> Source | None:
         return None
 
 
-def digest_cache(storage: Storage) -> DigestCache:
-    """The digest cache that this machine keeps for the store."""
-    return DigestCache(storage.home / "digests.sqlite")
+def digest_cache(storage: Storage, shares: bool = False) -> DigestCache:
+    """The digest cache that this machine keeps for the store.
+
+    shares: what is learnt is also left in the store, for other machines.
+    """
+
+    def tell(learnt: bytes) -> None:
+        storage.put_new(digests_name(hashlib.sha256(learnt).hexdigest()), learnt)
+
+    return DigestCache(storage.home / "digests.sqlite", tell if shares else None)
+
+
+def take_digests(storage: Storage, cache: DigestCache) -> None:
+    """Have the cache remember what others have left in the store.
+
+    What cannot be read is passed over: then images are read once more.
+    """
+    for found in storage.list("digests/"):
+        if found.is_file and key_of(found):
+            try:
+                cache.take(storage.get(found.name, _MOST_PART))
+            except (OSError, ValueError, RecursionError) as error:
+                log.info("%s: not taken (%s)", storage.at(found.name), one_line(error))
 
 
 def check_target(storage: Storage) -> bool:
