@@ -1,6 +1,7 @@
 """What scripts/lowest needs: the lowest versions, and digests of what is drawn.
 
 python scripts/lowest.py requirements EXTRA ...   pins of the lowest versions, one a line
+python scripts/lowest.py extras EXTRA ...         the same of these extras alone
 python scripts/lowest.py digests SAMPLE           SHA-256 of labels and samples, one a line
 python scripts/lowest.py parquet SAMPLE           writes the annotations of val as Parquet
 python scripts/lowest.py by-url STORE             reads a store behind a URL as well as locally
@@ -20,15 +21,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def requirements(extras: list[str]) -> Iterator[str]:
-    """For each requirement of the package and these extras its lower bound, as a pin."""
+def requirements(extras: list[str], package: bool = True) -> Iterator[str]:
+    """The lower bound of each requirement of these extras, and of the package itself, as a pin.
+
+    Of extras that are made of others only what they add.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *(project["optional-dependencies"][e] for e in extras)]
+    groups = [project["optional-dependencies"][extra] for extra in extras]
+    groups += [project["dependencies"]] * package
     for requirement in [requirement for group in groups for requirement in group]:
-        match = re.fullmatch(r"([A-Za-z0-9_.-]+)>=([0-9][^,;\s]*)", requirement)
-        if match is None:
+        match = re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[.*\])?>=([0-9][^,;\s]*)", requirement)
+        if match:
+            yield f"{match[1]}=={match[2]}"
+        elif not requirement.startswith("ocr-precompute["):
             sys.exit(f"pyproject.toml: {requirement!r} is not of the form name>=version")
-        yield f"{match[1]}=={match[2]}"
 
 
 def digests(sample: Path) -> Iterator[str]:
@@ -108,8 +114,8 @@ def by_url(store: Path) -> Iterator[str]:
 def main() -> None:
     """Print what the first argument asks for."""
     name, *arguments = sys.argv[1:]
-    if name == "requirements":
-        lines = requirements(arguments)
+    if name in ("requirements", "extras"):
+        lines = requirements(arguments, package=name == "requirements")
     else:
         lines = {"digests": digests, "parquet": parquet, "by-url": by_url}[name](Path(arguments[0]))
     for line in lines:

@@ -340,6 +340,11 @@ def test_lower_bounds_can_be_pinned() -> None:
     ).stdout.splitlines()
     names = {line.split("==")[0] for line in shown}
     assert names >= {"numpy", "joblib", "typer", "obstore", "pyarrow"}
+    command[-1:] = ["extras", "train", "export", "dask", "ray"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = {line.split("==")[0] for line in shown}
+    assert names >= {"jsonargparse", "transformers", "onnxscript", "distributed", "ray"}
+    assert "numpy" not in names
 
 
 def anchors(document: Path) -> set[str]:

@@ -5,8 +5,10 @@ A delay of 20 ms is planted in each stage in turn, in the function that does its
 own time must grow by as much for each call, within a tenth; no other stage's may; and waits for it
 by no more than the stages did. Read from where a user reads it: the report of a build, what a
 process has recorded of reading, and performance.jsonl of a training. Runs with and without take
-turns, and the median over pairs of them counts. Another stage's growth counts only beyond what it
-differs by from one run to the next without any delay, which is told beside it.
+turns, and the median over pairs of them counts. A network is not as fast in one run as in the next:
+where a function is all of a stage, a clock around it says how much longer it took by itself, which
+is taken off, and told. Of other stages it counts only what goes beyond what they differ by from one
+run to the next without any delay, which is told, too.
 
 Then what a stage costs, and with it how much of a build, of reading and of a training all of them
 are. Ends with 1 if a clock is not true.
@@ -15,6 +17,7 @@ are. Ends with 1 if a clock is not true.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import sys
@@ -38,6 +41,7 @@ PLANTED = (
     Column("stage"),
     Column("planted"),
     Column("it grew", "ms", 2),
+    Column("and by itself", "ms", 2),
     Column("most of another", "ms", 2),
     Column("which is"),
     Column("and differs by chance by", "ms", 2),
@@ -59,6 +63,31 @@ def seconds_of(run: Recorded, kind: str, name: str) -> float:
     return float(run[kind].get(name, {"seconds": 0.0})["seconds"])
 
 
+def run_with(
+    work: Callable[[], Recorded], plants: Sequence[Plant], slow: Plant | None
+) -> tuple[Recorded, int]:
+    """A run with a delay, or none, and how often it was planted.
+
+    alone: what functions that are all of a stage took, without the delay. beyond: what stages say
+    beyond that.
+    """
+    clocks: dict[Plant, list[float]] = {each: [] for each in plants if each.whole or each is slow}
+    with contextlib.ExitStack() as stack:
+        for each, took in clocks.items():
+            stack.enter_context(each.planted(DELAY if each is slow else 0.0, took))
+        found = work()
+    calls = len(clocks[slow]) if slow else 0
+    alone = {each.stage: {"seconds": sum(took)} for each, took in clocks.items() if each.whole}
+    if slow and slow.whole:
+        alone[slow.stage]["seconds"] -= DELAY * calls
+    found = {**found, "alone": alone}
+    beyond = {
+        name: {"seconds": seconds_of(found, "stages", name) - seconds_of(found, "alone", name)}
+        for name in found["stages"]
+    }
+    return {**found, "beyond": beyond}, calls
+
+
 def grown(slowed: Sequence[Recorded], plain: Sequence[Recorded], kind: str) -> dict[str, float]:
     """How much each stage, or wait, takes longer: the median over pairs of runs."""
     names = {name for run in (*slowed, *plain) for name in run[kind]}
@@ -73,21 +102,19 @@ def grown(slowed: Sequence[Recorded], plain: Sequence[Recorded], kind: str) -> d
 
 def chance(plain: Sequence[Recorded], name: str) -> float:
     """By how much a stage differs, as a rule, from one run to the next without any delay."""
-    seconds = [seconds_of(run, "stages", name) for run in plain]
+    seconds = [seconds_of(run, "beyond", name) for run in plain]
     return statistics.median(abs(one - other) for one, other in itertools.pairwise(seconds))
 
 
 def pairs_of(
-    work: Callable[[], Recorded], plant: Plant, rounds: int
+    work: Callable[[], Recorded], plants: Sequence[Plant], plant: Plant, rounds: int
 ) -> tuple[list[Recorded], list[Recorded], int]:
     """Runs with the delay and without it, in turn, and how often it was planted in one."""
     plain, slowed, calls = [], [], 0
     for _ in range(rounds):
-        called: list[None] = []
-        with plant.planted(called):
-            slowed.append(work())
-        calls = len(called)
-        plain.append(work())
+        found, calls = run_with(work, plants, plant)
+        slowed.append(found)
+        plain.append(run_with(work, plants, None)[0])
     return slowed, plain, calls
 
 
@@ -97,23 +124,25 @@ def rows_of(
     """For each plant what grew, and whether that is right."""
     work()
     for plant in plants:
-        slowed, plain, calls = pairs_of(work, plant, rounds)
+        slowed, plain, calls = pairs_of(work, plants, plant, rounds)
         planted = DELAY * calls or sys.exit(f"{where}: {plant.name} is never called")
-        stages = grown(slowed, plain, "stages")
+        stages, alone = grown(slowed, plain, "beyond"), grown(slowed, plain, "alone")
         own = stages.pop(plant.stage, 0.0)
         beyond = {name: seconds - chance(plain, name) for name, seconds in stages.items()}
         other = max(beyond, key=lambda name: beyond[name])
         waits = max(grown(slowed, plain, "waits").values(), default=0.0)
-        waited_for = max(planted, own + sum(max(0.0, seconds) for seconds in stages.values()))
+        more = sum(max(0.0, seconds) for seconds in (*stages.values(), *alone.values()))
+        waited_for = max(planted, own + more)
         right = (
             abs(own - planted) <= TOLERANCE * planted
             and beyond[other] <= TOLERANCE * planted
             and waits <= (1 + TOLERANCE) * waited_for
         )
         say(f"{where}: {plant.stage}: {own / planted:.3f}")
-        ms = [1000 * s / calls for s in (own, stages[other], chance(plain, other), waits)]
+        seconds = own, alone.get(plant.stage, 0.0), stages[other], chance(plain, other), waits
+        ms = [1000 * s / calls for s in seconds]
         said = "yes" if right else "NO"
-        yield where, plant.stage, calls, ms[0], ms[1], other, ms[2], ms[3], said
+        yield where, plant.stage, calls, ms[0], ms[1], ms[2], other, ms[3], ms[4], said
 
 
 def cost_of_a_stage() -> float:

@@ -34,25 +34,30 @@ DELAY = 0.02  # seconds
 class Plant:
     """Where a stage's delay goes: the attribute of that name, of a module or class.
 
-    only: tells by the arguments which calls are delayed.
+    only: tells by the arguments which calls are delayed. whole: the function is all of the stage,
+    without others in it, so that a clock around it says what the stage ought to.
     """
 
     stage: str
     owner: Any
     name: str
     only: Callable[..., bool] = lambda *_: True
+    whole: bool = False
 
-    def planted(self, calls: list[None]) -> AbstractContextManager[Any]:
-        """The delay, while within; each one adds to calls."""
+    def planted(self, delay: float, took: list[float]) -> AbstractContextManager[Any]:
+        """The delay, while within; each call adds to took what it took, seconds."""
         original = getattr(self.owner, self.name)
 
         def delayed(*args: Any, **kwargs: Any) -> Any:
-            if self.only(*args):
-                calls.append(None)
-                until = time.perf_counter() + DELAY
-                while time.perf_counter() < until:
-                    time.sleep(max(0.0, until - time.perf_counter()))
-            return original(*args, **kwargs)
+            if not self.only(*args):
+                return original(*args, **kwargs)
+            started = time.perf_counter()
+            while time.perf_counter() < started + delay:
+                time.sleep(max(0.0, started + delay - time.perf_counter()))
+            try:
+                return original(*args, **kwargs)
+            finally:
+                took.append(time.perf_counter() - started)
 
         return mock.patch.object(self.owner, self.name, delayed)
 
@@ -97,12 +102,12 @@ READ = (
 )
 TRAIN = (
     Plant("transfer", lightning.LightningDataModule, "transfer_batch_to_device"),
-    Plant("forward", DBNet, "forward", lambda model, *_: model.training),
-    Plant("backward", lightning.LightningModule, "backward"),
+    Plant("forward", DBNet, "forward", lambda model, *_: model.training, whole=True),
+    Plant("backward", lightning.LightningModule, "backward", whole=True),
     Plant("optimiser", lightning.LightningModule, "optimizer_step"),
-    Plant("inference", DBNet, "forward", lambda model, *_: not model.training),
+    Plant("inference", DBNet, "forward", lambda model, *_: not model.training, whole=True),
     Plant("postprocess", PostProcess, "__call__"),
     Plant("match", evaluation, "match_polygons"),
     Plant("metric", DetectionHmean, "compute"),
-    Plant("checkpoint", WholeCheckpointIO, "_save"),
+    Plant("checkpoint", WholeCheckpointIO, "_save", whole=True),
 )
