@@ -159,6 +159,32 @@ def test_images_that_parts_skip_are_skipped_by_finish(
     assert published(settings.store)["splits/val.json"] == published(whole.store)["splits/val.json"]
 
 
+def test_a_part_without_images(dataset: Dataset, settings: Settings, tmp_path: Path) -> None:
+    """Of which nothing can be suspected."""
+    command = [*flags(dataset, settings, tmp_path), "--store", str(settings.store), "--strict"]
+    done = run(*command, "--part", "9/9")
+    assert done.returncode == 0, done.stderr
+    assert "this part has no images: there are more parts than shards" in done.stderr
+    assert "warning" not in done.stderr
+    assert json.loads(done.stdout)["samples"] == 0
+
+
+def test_what_is_probably_not_meant_is_judged_of_all_words(
+    dataset: Dataset, settings: Settings
+) -> None:
+    for word in ("0001", "0002", "0003"):
+        for number in range(8):
+            page = dataset.points(f"page_{number:03d}.jpg", word)
+            page[:] = [[300, 300], [310, 300], [310, 309]]
+    dataset.save()
+    small = at(settings, settings.store, shard_length=4)
+    for number in (1, 2):
+        build("val", dataset.source, small, part=f"{number}/2", strict=True)
+    with pytest.raises(InputError, match="build without --strict"):
+        build("val", dataset.source, small, finish=True, strict=True)
+    assert not manifest_path(settings.store, "val").exists()
+
+
 def test_a_part_needs_no_images_but_its_own(dataset: Dataset, settings: Settings) -> None:
     small = at(settings, settings.store, shard_length=2)
     names = sorted(dataset.document["images"])

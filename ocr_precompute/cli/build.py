@@ -343,10 +343,13 @@ def print_build(report: BuildReport, settings: Settings) -> None:
         say(resources_line(report.resources))
     for alert in report.alerts:
         warn(f"alert after {alert.raised:.0f} s: {alert.rule}: {alert.detail}")
-    for line in summary_lines(report.understood, settings.parameters):
-        say(line)
-    for line in warning_lines(report.understood, settings.parameters):
-        warn(line)
+    if report.part and not report.samples:
+        say("this part has no images: there are more parts than shards")
+    else:
+        for line in summary_lines(report.understood, settings.parameters):
+            say(line)
+        for line in warning_lines(report.understood, settings.parameters):
+            warn(line)
     if report.skipped:
         say(f"skipped: {report.skipped}; `ocr-precompute inspect` names them")
     print_damaged(report.damaged)

@@ -60,7 +60,8 @@ class Plan:
 def plan(request: Request, scanned: Scan) -> Plan:
     """What is to be done for the samples, and what was understood of them, told to the watcher.
 
-    Raises InputError, if the request is strict, for what is legal and probably not meant.
+    Raises InputError, if the request is strict, for what is legal and probably not meant; of a part
+    of a build that is not known, for it comes of how many words are concerned.
     """
     settings, published = request.settings, request.published
     of = scanned.samples, request.parameters, settings.shard_length
@@ -80,7 +81,7 @@ def plan(request: Request, scanned: Scan) -> Plan:
         request.every_name,
     )
     request.progress.understood(understood, scanned.skipped)
-    if request.strict:
+    if request.strict and not request.part:
         refuse_suspicions(understood, request.parameters, request.source.annotations)
     planned = Plan(scanned, shards, to_build, donors, understood)
     request.progress.planned(planned)
