@@ -128,7 +128,8 @@ def scan(
     """
     source = reached(source)
     ranged = {part.name for part in source.parts if in_sorted_parts(part.annotations, part.format)}
-    with ThreadPoolExecutor(_AT_ONCE if _is_remote(source) else joblib.cpu_count()) as threads:
+    cores: int = joblib.cpu_count()
+    with ThreadPoolExecutor(max(_AT_ONCE, 4 * cores) if _is_remote(source) else cores) as threads:
         look = _Look(
             source,
             max_pixels,
