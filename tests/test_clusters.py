@@ -113,10 +113,21 @@ def on(cluster: Dask, settings: Settings, store: str | Path) -> Settings:
 
 
 class AtFirst(Progress):
-    """Does something once the first shard is finished, and notes what it is told."""
+    """Does something once the first shard is finished, and notes what it is told.
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    scanned: also once the first images are digested.
+    """
+
+    def __init__(
+        self, action: Callable[[], None], scanned: Callable[[], None] = lambda: None
+    ) -> None:
         self._action, self.notices, self.shards = action, list[str](), 0
+        self._scanned, self._scans = scanned, 0
+
+    def scanning(self, done: int, total: int) -> None:
+        self._scans += done > 0
+        if self._scans == 1:
+            self._scanned()
 
     def encoded(self, result: ShardResult) -> None:
         self.shards += 1
@@ -128,18 +139,26 @@ class AtFirst(Progress):
 
 
 def test_dask_gives_the_same_bytes_whatever_it_loses(
-    dataset: Dataset, small: Settings, tmp_path: Path
+    dataset: Dataset, small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With both workers, with one killed on the way, and after the scheduler was killed."""
+    """With both workers, with some killed on the way, and after the scheduler was killed.
+
+    Workers digest the images, too, of which this process reads the first alone.
+    """
     report = build("val", dataset.source, small)
+    monkeypatch.setattr("ocr_precompute.pipeline.scan._WORTH_OTHERS", 2)
+    monkeypatch.setattr("ocr_precompute.pipeline.scan._SCAN_PART", 2)
+    read, read_bytes = set[str](), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.add(path.name) or read_bytes(path))
     with dask(tmp_path / "cluster") as cluster:
         plain = on(cluster, small, tmp_path / "plain")
         assert build("val", dataset.source, plain).built == report.shards
+        assert [name for name in read if name.endswith(".jpg")] == ["page_000.jpg"]
         assert published(plain.store) == published(small.store)
         assert list((tmp_path / "plain" / "tmp").iterdir()) == []
 
         killed = on(cluster, small, tmp_path / "killed")
-        victim = AtFirst(lambda: os.kill(cluster.worker_processes()[0], signal.SIGKILL))
+        victim = AtFirst(*[lambda: os.kill(cluster.worker_processes()[0], signal.SIGKILL)] * 2)
         ended = build("val", dataset.source, killed, progress=victim)
         # what a killed worker had written, and nobody had been told of, is found there
         assert ended.built + ended.reused == report.shards
@@ -245,7 +264,10 @@ RAY = """
 import os, signal, sys
 import psutil, ray
 from ocr_precompute import Settings, Source, build
+from ocr_precompute.pipeline import scan
 from ocr_precompute.pipeline.progress import Progress
+
+scan._WORTH_OTHERS = scan._SCAN_PART = 2  # so workers digest, too
 
 class Killer(Progress):
     shards = 0

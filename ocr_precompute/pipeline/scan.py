@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,16 +27,22 @@ from ocr_precompute.annotations.reading import joined
 from ocr_precompute.annotations.sorted_parts import Part
 from ocr_precompute.errors import ImageError, InputError, Problem
 from ocr_precompute.format.manifest import Manifest, Skipped
-from ocr_precompute.images.decoding import decode, read_header
+from ocr_precompute.images.decoding import decode
 from ocr_precompute.images.files import (
     check_length,
     image_problem,
     look_at,
     read_image,
-    read_stamped,
 )
 from ocr_precompute.parameters import Parameters
 from ocr_precompute.pipeline.counting import count
+from ocr_precompute.pipeline.digesting import (
+    Digested,
+    DigestResult,
+    DigestTask,
+    digested,
+    digested_on_cluster,
+)
 from ocr_precompute.pipeline.fetched import Fetched
 from ocr_precompute.pipeline.part import Share
 from ocr_precompute.pipeline.remembered import PartMemory, Remembered
@@ -46,7 +52,7 @@ from ocr_precompute.remote_images import ImageUrl, Stamp, is_key
 from ocr_precompute.runtime.collector import without_collector
 from ocr_precompute.runtime.stages import recorded_here, stage, waited_for
 from ocr_precompute.samples import ImageFile, Polygons, Sample
-from ocr_precompute.settings import Rules, Source
+from ocr_precompute.settings import ON_CLUSTERS, Rules, Source
 from ocr_precompute.storage.digests import DigestCache
 from ocr_precompute.storage.place import reached
 from ocr_precompute.storage.store import digest_cache, scans_path, take_digests
@@ -55,11 +61,13 @@ from ocr_precompute.understood import MOST_NAMES
 log = logging.getLogger(__name__)
 
 _SCAN_PART = 64  # images a thread looks at in one go; a call a file would take longer than the stat
+_WORTH_OTHERS = 1024  # new images; it takes seconds to reach a cluster
 _AT_ONCE = 16  # requests to a service, which waits rather than works
 _NO_POLYGONS = Polygons.from_list([], [])
 _UNANNOTATED = "has no annotation; annotate or remove it, or choose --unannotated skip or empty"
 
 
+Elsewhere = Callable[[Sequence[DigestTask]], Iterator[DigestResult]]
 Names = tuple[Callable[[], Iterable[str]], ...]
 """Names of samples: each gives some, in order."""
 
@@ -80,6 +88,20 @@ class Scan:
     dropped: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, eq=False)
+class Looking:
+    """How images are looked at: by default all of them, by this process.
+
+    fetched: keeps what comes from behind a URL. share_of: chooses, by their names, the samples
+    whose images are looked at. elsewhere: where to have images read that are not known. Of
+    sorted parts all are looked at, here.
+    """
+
+    fetched: Fetched | None = None
+    share_of: Callable[[Callable[[], Iterable[str]]], Share] | None = None
+    elsewhere: Elsewhere | None = None
+
+
 def scan_request(request: Request) -> Scan:
     """Scan what is to be built, with the store's digest cache. Raises as scan does.
 
@@ -87,6 +109,7 @@ def scan_request(request: Request) -> Scan:
     """
     memory = PartMemory(scans_path(request.storage, request.split), not request.dry_run)
     part, length = request.part, request.settings.shard_length
+    far = request.settings.backend in ON_CLUSTERS and not (request.dry_run or request.finish)
     with digest_cache(request.storage, shares=bool(part) and not request.dry_run) as cache:
         if request.finish:
             take_digests(request.storage, cache)
@@ -98,8 +121,11 @@ def scan_request(request: Request) -> Scan:
             known_bad(request.published),
             request.progress.scanning,
             memory,
-            request.fetched,
-            partial(part.share, length=length) if part else None,
+            Looking(
+                request.fetched,
+                partial(part.share, length=length) if part else None,
+                partial(digested_on_cluster, request) if far else None,
+            ),
         )
     memory.forget_others()
     return found
@@ -114,31 +140,22 @@ def scan(
     known: dict[tuple[str, str], Skipped] | None = None,
     on_scanned: Callable[[int, int], None] = lambda done, total: None,
     memory: PartMemory | None = None,
-    fetched: Fetched | None = None,
-    share_of: Callable[[Callable[[], Iterable[str]]], Share] | None = None,
+    looking: Looking | None = None,
 ) -> Scan:
     """Read and check annotations, digest images.
 
     source: its rules say what is skipped. parameters: what samples in sorted parts are hashed with.
     known: (name, digest) of images that an earlier build found undecodable (see known_bad).
     on_scanned: called with how many images of about how many are digested. memory: of sorted parts
-    that were scanned before. fetched: keeps what comes from behind a URL. share_of: chooses, by
-    their names, the samples to look at; all by default, and of sorted parts in any case.
+    that were scanned before. looking: how images are looked at.
     Raises InputError with all problems found, unless they can be skipped and the source says so.
     """
-    source = reached(source)
+    source, looking = reached(source), looking or Looking()
     ranged = {part.name for part in source.parts if in_sorted_parts(part.annotations, part.format)}
     cores: int = joblib.cpu_count()
     with ThreadPoolExecutor(max(_AT_ONCE, 4 * cores) if _is_remote(source) else cores) as threads:
-        look = _Look(
-            source,
-            max_pixels,
-            cache,
-            known or {},
-            threads,
-            memory or PartMemory(None, False),
-            fetched,
-        )
+        parts = memory or PartMemory(None, False)
+        look = _Look(source, max_pixels, cache, known or {}, threads, parts, looking.fetched)
         readings: list[Reading] = []
         if listed := [part for part in source.parts if part.name not in ranged]:
             with stage("annotations"):
@@ -151,13 +168,15 @@ def scan(
         ]
         readings += [each.reading for each in scanned]
         tables = [table for each in scanned for table in each.tables]
-        share, others = _shared(annotations, tables, share_of) if share_of else (None, ())
-        if share:
+        share: Share | None = None
+        others: Names = ()
+        if looking.share_of:
+            share, others = _shared(annotations, tables, looking.share_of)
             annotations = [each for each in annotations if share.holds(each.name)]
             tables = [cut for cut, is_own in _cut(tables, share) if is_own]
         stretches: list[Listed | Table] = [*tables]
         if annotations:
-            stretches += _in_memory(look, annotations, share, on_scanned)
+            stretches += _in_memory(look, annotations, share, looking.elsewhere, on_scanned)
     stretches.sort(key=_first_name)
     reading = readings[0] if len(readings) == 1 else joined(readings)
     log.info("%d images read, all others are known from an earlier scan", len(look.read))
@@ -229,6 +248,7 @@ class _Look:
         self._remote = _is_remote(source)
         self.memory, self._fetched = memory, fetched
         self._stamps: dict[str, Stamp] = {}
+        self._digested: dict[str, Digested] = {}
         self.problems: list[Problem] = []
         self.skipped: list[Skipped] = []
         self.read: list[str] = []
@@ -238,16 +258,19 @@ class _Look:
         annotations: Sequence[Annotation],
         on_looked: Callable[[int], None],
         share: Share | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> list[Sample]:
         """The samples of those that are usable, in order.
 
         on_looked: told how many are done. share: that they are, between whose runs many lie that
-        nobody asks for.
+        nobody asks for. elsewhere: where to have images read that are not known.
         """
         found: list[Sample] = []
         self._stamps = self._stamps_of(annotations, share)
+        if elsewhere:
+            self._digest_elsewhere(annotations, on_looked, elsewhere)
         parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
-        looked = waited_for(self._threads.map(recorded_here(self._digests), parts), "threads")
+        looked = waited_for(self._threads.map(recorded_here(self._looked_at), parts), "threads")
         for number, results in enumerate(looked):
             on_looked(number * _SCAN_PART)
             for result in results:
@@ -266,20 +289,86 @@ class _Look:
         first, last = prefix + part.first, prefix + part.last
         return any(first <= name <= last for name, _ in self._known)
 
-    def _digests(self, part: Sequence[Annotation]) -> list[Sample | Problem]:
+    def _looked_at(self, part: Sequence[Annotation]) -> list[Sample | Problem]:
         with stage("look"):
-            return [
-                _digest_sample(
-                    each,
-                    *self._folder(each.name),
-                    self._max_pixels,
-                    self.cache,
-                    self.read,
-                    self._stamps.get(each.name),
-                    self._fetched,
-                )
-                for each in part
-            ]
+            return [self._sample(each) for each in part]
+
+    def _sample(self, annotation: Annotation) -> Sample | Problem:
+        """The annotation with its image's digest; new images are read, known ones only statted."""
+        polygons, declared, given = annotation.polygons, annotation.declared_size, annotation.digest
+        images, begin = self._folder(annotation.name)
+        if given and declared:
+            told = ImageFile(given, declared, False)
+            return Sample(annotation.name, images, told, polygons, declared, begin)
+        name = annotation.name[begin:]
+        path = os.path.join(images, name)  # Path takes longer than the file system
+        try:
+            status = self._status(annotation.name, images, path)
+            image = self.cache.lookup(path, status)
+            if image is None:
+                seen = self._digested.pop(os.path.join(images.absolute(), name), None)
+                seen = seen or digested(images, name, self._max_pixels, self._fetched)
+                image, stamp = seen
+                self.read.append(path)
+                self.cache.learn(path, stamp or status, image)
+        except FileNotFoundError:
+            return image_problem(
+                path, annotation.name, "is missing; add it, or remove it from the annotations"
+            )
+        except (OSError, ImageError) as error:
+            return image_problem(path, annotation.name, error)
+        if given and given != image.digest:
+            reason = (
+                "is not the image that was annotated: its SHA-256 is another; correct the digest"
+            )
+            return image_problem(path, annotation.name, reason)
+        return Sample(annotation.name, images, image, polygons, declared, begin)
+
+    def _status(self, name: str, images: Path | ImageUrl, path: str) -> os.stat_result | Stamp:
+        """What an image is known again by. Raises as look_at does."""
+        if isinstance(images, Path):
+            return look_at(path, self._max_pixels)
+        if (stamp := self._stamps.get(name)) is None:
+            raise FileNotFoundError(2, "there is no such object", path)
+        check_length(stamp.size, self._max_pixels)
+        return stamp
+
+    def _new(self, part: Sequence[Annotation]) -> list[tuple[Path | ImageUrl, str]]:
+        """Folders and names of images that are there and not known."""
+        found = []
+        for each in part:
+            images, begin = self._folder(each.name)
+            path = os.path.join(images, each.name[begin:])
+            with suppress(OSError, ImageError), stage("look"):
+                given = each.digest and each.declared_size
+                if not given and not self.cache.lookup(path, self._status(each.name, images, path)):
+                    found.append((images, each.name[begin:]))
+        return found
+
+    def _digest_elsewhere(
+        self,
+        annotations: Sequence[Annotation],
+        on_looked: Callable[[int], None],
+        elsewhere: Elsewhere,
+    ) -> None:
+        """Have new images read by others, if they are many."""
+        parts = [annotations[i : i + _SCAN_PART] for i in range(0, len(annotations), _SCAN_PART)]
+        folders: dict[Path | ImageUrl, list[str]] = {}
+        for some in waited_for(self._threads.map(recorded_here(self._new), parts), "threads"):
+            for folder, name in some:
+                folders.setdefault(folder.absolute(), []).append(name)
+        if sum(map(len, folders.values())) < _WORTH_OTHERS:
+            return
+        tasks = [
+            DigestTask(folder, tuple(names[i : i + _SCAN_PART]), self._max_pixels)
+            for folder, names in folders.items()
+            for i in range(0, len(names), _SCAN_PART)
+        ]
+        for result in elsewhere(tasks):
+            for name, seen in zip(result.task.names, result.found, strict=True):
+                if seen:
+                    self._digested[os.path.join(result.task.folder, name)] = seen
+            on_looked(len(self._digested))
 
     def _stamps_of(
         self, annotations: Sequence[Annotation], share: Share | None
@@ -312,13 +401,14 @@ def _in_memory(
     look: _Look,
     annotations: Sequence[Annotation],
     share: Share | None,
+    elsewhere: Elsewhere | None,
     on_scanned: Callable[[int, int], None],
 ) -> list[Listed]:
     """The samples of annotations; those of each source apart, if there are several."""
     count = len(annotations)
     log.info("%d images to look at", count)
     look.cache.load()
-    samples = look.samples(annotations, lambda done: on_scanned(done, count), share)
+    samples = look.samples(annotations, lambda done: on_scanned(done, count), share, elsewhere)
     sources = itertools.groupby(samples, key=lambda each: each.name[: each.begin])
     return [Listed(tuple(some)) for _, some in sources]
 
@@ -530,69 +620,6 @@ def live_annotations(source: Source, parameters: Parameters, max_pixels: int) ->
     kept = list(itertools.compress(reading.annotations, good))
     raise_unless_usable(source, reading.problems, bool(kept))
     return kept
-
-
-def _digest_sample(
-    annotation: Annotation,
-    images: Path | ImageUrl,
-    begin: int,
-    max_pixels: int,
-    cache: DigestCache,
-    read: list[str],
-    stamp: Stamp | None,
-    fetched: Fetched | None,
-) -> Sample | Problem:
-    """The annotation with its image's digest; new images are looked at, known ones only statted.
-
-    begin: where the name of the image begins in that of the sample. read: where the paths of new
-    ones go. stamp: of an image that is an object, None if there is none. fetched: keeps those.
-    """
-    polygons, declared, given = annotation.polygons, annotation.declared_size, annotation.digest
-    if given and declared:
-        told = ImageFile(given, declared, False)
-        return Sample(annotation.name, images, told, polygons, declared, begin)
-    name = annotation.name[begin:]
-    path = os.path.join(images, name)  # Path takes longer than the file system
-    try:
-        status = _status(images, path, stamp, max_pixels)
-        image = cache.lookup(path, status)
-        if image is None:
-            if isinstance(images, ImageUrl):
-                data, status = read_stamped(images / name, max_pixels)
-            else:
-                with stage("read"):
-                    data = Path(path).read_bytes()
-            header = read_header(data, max_pixels)
-            with stage("digest"):
-                digest = hashlib.sha256(data).digest()
-            if fetched and isinstance(images, ImageUrl):
-                fetched.keep(digest, data)
-            image = ImageFile(digest, header.size, header.turned)
-            log.debug("%s: read, %d x %d pixels", path, header.width, header.height)
-            read.append(path)
-            cache.learn(path, status, image)
-    except FileNotFoundError:
-        return image_problem(
-            path, annotation.name, "is missing; add it, or remove it from the annotations"
-        )
-    except (OSError, ImageError) as error:
-        return image_problem(path, annotation.name, error)
-    if given and given != image.digest:
-        reason = "is not the image that was annotated: its SHA-256 is another; correct the digest"
-        return image_problem(path, annotation.name, reason)
-    return Sample(annotation.name, images, image, polygons, declared, begin)
-
-
-def _status(
-    images: Path | ImageUrl, path: str, stamp: Stamp | None, max_pixels: int
-) -> os.stat_result | Stamp:
-    """What an image is known again by. Raises as look_at does."""
-    if isinstance(images, Path):
-        return look_at(path, max_pixels)
-    if stamp is None:
-        raise FileNotFoundError(2, "there is no such object", path)
-    check_length(stamp.size, max_pixels)
-    return stamp
 
 
 def _is_remote(source: Source) -> bool:
