@@ -66,7 +66,7 @@ def _in_workers(
     crowded: Callable[[], bool],
     halving: Halving[T, R] | None,
 ) -> Iterator[R]:
-    with stage("compile"), recording():  # of an image without anything on it
+    with stage("compile"), recording():  # of an image that nobody has
         compile_kernel()  # once here, so that workers find it on the disk
     done, left = 0, deque(tasks)
     try:
