@@ -30,7 +30,7 @@ from ocr_precompute.targets import maps, sample
 DELAY = 0.02  # seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plant:
     """Where a stage's delay goes: the attribute of that name, of a module or class.
 
