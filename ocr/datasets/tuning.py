@@ -71,6 +71,8 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
     First more threads, as long as the training waits, the processor has time left, and it pays;
     where more do not pay, fewer, as long as they cost nothing; then what lies
     between. Then more batches ahead, where some are ready and others late.
+    Threads beyond the cores pay where they wait for a disk or a network, and then well: they must
+    be worth more than rates differ by from turn to turn.
     """
     best = Setting(min(start.threads, most.threads), max(2, min(start.prefetch, most.prefetch)))
     log.info("loader: begins with %s", best)
@@ -78,8 +80,8 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
     grown = False
     while (reason := _why_more(seen)) and best.threads < most.threads:
         more = replace(best, threads=min(2 * best.threads, most.threads))
-        gain, tried = yield from _compared(more, best)
-        if gain < _GAIN:
+        gain, chance, tried = yield from _compared(more, best)
+        if gain < (_GAIN if more.threads <= cores else max(_GAIN, 1 + chance)):
             log.info("loader: %s, but %s gives %+d %%", reason, more, round(100 * gain) - 100)
             break
         log.info("loader: %s; %s gives %+d %%", reason, more, round(100 * gain) - 100)
@@ -87,9 +89,9 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
     fewest = best
     while not grown and fewest.threads > 1:
         fewer = replace(fewest, threads=fewest.threads // 2)
-        gain, tried = yield from _compared(fewer, best)
+        gain, chance, tried = yield from _compared(fewer, best)
         log.info("loader: %s gives %+d %%", fewer, round(100 * gain) - 100)
-        if gain < _LOSS:
+        if gain < (_LOSS if fewest.threads <= cores else min(_LOSS, 1 - chance)):
             break
         fewest, seen = fewer, tried
         best = fewer if gain > 1 else best
@@ -114,9 +116,10 @@ def _between(best: Setting, seen: Window, most: Setting, cores: int) -> Kept:
             continue
         if other.threads > best.threads and not _why_more(seen):
             continue
-        gain, tried = yield from _compared(other, best)
+        gain, chance, tried = yield from _compared(other, best)
         log.info("loader: %s gives %+d %%", other, round(100 * gain) - 100)
-        if gain > (1 if other.threads < best.threads else _GAIN):
+        least = _GAIN if other.threads <= cores else max(_GAIN, 1 + chance)
+        if gain > (1 if other.threads < best.threads else least):
             best, seen = other, tried
     return best, seen
 
@@ -125,7 +128,7 @@ def _further(best: Setting, seen: Window, most: Setting) -> Kept:
     """More batches ahead, as long as some are ready and others late, and it pays."""
     while (reason := _why_further(seen)) and best.prefetch < most.prefetch:
         further = replace(best, prefetch=min(2 * best.prefetch, most.prefetch))
-        gain, tried = yield from _compared(further, best)
+        gain, _, tried = yield from _compared(further, best)
         log.info("loader: %s; %s gives %+d %%", reason, further, round(100 * gain) - 100)
         if gain < _GAIN:
             break
@@ -147,15 +150,21 @@ def _why_further(seen: Window) -> str:
     return f"waited for {100 * seen.waiting:.0f} % of the time while others were ready"
 
 
-def _compared(new: Setting, old: Setting) -> Generator[Setting, Window, tuple[float, Window]]:
-    """How many times the old setting's rate the new one has; and what was last seen with it."""
+def _compared(
+    new: Setting, old: Setting
+) -> Generator[Setting, Window, tuple[float, float, Window]]:
+    """How many times the old setting's rate the new one has, and what was last seen with it.
+
+    Between them by how much the old one's rates differ, of their median.
+    """
     rates: dict[Setting, list[float]] = {new: [], old: []}
     windows = {}
     for turn in range(_TURNS):
         for setting in (new, old) if turn % 2 == 0 else (old, new):
             windows[setting] = yield setting
             rates[setting].append(windows[setting].rate)
-    return median(rates[new]) / median(rates[old]), windows[new]
+    usual = median(rates[old])
+    return median(rates[new]) / usual, (max(rates[old]) - min(rates[old])) / usual, windows[new]
 
 
 def advice(workers: int, waiting: float, cores: int) -> str:

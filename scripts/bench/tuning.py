@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import statistics
 import sys
 import time
@@ -29,11 +28,11 @@ from ocr.datasets import BatchLoader, StoreDataset
 from ocr.datasets.samples import TRAINING
 from ocr.datasets.transforms import Augmentation, AugmentedDataset
 from ocr.models.dbnet import DBNet
-from ocr_precompute.runtime.clock import rate
 
 FIXED = (1, 2, 3, 4, 8, 16)
 STARTS = (1, 16)
-BATCHES = 24  # of a turn, and before it as many as are under way; of an epoch, at least
+BATCHES = 24  # of a turn at least, and before it as many as are under way; of an epoch, at least
+SECONDS = 2.0  # of a turn at least
 
 Step = Callable[[dict[str, Any]], None]
 
@@ -85,6 +84,15 @@ def trained(batches: Iterator[dict[str, Any]], step: Step, number: int) -> Itera
         yield len(batch["image"])
 
 
+def turned(batches: Iterator[dict[str, Any]], step: Step) -> float:
+    """Samples a second of a turn."""
+    started, seen, number = time.perf_counter(), 0, 0
+    while number < BATCHES or time.perf_counter() - started < SECONDS:
+        seen += sum(trained(batches, step, 1))
+        number += 1
+    return seen / (time.perf_counter() - started)
+
+
 def measured(
     dataset: AugmentedDataset, batch: int, step: Step, rounds: int
 ) -> Iterator[tuple[Cell, ...]]:
@@ -109,7 +117,7 @@ def measured(
         for name in list(loaders)[:: 1 if turn % 2 else -1]:
             batches = for_ever(loaders[name])
             list(trained(batches, step, loaders[name].prefetch))
-            rates[name].append(rate(trained(batches, step, BATCHES), math.inf))
+            rates[name].append(turned(batches, step))
             batches.close()
     medians = {name: statistics.median(found) for name, found in rates.items()}
     best = max(medians[f"{threads} fixed"] for threads in FIXED)
