@@ -81,7 +81,7 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
     while (reason := _why_more(seen)) and best.threads < most.threads:
         more = replace(best, threads=min(2 * best.threads, most.threads))
         gain, chance, tried = yield from _compared(more, best)
-        if gain < (_GAIN if more.threads <= cores else max(_GAIN, 1 + chance)):
+        if gain < _worth(more, cores, chance):
             log.info("loader: %s, but %s gives %+d %%", reason, more, round(100 * gain) - 100)
             break
         log.info("loader: %s; %s gives %+d %%", reason, more, round(100 * gain) - 100)
@@ -102,6 +102,11 @@ def search(start: Setting, most: Setting, cores: int) -> Search:
     return best
 
 
+def _worth(more: Setting, cores: int, chance: float) -> float:
+    """How many times the rate more threads must give."""
+    return _GAIN if more.threads <= cores else max(_GAIN, 1 + chance)
+
+
 Kept = Generator[Setting, Window, tuple[Setting, Window]]
 
 
@@ -118,8 +123,7 @@ def _between(best: Setting, seen: Window, most: Setting, cores: int) -> Kept:
             continue
         gain, chance, tried = yield from _compared(other, best)
         log.info("loader: %s gives %+d %%", other, round(100 * gain) - 100)
-        least = _GAIN if other.threads <= cores else max(_GAIN, 1 + chance)
-        if gain > (1 if other.threads < best.threads else least):
+        if gain > (1 if other.threads < best.threads else _worth(other, cores, chance)):
             best, seen = other, tried
     return best, seen
 

@@ -76,18 +76,16 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
         split=request.split,
         data_hash=planned.data_hash,
         parameters=request.parameters,
-        parts=()
-        if request.part
-        else published.parts
-        if published and published.shards == shards
-        else _parts(request, planned),
+        parts=_parts(request, planned, shards),
         shards=shards,
         skipped=planned.scan.skipped,
         damaged=broken,
         understood=planned.understood.shortened(),
     )
-    there = published is not None and set(published.shards).issuperset(shards)
-    up_to_date = (there if request.part else published == manifest) and not planned.to_build
+    up_to_date = published == manifest
+    if request.part and published:
+        up_to_date = set(published.shards).issuperset(shards)
+    up_to_date = up_to_date and not planned.to_build
     log.info(
         "split %s: data hash %s, %s",
         request.split,
@@ -99,8 +97,17 @@ def _publish(request: Request, planned: Plan) -> tuple[Manifest, bool]:
     return manifest, up_to_date
 
 
-def _parts(request: Request, planned: Plan) -> tuple[PartEntry, ...]:
-    """The parts of a manifest of what was planned; each is written as soon as it is cut."""
+def _parts(
+    request: Request, planned: Plan, shards: tuple[ShardEntry, ...]
+) -> tuple[PartEntry, ...]:
+    """The parts of a manifest of what was planned; each is written as soon as it is cut.
+
+    None for a part of a build, which knows no more than its own shards.
+    """
+    if request.part:
+        return ()
+    if request.published and request.published.shards == shards:
+        return request.published.parts
     found = []
     for part, data in cut_parts(Contents(planned.shards)):
         if request.publishes:
